@@ -1,0 +1,1 @@
+"""Reports: what becomes of a `Report` for people and for programs."""

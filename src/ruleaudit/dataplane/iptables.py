@@ -1,0 +1,902 @@
+"""Static evaluation of iptables rules: what happens to one packet (docs/semantics.md; architecture section 1).
+
+`Ruleset` gives the tables of one family with their chains, prepared and indexed on first use; `evaluate` follows one packet through raw,
+mangle, nat and filter and returns every outcome with its share. Where a match cannot be decided both ways are followed and the outcomes say so.
+"""
+
+from __future__ import annotations
+
+import sys
+from bisect import bisect_right
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from itertools import chain as chained
+from typing import NamedTuple
+
+from ruleaudit.dataplane.matches import Affinity, TestPlan, mark_and_mask, plan_tests, port_ranges
+from ruleaudit.dataplane.packet import ANY_INTERFACE, LOOPBACK, NO_INTERFACE, PROTOCOL_NUMBERS, Host, Interface, Packet, address_number, network
+from ruleaudit.forwarding import Verdict, endpoint_text
+from ruleaudit.rules import Chain, Dump, LineKind, Shape, Table
+
+__all__ = ["Evaluator", "Flow", "Outcome", "RuleReference", "Ruleset", "Run"]
+
+BUILT_IN = {
+    "raw": ("PREROUTING", "OUTPUT"),
+    "mangle": ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"),
+    "nat": ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"),
+    "filter": ("INPUT", "FORWARD", "OUTPUT"),
+    "security": ("INPUT", "FORWARD", "OUTPUT"),
+}
+_INDEX_FROM = 12  # chains with fewer rules are walked through
+_DEPTH_LIMIT = 2000
+
+# Targets that change nothing that later rules, the verdict or the backend depend on (S2).
+_CONTINUING = frozenset(
+    {"LOG", "NFLOG", "ULOG", "TRACE", "AUDIT", "CHECKSUM", "CLASSIFY", "DSCP", "TOS", "TTL", "HL", "TCPMSS", "TCPOPTSTRIP", "SECMARK",
+     "CONNSECMARK", "RATEEST", "IDLETIMER", "LED", "SET", "HMARK", "ECN", "TEE", "CLUSTERIP"}
+)  # fmt: skip
+MODELLED_TARGETS = _CONTINUING | {"ACCEPT", "DROP", "RETURN", "REJECT", "MARK", "CONNMARK", "CT", "NOTRACK", "DNAT", "REDIRECT", "SNAT", "MASQUERADE"}
+
+# action codes
+(A_NONE, A_ACCEPT, A_DROP, A_REJECT, A_RETURN, A_JUMP, A_GOTO, A_MARK, A_CONNMARK, A_NOTRACK, A_DNAT, A_REDIRECT, A_SNAT, A_UNKNOWN) = range(14)
+
+_VERDICTS = {"ACCEPT": A_ACCEPT, "DROP": A_DROP, "REJECT": A_REJECT, "RETURN": A_RETURN, "MASQUERADE": A_SNAT, "SNAT": A_SNAT,
+             "REDIRECT": A_REDIRECT, "NOTRACK": A_NOTRACK}  # fmt: skip
+
+
+class RuleReference(NamedTuple):
+    """One rule of one dump: the dump it stands in and its line."""
+
+    dump: Dump
+    table: str
+    chain: str
+    line: int
+
+    @property
+    def text(self) -> str:
+        """The rule as printed."""
+        return self.dump.text(self.line)
+
+
+class Plan:
+    """What a rule shape asks and does, worked out once per shape."""
+
+    __slots__ = ("action", "argument_slots", "flags", "goto", "key_slots", "name", "name_slot", "named_slots", "shape", "tests")
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+        self.tests: TestPlan = plan_tests(shape)
+        self.key_slots = _key_slots(shape)
+        self.named_slots = _named_slots(shape)
+        target = shape.target
+        self.goto = target is not None and target.goto
+        self.name_slot: int | None = target.name_slot if target is not None else None
+        self.name: str | None = target.name if target is not None else None
+        self.action = A_NONE
+        self.argument_slots: dict[str, tuple[int, ...]] = {}
+        self.flags: frozenset[str] = frozenset()
+        if target is None:
+            return
+        self.argument_slots = {option.flag: option.slots for option in target.options if option.slots}
+        self.flags = frozenset(option.flag for option in target.options)
+        if self.name is not None:
+            self.action = self.action_of(self.name)
+
+    def action_of(self, name: str) -> int:
+        """The action code of a target that is no chain of the table."""
+        if name in _VERDICTS:
+            return _VERDICTS[name]
+        if name == "MARK":
+            return A_MARK
+        if name == "CONNMARK":
+            return A_CONNMARK
+        if name == "DNAT":
+            return A_DNAT
+        if name == "CT":
+            return A_NOTRACK if "--notrack" in self.flags else A_NONE
+        return A_NONE if name in _CONTINUING else A_UNKNOWN
+
+
+class Entry(NamedTuple):
+    """One rule of a prepared chain."""
+
+    plan: Plan
+    values: tuple[str, ...]
+    line: int
+    action: int
+    target: str
+
+
+class PreparedChain:
+    """A chain made ready for evaluation: its rules in order, and an index by destination and port when it is long."""
+
+    __slots__ = ("_by_both", "_by_destination", "_by_port", "_others", "chain", "dump", "entries", "indexed", "name")
+
+    def __init__(self, name: str, chain: Chain, dump: Dump, chains: Mapping[str, Chain]) -> None:
+        self.name, self.chain, self.dump = name, chain, dump
+        shapes, values = dump.shapes, dump.values
+        entries = []
+        for line in chain.lines:
+            shape = shapes[line]
+            plan = _plan_of(shape)
+            row = values[line]
+            action, target = plan.action, plan.name or ""
+            if plan.name_slot is not None:
+                target = row[plan.name_slot]
+                action = (A_GOTO if plan.goto else A_JUMP) if target in chains else plan.action_of(target)
+                if action == A_UNKNOWN and not target.isupper():
+                    action = A_JUMP  # a chain that is not declared: the kernel cannot hold this; checks report it
+            entries.append(Entry(plan, row, line, action, target))
+        self.entries: Sequence[Entry] = entries
+        self.indexed = len(entries) >= _INDEX_FROM
+        if self.indexed:
+            self._index()
+
+    def _index(self) -> None:
+        by_both: dict[tuple[str, str], list[int]] = {}
+        by_destination: dict[str, list[int]] = {}
+        by_port: dict[str, list[int]] = {}
+        others: list[int] = []
+        for position, entry in enumerate(self.entries):
+            address, port = keys_of(entry.plan, entry.values)
+            if address is not None and port is not None:
+                by_both.setdefault((address, port), []).append(position)
+            elif address is not None:
+                by_destination.setdefault(address, []).append(position)
+            elif port is not None:
+                by_port.setdefault(port, []).append(position)
+            else:
+                others.append(position)
+        self._by_both, self._by_destination, self._by_port, self._others = by_both, by_destination, by_port, others
+
+    def candidates(self, address: str, port: str) -> Iterable[Entry]:
+        """The rules that may match a packet to this address (with its host suffix) and port, in order. Misses none."""
+        if not self.indexed:
+            return self.entries
+        found = [
+            rows
+            for rows in (self._by_both.get((address, port)), self._by_destination.get(address), self._by_port.get(port), self._others)
+            if rows
+        ]
+        if not found:
+            return ()
+        entries = self.entries
+        if len(found) == 1:
+            return [entries[position] for position in found[0]]
+        return [entries[position] for position in sorted(chained.from_iterable(found))]
+
+
+_PLANS: dict[Shape, Plan] = {}
+
+
+def _plan_of(shape: Shape) -> Plan:
+    plan = _PLANS.get(shape)
+    if plan is None:
+        plan = _PLANS[shape] = Plan(shape)
+    return plan
+
+
+def _key_slots(shape: Shape) -> tuple[int | None, int | None]:
+    address = port = None
+    for option in shape.options:
+        if option.flag == "-d" and not option.negated and option.slots:
+            address = option.slots[0]
+    for match in shape.matches:
+        if match.module in ("tcp", "udp", "sctp"):
+            for option in match.options:
+                if option.flag in ("--dport", "--destination-port") and not option.negated and option.slots:
+                    port = option.slots[0]
+    return address, port
+
+
+def keys_of(plan: Plan, values: Sequence[str]) -> tuple[str | None, str | None]:
+    """The single destination (with host suffix, canonical) and single port without which a rule cannot match; None where it takes several."""
+    address_slot, port_slot = plan.key_slots
+    address = port = None
+    if address_slot is not None:
+        text = values[address_slot]
+        if text.endswith("/32"):
+            address = text
+        elif text.endswith("/128"):
+            address = f"{ip_address(text[:-4])}/128"
+        elif "/" not in text:
+            address = f"{text}/32" if ":" not in text else f"{ip_address(text)}/128"
+    if port_slot is not None and values[port_slot].isdigit():
+        port = str(int(values[port_slot]))
+    return address, port
+
+
+class Ruleset:
+    """The iptables tables of one family of one node: chains by table and name, prepared on first use.
+
+    `overlay` replaces or adds chains ((table, chain) -> (Chain, Dump)): with it an analyser asks what would happen if one chain were
+    as it should be.
+    """
+
+    def __init__(
+        self, family: int, tables: Iterable[Table], overlay: Mapping[tuple[str, str], tuple[Chain, Dump]] | None = None
+    ) -> None:
+        self.family = family
+        self.tables: dict[str, Table] = {}
+        self._chains: dict[str, dict[str, Chain]] = {}
+        self._dumps: dict[tuple[str, str], Dump] = {}
+        for table in tables:
+            if table.family == family and table.name not in self.tables:
+                self.tables[table.name] = table
+                self._chains[table.name] = table.chains
+        if overlay:
+            for (table_name, chain_name), (chain, dump) in overlay.items():
+                chains = dict(self._chains.get(table_name, {}))
+                chains[chain_name] = chain
+                self._chains[table_name] = chains
+                self._dumps[table_name, chain_name] = dump
+        self._prepared: dict[tuple[str, str], PreparedChain | None] = {}
+
+    def has_table(self, table: str) -> bool:
+        """Whether the dump holds this table."""
+        return table in self._chains
+
+    def chains(self, table: str) -> Mapping[str, Chain]:
+        """The chains of a table by name; empty when the table is not there."""
+        return self._chains.get(table, {})
+
+    def dump_of(self, table: str, chain: str) -> Dump:
+        """The dump in which a chain stands."""
+        return self._dumps.get((table, chain)) or self.tables[table].dump
+
+    def prepared(self, table: str, name: str) -> PreparedChain | None:
+        """The chain ready for evaluation, or None when the table does not hold it."""
+        key = (table, name)
+        try:
+            return self._prepared[key]
+        except KeyError:
+            chains = self._chains.get(table, {})
+            chain = chains.get(name)
+            ready = None if chain is None else PreparedChain(name, chain, self.dump_of(table, name), chains)
+            self._prepared[key] = ready
+            return ready
+
+    def entries(self, table: str, name: str) -> Sequence[Entry]:
+        """The rules of a chain, in order; empty when there is no such chain."""
+        ready = self.prepared(table, name)
+        return ready.entries if ready is not None else ()
+
+    def reference(self, table: str, chain: str, line: int) -> RuleReference:
+        """A reference to a rule of this ruleset."""
+        return RuleReference(self.dump_of(table, chain), table, chain, line)
+
+
+class Flow:
+    """A part of the packet's probability, with what the rules have done to it so far."""
+
+    __slots__ = (
+        "address", "connmark", "key", "mark", "mark_unknown", "nat_mark", "nat_rule", "number", "port", "possible", "remembered", "share",
+        "snat_rule", "trail", "translated", "unknown_rule", "untracked",
+    )  # fmt: skip
+
+    def __init__(self, share: float, address: str, key: str, number: int, port: int) -> None:
+        self.share = share
+        self.possible = False
+        self.mark = 0
+        self.mark_unknown = 0
+        self.nat_mark = 0
+        self.connmark: int | None = 0
+        self.address, self.key, self.number, self.port = address, key, number, port
+        self.translated = False
+        self.untracked: tuple[str, str, int] | None = None
+        self.remembered: tuple[str, ...] = ()
+        self.nat_rule: tuple[str, str, int] | None = None  # (table, chain, line) that ended the nat table's destination pass
+        self.snat_rule: tuple[str, str, int] | None = None
+        self.unknown_rule: tuple[str, str, int] | None = None
+        self.trail: tuple[object, ...] | None = None
+
+    def clone(self, share: float) -> Flow:
+        """The same state with another share."""
+        other = Flow.__new__(Flow)
+        for name in Flow.__slots__:
+            setattr(other, name, getattr(self, name))
+        other.share = share
+        return other
+
+    def state(self) -> tuple[object, ...]:
+        """What distinguishes flows for everything that follows."""
+        return (self.mark, self.mark_unknown, self.connmark, self.key, self.port, self.translated, self.untracked is None,
+                self.remembered, self.nat_rule if self.translated else None, self.snat_rule is None)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One way a packet can go.
+
+    `endpoint`: the translated destination ("ip:port") or None. `mark`: the packet's mark when it leaves the destination pass of nat.
+    `masquerade`: whether its source is replaced in POSTROUTING (None: not decided). `share`: its probability; the outcomes of a packet add up to 1 (the share
+    of a possible outcome is a placeholder, S5). `possible`: it rests on an undecided match, `unknown_rule`. `nat_rule`: the rule that ended
+    destination translation, `final_rule`: the rule (or None: policy, end) that gave the verdict; `untracked`: the rule that kept the
+    packet out of nat. `remembered`: the recent lists the client was entered in. `trail`: every rule that matched, when asked for.
+    """
+
+    verdict: Verdict
+    share: float
+    endpoint: str | None = None
+    mark: int = 0
+    masquerade: bool | None = None
+    possible: bool = False
+    nat_rule: tuple[str, str, int] | None = None
+    final_rule: tuple[str, str, int] | None = None
+    snat_rule: tuple[str, str, int] | None = None
+    unknown_rule: tuple[str, str, int] | None = None
+    untracked: tuple[str, str, int] | None = None
+    remembered: tuple[str, ...] = ()
+    trail: tuple[tuple[str, str, int], ...] = ()
+
+
+class _End(NamedTuple):
+    flow: Flow
+    verdict: int
+    rule: tuple[str, str, int] | None
+
+
+class Run:
+    """One packet's way: its facts, and what is collected on it."""
+
+    __slots__ = (
+        "affinity", "depth", "destination", "ends", "host", "host_suffix", "in_interface", "out_interface", "packet", "protocol",
+        "protocol_number", "rules", "source", "source_answers", "source_key", "source_type", "tracing", "unmodelled",
+    )  # fmt: skip
+
+    def __init__(self, rules: Ruleset, host: Host, packet: Packet, source_answers: dict[str, bool], tracing: bool) -> None:
+        self.rules, self.host, self.packet, self.tracing = rules, host, packet, tracing
+        self.host_suffix = "/32" if packet.family == 4 else "/128"
+        self.source = address_number(packet.source)
+        self.destination = address_number(packet.destination)
+        self.source_key = packet.source + self.host_suffix
+        self.source_answers = source_answers
+        self.protocol = packet.protocol
+        self.protocol_number = PROTOCOL_NUMBERS.get(packet.protocol)
+        self.in_interface = NO_INTERFACE if packet.from_node else packet.in_interface
+        self.out_interface: Interface = NO_INTERFACE
+        self.source_type = self.address_type(packet.source)
+        self.ends: list[_End] = []
+        self.affinity: dict[str, tuple[Affinity, frozenset[str]]] = {}
+        self.unmodelled: set[tuple[str, str, int]] = set()
+        self.depth = 0
+
+    def address_type(self, text: str) -> str:
+        """The addrtype of an address: LOCAL, MULTICAST, BROADCAST, UNSPEC or UNICAST (S8)."""
+        if self.host.is_local(text):
+            return "LOCAL"
+        if text == "255.255.255.255":
+            return "BROADCAST"
+        if text in ("0.0.0.0", "::"):
+            return "UNSPEC"
+        number = address_number(text)
+        if number >> 28 == 0xE if self.packet.family == 4 else number >> 120 == 0xFF:
+            return "MULTICAST"
+        return "UNICAST"
+
+    def in_set(self, name: str, directions: str, flow: Flow) -> bool | None:
+        """Whether the packet is in an ipset; None when the sets are not given."""
+        return None
+
+    def decide(self, tests: TestPlan, values: Sequence[str], flow: Flow) -> bool | None:
+        """The conjunction of a rule's tests in Kleene's logic (S5)."""
+        answer: bool | None = True
+        for test, negated in tests.tests:
+            found = test(values, self, flow)
+            if found is None:
+                answer = None
+            elif found is negated:
+                return False
+        return answer
+
+    # --- walking ---------------------------------------------------------------------------------------------------------------------
+
+    def walk(self, table: str, name: str, flow: Flow) -> list[Flow]:
+        """Send a flow through a chain. Returns the flows that come back to the caller; verdicts go to `ends` (S2, S3)."""
+        chain = self.rules.prepared(table, name)
+        if chain is None:
+            return [flow]
+        self.depth += 1
+        if self.depth > _DEPTH_LIMIT:  # a loop, or nesting no kernel accepts: what follows is not known
+            self.depth -= 1
+            flow.possible = True
+            return [flow]
+        live = [flow]
+        returned: list[Flow] = []
+        for entry in chain.candidates(flow.key, str(flow.port)):
+            if len(live) == 1:
+                live = self.step(table, name, entry, live[0], returned)
+            else:
+                live = _merge([left for one in live for left in self.step(table, name, entry, one, returned)])
+            if not live:
+                break
+        self.depth -= 1
+        return live if not returned else _merge(live + returned)
+
+    def step(self, table: str, name: str, entry: Entry, flow: Flow, returned: list[Flow]) -> list[Flow]:
+        """One rule and one flow: the flows that go on to the next rule; those that return are added to `returned`."""
+        plan, values, line, _action, _target = entry
+        tests = plan.tests
+        answer: bool | None = True
+        for test, negated in tests.tests:
+            found = test(values, self, flow)
+            if found is None:
+                answer = None
+            elif found is negated:
+                return [flow]
+        if tests.recall is not None:
+            # A new client is in no list (S12); what a remembered one would meet is noted beside the packet's own way.
+            if answer is not False:
+                self.note_affinity(table, name, entry, flow, tests.recall(values))
+            return [flow]
+        if answer is None:
+            return self.split(table, name, entry, flow, returned)
+        if tests.share is not None:
+            share = tests.share(values)
+            if share <= 0:
+                return [flow]
+            if share < 1:
+                taken = flow.clone(flow.share * share)
+                flow.share *= 1 - share
+                return [flow, *self.act(table, name, entry, taken, returned)]
+        return self.act(table, name, entry, flow, returned)
+
+    def split(self, table: str, name: str, entry: Entry, flow: Flow, returned: list[Flow]) -> list[Flow]:
+        """Follow both ways of an undecided rule, unless both lead to the same (S5)."""
+        if entry.action == A_NONE and entry.plan.tests.remember is None:
+            return [flow]
+        before, ends, outer = flow.state(), self.ends, len(returned)
+        self.ends = []
+        taken = flow.clone(flow.share)
+        back = self.act(table, name, entry, taken, returned)
+        mine, self.ends = self.ends, ends
+        if not mine and len(returned) == outer and len(back) == 1 and back[0].state() == before:
+            return [flow]
+        rule = (table, name, line) if (line := entry.line) else None
+        self.unmodelled.add((table, name, entry.line))
+        for one in chained(back, returned[outer:], (end.flow for end in mine)):
+            one.share /= 2
+            one.possible = True
+            one.unknown_rule = one.unknown_rule or rule
+        ends.extend(mine)
+        flow.share /= 2
+        flow.possible = True
+        flow.unknown_rule = flow.unknown_rule or rule
+        return [flow, *back]
+
+    def note_affinity(self, table: str, name: str, entry: Entry, flow: Flow, asked: Affinity) -> None:
+        """Record where a client remembered in this list is sent."""
+        if asked.name in self.affinity:
+            return
+        ends, tracing = self.ends, self.tracing
+        self.ends, self.tracing = [], False
+        back = self.act(table, name, entry, flow.clone(1.0), [])
+        reached = {endpoint_text(end.flow.address, end.flow.port) for end in self.ends if end.flow.translated}
+        if back or any(not end.flow.translated for end in self.ends):
+            reached.add("")
+        self.ends, self.tracing = ends, tracing
+        self.affinity[asked.name] = (asked, frozenset(reached))
+
+    def act(self, table: str, name: str, entry: Entry, flow: Flow, returned: list[Flow]) -> list[Flow]:
+        """Apply a rule's target to a flow that it matched: the flows that go on behind the rule (S2, S3, S7)."""
+        plan, values, line, action, target = entry
+        if self.tracing:
+            flow.trail = (flow.trail, table, name, line)
+        if plan.tests.remember is not None:
+            flow.remembered = (*flow.remembered, plan.tests.remember(values))
+        if action == A_JUMP:
+            return self.walk(table, target, flow)
+        if action == A_NONE:
+            return [flow]
+        if action == A_GOTO:
+            returned.extend(self.walk(table, target, flow))
+            return []
+        if action == A_RETURN:
+            returned.append(flow)
+            return []
+        if action == A_MARK:
+            self.set_mark(plan, values, flow)
+            return [flow]
+        if action == A_DNAT:
+            self.translate(plan, values, flow)
+        elif action == A_REDIRECT:
+            ports = plan.argument_slots.get("--to-ports")
+            loopback = "127.0.0.1" if self.packet.family == 4 else "::1"
+            local = loopback if self.packet.from_node else next((a for a in sorted(self.host.addresses) if (":" in a) == (self.packet.family == 6)), loopback)
+            _send_to(flow, local, port_ranges(values[ports[0]].replace("-", ":"))[0][0] if ports else flow.port, self.host_suffix)
+        elif action == A_NOTRACK:
+            flow.untracked = (table, name, line)
+            return [flow]
+        elif action == A_CONNMARK:
+            self.set_connmark(plan, values, flow)
+            return [flow]
+        elif action == A_UNKNOWN:
+            # What an unmodelled target does is not known: it may end the packet's way or change nothing (S5).
+            self.unmodelled.add((table, name, line))
+            other = flow.clone(flow.share / 2)
+            flow.share /= 2
+            for one in (flow, other):
+                one.possible = True
+                one.unknown_rule = one.unknown_rule or (table, name, line)
+            self.ends.append(_End(other, A_UNKNOWN, (table, name, line)))
+            return [flow]
+        self.ends.append(_End(flow, action, (table, name, line)))
+        return []
+
+    def set_mark(self, plan: Plan, values: Sequence[str], flow: Flow) -> None:
+        """MARK: new = (old & ~mask) ^ value; --set-mark, --and-mask and the like are printed as --set-xmark (S7)."""
+        for flag, slots in plan.argument_slots.items():
+            value, mask = mark_and_mask(values[slots[0]])
+            if flag == "--set-xmark":
+                flow.mark = (flow.mark & ~mask) ^ value
+            elif flag == "--set-mark":
+                flow.mark = (flow.mark & ~mask) | value
+            elif flag == "--or-mark":
+                flow.mark |= value
+            elif flag == "--and-mask":
+                flow.mark &= value
+            elif flag == "--xor-mark":
+                flow.mark ^= value
+            if flag in ("--set-xmark", "--set-mark"):
+                flow.mark_unknown &= ~mask
+
+    def set_connmark(self, plan: Plan, values: Sequence[str], flow: Flow) -> None:
+        """CONNMARK: save, restore and set; the connection's mark is 0 when it begins (S7)."""
+        if "--restore-mark" in plan.flags:
+            slots = plan.argument_slots.get("--mask") or plan.argument_slots.get("--nfmask")
+            mask = mark_and_mask(values[slots[0]])[0] if slots else 0xFFFFFFFF
+            if flow.connmark is None:
+                flow.mark_unknown |= mask
+            else:
+                flow.mark = (flow.mark & ~mask) | (flow.connmark & mask)
+        elif "--save-mark" in plan.flags:
+            slots = plan.argument_slots.get("--mask") or plan.argument_slots.get("--ctmask")
+            mask = mark_and_mask(values[slots[0]])[0] if slots else 0xFFFFFFFF
+            if flow.connmark is not None:
+                flow.connmark = (flow.connmark & ~mask) | (flow.mark & mask)
+        else:
+            slots = plan.argument_slots.get("--set-xmark") or plan.argument_slots.get("--set-mark")
+            if slots and flow.connmark is not None:
+                value, mask = mark_and_mask(values[slots[0]])
+                flow.connmark = (flow.connmark & ~mask) ^ value
+            else:
+                flow.connmark = None
+
+    def translate(self, plan: Plan, values: Sequence[str], flow: Flow) -> None:
+        """DNAT: the new destination; a range of addresses or several destinations cannot be told apart and stay possible (S7)."""
+        slots = plan.argument_slots.get("--to-destination")
+        text = values[slots[0]] if slots else ""
+        try:
+            address, port, certain = destination_of(text, flow.address, flow.port)
+        except ValueError:
+            flow.possible, flow.translated = True, True
+            return
+        _send_to(flow, address, port, self.host_suffix)
+        if not certain:
+            flow.possible = True
+
+
+def destination_of(text: str, address: str, port: int) -> tuple[str, int, bool]:
+    """The address and port of a `--to-destination`, with what it leaves out taken from the packet; False when it names a range.
+
+    Raises ValueError when it is none.
+    """
+    certain = True
+    if text.startswith("["):
+        host, _, rest = text[1:].partition("]")
+        ports = rest.removeprefix(":")
+    elif text.count(":") > 1:
+        host, ports = text, ""
+    else:
+        host, _, ports = text.partition(":")
+    if "-" in host:
+        host, certain = host.split("-", 1)[0], False
+    if "-" in ports:
+        low, _, high = ports.partition("-")
+        certain = certain and low == high.split("/")[0]
+        ports = low
+    return str(ip_address(host)) if ":" in host else (host or address), int(ports) if ports else port, certain
+
+
+def _send_to(flow: Flow, address: str, port: int, suffix: str) -> None:
+    flow.address, flow.key, flow.number, flow.port = address, address + suffix, address_number(address), port
+    flow.translated = True
+
+
+def _merge(flows: list[Flow]) -> list[Flow]:
+    if len(flows) < 2:
+        return flows
+    kept: dict[tuple[object, ...], Flow] = {}
+    for flow in flows:
+        key = (flow.state(), flow.possible)
+        same = kept.get(key)
+        if same is None:
+            kept[key] = flow
+        else:
+            same.share += flow.share
+    return list(kept.values())
+
+
+class _Classes:
+    """Which addresses and ports the rules tell apart: all others behave alike, so one answer serves them (S13)."""
+
+    def __init__(self, rules: Ruleset, places: Iterable[tuple[str, str]]) -> None:
+        self.exact: set[str] = set()
+        self.prefixes: list[tuple[int, int]] = []
+        bounds: set[int] = set()
+        seen: set[tuple[str, str]] = set()
+        todo = list(places)
+        prefixes: set[tuple[int, int]] = set()
+        while todo:
+            place = todo.pop()
+            if place in seen:
+                continue
+            seen.add(place)
+            for entry in rules.entries(*place):
+                if entry.action in (A_JUMP, A_GOTO):
+                    todo.append((place[0], entry.target))
+                self._note(entry, prefixes, bounds)
+        self.prefixes = sorted(prefixes)
+        self.bounds = sorted(bounds)
+        self._memo: dict[str, tuple[object, ...] | str] = {}
+
+    def _note(self, entry: Entry, prefixes: set[tuple[int, int]], bounds: set[int]) -> None:
+        for address, ports in named_in(entry):
+            if address is not None:
+                try:
+                    version, base, mask = network(address)
+                except ValueError:
+                    prefixes.add((0, 0))
+                    continue
+                if mask == (0xFFFFFFFF if version == 4 else (1 << 128) - 1):
+                    self.exact.add(str(ip_address(address.split("/")[0])))
+                else:
+                    prefixes.add((base, mask))
+            if ports is not None:
+                for low, high in port_ranges(ports):
+                    bounds.update((low, high + 1))
+
+    def of_address(self, text: str, number: int) -> tuple[object, ...] | str:
+        """The class of an address: itself when a rule names it, else the prefixes it lies in."""
+        known = self._memo.get(text)
+        if known is None:
+            known = text if text in self.exact else tuple(number & mask == base for base, mask in self.prefixes)
+            self._memo[text] = known
+        return known
+
+    def of_port(self, port: int) -> int:
+        """The class of a port: its place among the bounds of all port matches."""
+        return bisect_right(self.bounds, port)
+
+
+def named_in(entry: Entry) -> list[tuple[str | None, str | None]]:
+    """The destinations and destination ports that a rule names, as printed: (address or None, ports or None)."""
+    return [(entry.values[slot], None) if is_address else (None, entry.values[slot]) for slot, is_address in entry.plan.named_slots]
+
+
+def _named_slots(shape: Shape) -> tuple[tuple[int, bool], ...]:
+    slots = [(option.slots[0], True) for option in shape.options if option.flag == "-d" and option.slots]
+    for match in shape.matches:
+        for option in match.options:
+            if option.slots and option.flag in ("--dport", "--dports", "--destination-port", "--destination-ports", "--ports"):
+                slots.append((option.slots[0], False))
+            elif option.slots and option.flag in ("--dst-range", "--ctorigdst"):
+                slots.append((option.slots[0], True))
+    return tuple(slots)
+
+
+class Evaluator:
+    """Answers for one ruleset and one node. Keeps what it has worked out, so that further packets of the same kind are cheap."""
+
+    def __init__(self, rules: Ruleset, host: Host) -> None:
+        self.rules, self.host = rules, host
+        self._answers: dict[tuple[int, str], dict[str, bool]] = {}
+        self._later: dict[tuple[object, ...], list[tuple[float, Outcome]]] = {}
+        self._classes: _Classes | None = None
+        self.unmodelled: set[tuple[str, str, int]] = set()
+        if sys.getrecursionlimit() < 4 * _DEPTH_LIMIT:
+            sys.setrecursionlimit(4 * _DEPTH_LIMIT)
+
+    def run(self, packet: Packet, *, tracing: bool = False) -> Run:
+        """A fresh way for a packet."""
+        answers = self._answers.setdefault((packet.family, packet.source), {})
+        return Run(self.rules, self.host, packet, answers, tracing)
+
+    def evaluate(self, packet: Packet, *, tracing: bool = False) -> tuple[list[Outcome], Mapping[str, tuple[Affinity, frozenset[str]]]]:
+        """Every outcome of a packet, and per recent list where a remembered client would go.
+
+        Follows the hooks in the kernel's order (S1): raw, mangle, nat, then filter, then POSTROUTING.
+        """
+        run = self.run(packet, tracing=tracing)
+        key = packet.destination + run.host_suffix
+        start = Flow(1.0, packet.destination, key, run.destination, packet.port)
+        hook = "OUTPUT" if packet.from_node else "PREROUTING"
+        outcomes: list[Outcome] = []
+        flows = [start]
+        for table in ("raw", "mangle"):
+            flows = self._stage(run, table, hook, flows, outcomes)
+        for flow in self._translate(run, hook, flows, outcomes):
+            outcomes.extend(self._deliver(run, flow))
+        self.unmodelled |= run.unmodelled
+        return outcomes, run.affinity
+
+    def translate(self, packet: Packet) -> list[Flow]:
+        """What the destination pass of the nat table alone makes of a packet: flows with their new destinations."""
+        run = self.run(packet)
+        start = Flow(1.0, packet.destination, packet.destination + run.host_suffix, run.destination, packet.port)
+        return self._translate(run, "OUTPUT" if packet.from_node else "PREROUTING", [start], [])
+
+    def through(self, table: str, chain: str, packet: Packet, *, mark: int = 0) -> tuple[list[Flow], list[tuple[Flow, Verdict, tuple[str, str, int] | None]]]:
+        """Send a packet through one chain only: flows that come back, and verdicts with their rules."""
+        run = self.run(packet)
+        start = Flow(1.0, packet.destination, packet.destination + run.host_suffix, run.destination, packet.port)
+        start.mark = mark
+        back = run.walk(table, chain, start)
+        return back, [(end.flow, _verdict_of(end), end.rule) for end in run.ends]
+
+    # --- stages ----------------------------------------------------------------------------------------------------------------------
+
+    def _stage(self, run: Run, table: str, chain: str, flows: list[Flow], outcomes: list[Outcome]) -> list[Flow]:
+        """Flows through one built-in chain: those that go on. Dropped and rejected ones become outcomes."""
+        if not self.rules.entries(table, chain) and self._policy(table, chain) != "DROP":
+            return flows
+        left: list[Flow] = []
+        for flow in flows:
+            before_possible, before_rule = flow.possible, flow.unknown_rule
+            run.ends = []
+            back = run.walk(table, chain, flow)
+            policy_drops = self._policy(table, chain) == "DROP"
+            accepted = [end.flow for end in run.ends if end.verdict in (A_ACCEPT, A_UNKNOWN)]
+            refused = [end for end in run.ends if end.verdict in (A_DROP, A_REJECT)]
+            if policy_drops:
+                refused.extend(_End(one, A_DROP, (table, chain, 0)) for one in back)
+            else:
+                accepted.extend(back)
+            if not refused and len({one.state() for one in accepted}) == 1:
+                # Whatever was undecided, every way leads on alike (S5).
+                one = accepted[0]
+                one.share = sum(other.share for other in accepted)
+                one.possible, one.unknown_rule = before_possible, before_rule
+                accepted = [one]
+            elif not accepted and len({end.verdict for end in refused}) == 1:
+                end = refused[0]
+                end.flow.share = sum(other.flow.share for other in refused)
+                end.flow.possible, end.flow.unknown_rule = before_possible, before_rule
+                refused = [end]
+            outcomes.extend(_outcome(run, end.flow, _verdict_of(end), end.rule) for end in refused)
+            left.extend(accepted)
+        return _merge(left)
+
+    def _policy(self, table: str, chain: str) -> str | None:
+        known = self.rules.chains(table).get(chain)
+        return known.policy if known is not None else None
+
+    def _translate(self, run: Run, hook: str, flows: list[Flow], outcomes: list[Outcome]) -> list[Flow]:
+        """The destination pass of the nat table: only the first packet of a tracked connection meets it (S6)."""
+        out: list[Flow] = []
+        for flow in flows:
+            if flow.untracked is not None:
+                out.append(flow)
+                continue
+            run.ends = []
+            back = run.walk("nat", hook, flow)
+            for end in run.ends:
+                end.flow.nat_rule = end.rule
+                if end.verdict in (A_DROP, A_REJECT):
+                    outcomes.append(_outcome(run, end.flow, _verdict_of(end), end.rule))
+                else:
+                    out.append(end.flow)
+            out.extend(back)
+        return out
+
+    def _deliver(self, run: Run, flow: Flow) -> Iterable[Outcome]:
+        """From the routing decision to the end: filter and POSTROUTING, remembered per class of destination (S13)."""
+        flow.nat_mark = flow.mark
+        if run.tracing:
+            return self._deliver_now(run, flow)
+        classes = self._classes
+        if classes is None:
+            places = [(table, chain) for table in ("mangle", "filter", "security") for chain in BUILT_IN[table]]
+            classes = self._classes = _Classes(self.rules, [*places, ("nat", "POSTROUTING"), ("nat", "INPUT"), ("raw", "PREROUTING")])
+        key = (run.packet.key, classes.of_address(flow.address, flow.number), classes.of_port(flow.port), flow.translated,
+               flow.mark, flow.mark_unknown, flow.connmark, flow.untracked is None, run.host.is_local(flow.address),
+               None if run.destination == flow.number else classes.of_address(run.packet.destination, run.destination))  # fmt: skip
+        known = self._later.get(key)
+        if known is None:
+            probe = flow.clone(1.0)
+            probe.possible, probe.unknown_rule = False, None
+            known = self._later[key] = [(outcome.share, outcome) for outcome in self._deliver_now(run, probe)]
+        endpoint = endpoint_text(flow.address, flow.port) if flow.translated else None
+        return [
+            Outcome(outcome.verdict, flow.share * share, endpoint, outcome.mark, outcome.masquerade, flow.possible or outcome.possible,
+                    flow.nat_rule, outcome.final_rule, outcome.snat_rule, flow.unknown_rule or outcome.unknown_rule, flow.untracked, flow.remembered)
+            for share, outcome in known
+        ]  # fmt: skip
+
+    def _deliver_now(self, run: Run, flow: Flow) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        flows = [flow]
+        local = run.host.is_local(flow.address)
+        if run.packet.from_node:
+            run.out_interface = LOOPBACK if local else run.packet.out_interface
+            flows = self._stage(run, "filter", "OUTPUT", flows, outcomes)
+            flows = self._stage(run, "security", "OUTPUT", flows, outcomes)
+            flows = self._postrouting(run, flows, outcomes)
+            if local:
+                # Back in by lo: the connection is known already, so nat is not consulted again (S6).
+                run.in_interface, run.out_interface = LOOPBACK, NO_INTERFACE
+                for table, chain in (("raw", "PREROUTING"), ("mangle", "PREROUTING"), ("mangle", "INPUT"), ("filter", "INPUT"), ("security", "INPUT")):
+                    flows = self._stage(run, table, chain, flows, outcomes)
+                run.in_interface = NO_INTERFACE
+        elif local:
+            run.out_interface = NO_INTERFACE
+            for table in ("mangle", "filter", "security"):
+                flows = self._stage(run, table, "INPUT", flows, outcomes)
+        else:
+            run.out_interface = run.packet.out_interface
+            for table in ("mangle", "filter", "security"):
+                flows = self._stage(run, table, "FORWARD", flows, outcomes)
+            flows = self._postrouting(run, flows, outcomes)
+        for one in flows:
+            verdict = Verdict.FORWARD if one.translated else Verdict.LOCAL if local else Verdict.PASS
+            outcomes.append(_outcome(run, one, verdict, None))
+        return outcomes
+
+    def _postrouting(self, run: Run, flows: list[Flow], outcomes: list[Outcome]) -> list[Flow]:
+        run_in, run.in_interface = run.in_interface, NO_INTERFACE
+        flows = self._stage(run, "mangle", "POSTROUTING", flows, outcomes)
+        out: list[Flow] = []
+        for flow in flows:
+            if flow.untracked is not None:
+                out.append(flow)
+                continue
+            before_possible, before_rule = flow.possible, flow.unknown_rule
+            run.ends = []
+            back = run.walk("nat", "POSTROUTING", flow)
+            ways = [end.flow for end in run.ends] + back
+            for end in run.ends:
+                if end.verdict == A_SNAT:
+                    end.flow.snat_rule = end.rule
+            if len({one.snat_rule is None for one in ways}) == 1:
+                one = ways[0]
+                one.share = sum(other.share for other in ways)
+                one.possible, one.unknown_rule = before_possible, before_rule
+                ways = [one]
+            out.extend(ways)
+        run.in_interface = run_in
+        return out
+
+
+def _verdict_of(end: _End) -> Verdict:
+    if end.verdict == A_DROP:
+        return Verdict.DROP
+    if end.verdict == A_REJECT:
+        return Verdict.REJECT
+    return Verdict.FORWARD if end.flow.translated else Verdict.PASS
+
+
+def _outcome(run: Run, flow: Flow, verdict: Verdict, rule: tuple[str, str, int] | None) -> Outcome:
+    trail: list[tuple[str, str, int]] = []
+    node = flow.trail
+    while node is not None:
+        trail.append((node[1], node[2], node[3]))  # type: ignore[arg-type]  # a linked list of (before, table, chain, line)
+        node = node[0]  # type: ignore[assignment]  # as above
+    return Outcome(
+        verdict=verdict,
+        share=flow.share,
+        endpoint=endpoint_text(flow.address, flow.port) if flow.translated else None,
+        mark=flow.nat_mark,
+        masquerade=flow.snat_rule is not None,
+        possible=flow.possible,
+        nat_rule=flow.nat_rule,
+        final_rule=rule,
+        snat_rule=flow.snat_rule,
+        unknown_rule=flow.unknown_rule,
+        untracked=flow.untracked,
+        remembered=flow.remembered,
+        trail=tuple(reversed(trail)),
+    )
+
+
+__all__ += ["ANY_INTERFACE", "LineKind", "destination_of", "keys_of", "named_in"]

@@ -1,0 +1,111 @@
+"""Observed forwarding: what the rules make of a connection to one frontend from one vantage point."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from ruleaudit.dataplane.iptables import Evaluator, Outcome
+from ruleaudit.dataplane.matches import Affinity
+from ruleaudit.dataplane.packet import Packet
+from ruleaudit.forwarding import Verdict
+
+__all__ = ["Observation", "observe"]
+
+
+@dataclass(slots=True)
+class Observation:
+    """The outcomes of one packet, sorted by what they mean for a service.
+
+    `backends`: endpoint text -> share of what arrives there. `lost`: translated, then refused. `refused`: refused without translation.
+    `untranslated`: routed on or delivered to the node itself as it came. `marked`/`unmarked`: shares of the forwarded part that carry
+    the masquerade mark, or do not. `affinity`: seconds when every backend keeps its clients, else None; `affinity_fault`: what is wrong
+    with it otherwise ("" when there is none at all). `possible`: some outcome rests on an undecided match.
+    """
+
+    packet: Packet
+    backends: dict[str, float] = field(default_factory=dict)
+    lost: list[Outcome] = field(default_factory=list)
+    refused: list[Outcome] = field(default_factory=list)
+    untranslated: list[Outcome] = field(default_factory=list)
+    marked: float = 0.0
+    unmarked: float = 0.0
+    not_masqueraded: list[Outcome] = field(default_factory=list)
+    affinity: int | None = None
+    affinity_fault: str = ""
+    possible: bool = False
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The one verdict of every outcome, None when they differ."""
+        kinds = {one.verdict for one in (*self.lost, *self.refused, *self.untranslated)}
+        if self.backends:
+            kinds.add(Verdict.FORWARD)
+        return kinds.pop() if len(kinds) == 1 else None
+
+    @property
+    def unknown_rules(self) -> set[tuple[str, str, int]]:
+        """The undecided rules that outcomes rest on."""
+        return {one.unknown_rule for one in (*self.lost, *self.refused, *self.untranslated) if one.unknown_rule is not None}
+
+
+def observe(evaluator: Evaluator, packet: Packet, mark: int) -> Observation:
+    """Follow a packet and sort its outcomes. `mark` is the masquerade mark."""
+    outcomes, affinity = evaluator.evaluate(packet)
+    seen = Observation(packet)
+    backends = seen.backends
+    remembered: dict[str, tuple[str, ...]] = {}
+    for outcome in outcomes:
+        if outcome.possible:
+            seen.possible = True
+        verdict = outcome.verdict
+        if verdict is Verdict.FORWARD and outcome.endpoint is not None:
+            endpoint = outcome.endpoint
+            backends[endpoint] = backends.get(endpoint, 0.0) + outcome.share
+            if outcome.remembered or affinity:
+                remembered[endpoint] = outcome.remembered
+            if outcome.mark & mark:
+                seen.marked += outcome.share
+                if outcome.masquerade is False:
+                    seen.not_masqueraded.append(outcome)
+            else:
+                seen.unmarked += outcome.share
+        elif verdict in (Verdict.REJECT, Verdict.DROP):
+            (seen.lost if outcome.endpoint is not None else seen.refused).append(outcome)
+        else:
+            seen.untranslated.append(outcome)
+    if affinity or any(remembered.values()):
+        seen.affinity, seen.affinity_fault = _judge_affinity(remembered, affinity, backends)
+    return seen
+
+
+def _judge_affinity(
+    remembered: Mapping[str, tuple[str, ...]], affinity: Mapping[str, tuple[Affinity, frozenset[str]]], backends: Mapping[str, float]
+) -> tuple[int | None, str]:
+    """Whether every backend remembers its client in a list that leads back to it (S12), and for how many seconds."""
+    seconds: set[int | None] = set()
+    faults: list[str] = []
+    used: set[str] = set()
+    for endpoint in backends:
+        lists = remembered.get(endpoint, ())
+        asked = [affinity[name] for name in lists if name in affinity]
+        if not lists:
+            faults.append(f"{endpoint} does not remember its clients")
+        elif not asked:
+            faults.append(f"clients of {endpoint} are remembered but not sent back to it")
+        for question, reached in asked:
+            used.add(question.name)
+            if reached != {endpoint}:
+                faults.append(f"clients remembered for {endpoint} are sent to {', '.join(sorted(reached)) or 'nowhere'}")
+            if question.oddity:
+                faults.append(f"list {question.name}: {question.oddity}")
+            seconds.add(question.seconds)
+    for name in affinity:
+        if name not in used:
+            faults.append(f"list {name} is asked but no backend writes it")
+    if len(seconds) > 1:
+        faults.append("timeouts differ: " + ", ".join(sorted(str(one) for one in seconds)))
+    if faults:
+        return None, "; ".join(faults[:4])
+    only = seconds.pop() if seconds else None
+    return (only, "") if only is not None else (None, "no timeout")

@@ -1,0 +1,417 @@
+"""kube-proxy's own rules in a ruleset: which chains and jumps are its, and what they say of its release and settings.
+
+Recognising them explains and attributes; it never decides whether traffic works (that is evaluation). KPR 3, 4, 19.1.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ruleaudit.dataplane.iptables import A_JUMP, Entry, Ruleset, keys_of
+from ruleaudit.dataplane.matches import mark_and_mask
+
+__all__ = [
+    "HOOKS",
+    "LEFTOVER_PREFIXES",
+    "SERVICE_CHAIN",
+    "Dispatch",
+    "Hook",
+    "Signs",
+    "dispatches",
+    "hook_present",
+    "is_kube_proxy_chain",
+    "other_proxy",
+    "read_signs",
+    "tail_rules",
+]
+
+SERVICE_CHAIN = re.compile(r"^KUBE-(SVC|SVL|EXT|FW|SEP|XLB)-")
+_FIXED = frozenset(
+    {"KUBE-SERVICES", "KUBE-NODEPORTS", "KUBE-POSTROUTING", "KUBE-MARK-MASQ", "KUBE-MARK-DROP", "KUBE-EXTERNAL-SERVICES",
+     "KUBE-FORWARD", "KUBE-PROXY-FIREWALL", "KUBE-FIREWALL", "KUBE-PROXY-CANARY", "KUBE-KUBELET-CANARY", "KUBE-IPTABLES-HINT"}
+)  # fmt: skip
+LEFTOVER_PREFIXES = ("KUBE-XLB-", "KUBE-EXT-", "KUBE-SVL-")
+
+
+def is_kube_proxy_chain(name: str) -> bool:
+    """Whether a chain name is one that kube-proxy in iptables mode (or kubelet beside it) uses (KPR 4.1, 4.8)."""
+    return name in _FIXED or SERVICE_CHAIN.match(name) is not None
+
+
+class Hook(NamedTuple):
+    """A jump that kube-proxy keeps from a built-in chain (or KUBE-SERVICES) to one of its own, for releases 1.`since` to 1.`until`."""
+
+    table: str
+    chain: str
+    target: str
+    since: int = 16
+    until: int = 99
+
+    def __str__(self) -> str:
+        return f"{self.table} {self.chain} -> {self.target}"
+
+
+# KPR 4.2. The jumps of KUBE-FIREWALL are kubelet's, or kube-proxy's from 1.27.
+HOOKS = (
+    Hook("nat", "PREROUTING", "KUBE-SERVICES"),
+    Hook("nat", "OUTPUT", "KUBE-SERVICES"),
+    Hook("nat", "POSTROUTING", "KUBE-POSTROUTING"),
+    Hook("filter", "FORWARD", "KUBE-FORWARD"),
+    Hook("filter", "FORWARD", "KUBE-SERVICES"),
+    Hook("filter", "OUTPUT", "KUBE-SERVICES"),
+    Hook("filter", "INPUT", "KUBE-EXTERNAL-SERVICES"),
+    Hook("filter", "FORWARD", "KUBE-EXTERNAL-SERVICES", since=20),
+    Hook("filter", "INPUT", "KUBE-NODEPORTS", since=21),
+    Hook("filter", "INPUT", "KUBE-PROXY-FIREWALL", since=25),
+    Hook("filter", "FORWARD", "KUBE-PROXY-FIREWALL", since=25),
+    Hook("filter", "OUTPUT", "KUBE-PROXY-FIREWALL", since=25),
+)
+
+
+def hook_present(rules: Ruleset, hook: Hook) -> bool:
+    """Whether some rule of the chain jumps to the target for every new packet (a narrower match does not count)."""
+    return any(
+        entry.target == hook.target and entry.action == A_JUMP and _matches_every_new_packet(entry)
+        for entry in rules.entries(hook.table, hook.chain)
+    )
+
+
+def _matches_every_new_packet(entry: Entry) -> bool:
+    shape = entry.plan.shape
+    if shape.options:
+        return False
+    for match in shape.matches:
+        if match.module == "comment":
+            continue
+        if match.module in ("conntrack", "state"):
+            for option in match.options:
+                states = entry.values[option.slots[0]].split(",") if option.slots else []
+                if option.flag not in ("--ctstate", "--state") or option.negated or "NEW" not in states:
+                    return False
+            continue
+        return False
+    return True
+
+
+class Dispatch(NamedTuple):
+    """A rule that sends a frontend's packets to a service chain or refuses them.
+
+    `kind`: "ClusterIP", "ExternalIP", "LoadBalancerIP", "NodePort" or None when the comment does not tell; `address` None for node ports;
+    `name`: the service port name in the comment; `target`: chain or verdict.
+    """
+
+    table: str
+    chain: str
+    line: int
+    kind: str | None
+    address: str | None
+    protocol: str
+    port: int
+    name: str | None
+    target: str
+
+
+_COMMENT_KINDS = (
+    (" cluster IP", "ClusterIP"),
+    (" external IP", "ExternalIP"),
+    (" loadbalancer IP", "LoadBalancerIP"),
+    (" has no endpoints", None),
+    (" has no local endpoints", None),
+)
+DISPATCH_CHAINS = (("nat", "KUBE-SERVICES"), ("nat", "KUBE-NODEPORTS"), ("filter", "KUBE-SERVICES"), ("filter", "KUBE-EXTERNAL-SERVICES"))
+
+
+def dispatches(rules: Ruleset) -> Iterator[Dispatch]:
+    """Every rule of kube-proxy's dispatching chains that names one frontend and decides about it (KPR 5.1, 5.2, 6.3).
+
+    Rules that only mark (KUBE-MARK-MASQ) or only count are left out.
+    """
+    for table, chain in DISPATCH_CHAINS:
+        for entry in rules.entries(table, chain):
+            if entry.target in ("KUBE-MARK-MASQ", "KUBE-NODEPORTS") or entry.target == "":
+                continue
+            address, port = keys_of(entry.plan, entry.values)
+            if port is None:
+                continue
+            protocol = entry_value(entry, "-p")
+            if protocol is None:
+                continue
+            comment = entry_comment(entry) or ""
+            name, kind = comment or None, None
+            for suffix, suffix_kind in _COMMENT_KINDS:
+                if comment.endswith(suffix):
+                    name, kind = comment.removesuffix(suffix), suffix_kind
+                    break
+            if address is None:
+                if not (chain == "KUBE-NODEPORTS" or _destination_local(entry)):
+                    continue
+                kind = "NodePort"
+            elif chain == "KUBE-NODEPORTS":
+                if entry_value(entry, "-d", negated=False) is not None:
+                    kind, address = "NodePort", None
+            host = None if address is None else address.rpartition("/")[0]
+            yield Dispatch(table, chain, entry.line, kind, host, protocol.upper(), int(port), name, entry.target)
+
+
+def _destination_local(entry: Entry) -> bool:
+    for match in entry.plan.shape.matches:
+        if match.module == "addrtype":
+            for option in match.options:
+                if option.flag == "--dst-type" and not option.negated and option.slots and entry.values[option.slots[0]] == "LOCAL":
+                    return True
+    return False
+
+
+def entry_value(entry: Entry, flag: str, *, negated: bool | None = False) -> str | None:
+    """The value of one of a rule's own options, None when it has not that option (or has it with the other sign)."""
+    for option in entry.plan.shape.options:
+        if option.flag == flag and option.slots and (negated is None or option.negated == negated):
+            return entry.values[option.slots[0]]
+    return None
+
+
+def entry_comment(entry: Entry) -> str | None:
+    """A rule's comment, unescaped."""
+    for match in entry.plan.shape.matches:
+        if match.module == "comment":
+            for option in match.options:
+                if option.slots:
+                    return unescape(entry.values[option.slots[0]])
+    return None
+
+
+def unescape(text: str) -> str:
+    """A quoted value as written before iptables-save escaped it."""
+    return re.sub(r"\\(.)", r"\1", text) if "\\" in text else text
+
+
+def tail_rules(rules: Ruleset) -> list[Entry]:
+    """The rules of nat KUBE-SERVICES that jump to KUBE-NODEPORTS (KPR 4.4)."""
+    return [entry for entry in rules.entries("nat", "KUBE-SERVICES") if entry.target == "KUBE-NODEPORTS"]
+
+
+@dataclass(frozen=True, slots=True)
+class Signs:
+    """What the rules of one family say of the kube-proxy that wrote them. None: they do not tell.
+
+    `oldest`/`newest`: the releases (minor numbers) whose rules can look so; `local_match`: the option and value by which traffic of local
+    pods is told ("-s", "10.0.0.0/8"), ("-i", "cni0"); `masquerade_all`; `detects`: whether any local detection is at work;
+    `mark`: the masquerade mark; `nodeport_addresses`: those the tail rules name (empty: all local ones); `localhost_nodeports`.
+    """
+
+    served: bool
+    oldest: int = 16
+    newest: int = 36
+    local_match: tuple[str, str] | None = None
+    detects: bool | None = None
+    masquerade_all: bool = False
+    mark: int | None = None
+    nodeport_addresses: tuple[str, ...] | None = None
+    localhost_nodeports: bool | None = None
+    reasons: tuple[str, ...] = ()
+
+
+def read_signs(rules: Ruleset) -> Signs:
+    """Read the signs of one family. `served` is False when kube-proxy in iptables mode wrote nothing here."""
+    nat = rules.chains("nat")
+    if "KUBE-SERVICES" not in nat:
+        return Signs(served=False)
+    oldest, newest, reasons = _release_bounds(rules)
+    local_match, detects, everything = _local_detection(rules, newest)
+    addresses, localhost = _node_ports(rules)
+    return Signs(True, oldest, newest, local_match, detects, everything, _mark(rules), addresses, localhost, tuple(reasons))
+
+
+def _release_bounds(rules: Ruleset) -> tuple[int, int, list[str]]:
+    """KPR 19.1, what is certain first; a sign that contradicts the live nat layout is a leftover and not counted."""
+    low, high, reasons = 16, 36, []
+
+    def at_least(minor: int, why: str) -> None:
+        nonlocal low
+        if low < minor <= high:
+            low = minor
+            reasons.append(f">= 1.{minor}: {why}")
+
+    def at_most(minor: int, why: str) -> None:
+        nonlocal high
+        if low <= minor < high:
+            high = minor
+            reasons.append(f"<= 1.{minor}: {why}")
+
+    services = rules.entries("nat", "KUBE-SERVICES")
+    node_ports = rules.entries("nat", "KUBE-NODEPORTS")
+    targets = Counter(_prefix(entry.target) for entry in chained_entries(services, node_ports))
+    old = targets["KUBE-XLB-"] + sum(1 for entry in node_ports if entry.target == "KUBE-MARK-MASQ" or entry.target.startswith("KUBE-SVC-"))
+    new = targets["KUBE-EXT-"] + targets["KUBE-SVL-"]
+    arrow, plain = 0, 0
+    for name in list(rules.chains("nat"))[:20000]:
+        if name.startswith("KUBE-SVC-") and arrow + plain < 50:
+            for entry in rules.entries("nat", name):
+                if entry.target.startswith("KUBE-SEP-") and (comment := entry_comment(entry)) is not None:
+                    arrow, plain = arrow + (" -> " in comment), plain + (" -> " not in comment)
+    masq_in_services = sum(1 for entry in services if entry.target == "KUBE-MARK-MASQ")
+    if new > old:
+        at_least(24, "KUBE-EXT-/KUBE-SVL- chains are in use")
+    elif old > new:
+        at_most(23, "node ports lead to KUBE-XLB-/KUBE-SVC- chains")
+    if arrow > plain:
+        at_least(24, "balancing comments name the endpoint")
+    elif plain > arrow:
+        at_most(23, "balancing comments do not name the endpoint")
+    if masq_in_services:
+        at_most(21, "the masquerade rules of cluster IPs stand in KUBE-SERVICES")
+    elif high < 24 and any(entry.target == "KUBE-MARK-MASQ" for name in rules.chains("nat") if name.startswith("KUBE-SVC-") for entry in rules.entries("nat", name)):
+        at_least(22, "the masquerade rules of cluster IPs stand in KUBE-SVC-")
+    filter_chains = rules.chains("filter")
+    if rules.has_table("filter"):
+        if "KUBE-PROXY-FIREWALL" in filter_chains:
+            at_least(25, "chain KUBE-PROXY-FIREWALL")
+        if "KUBE-NODEPORTS" in filter_chains:
+            at_least(21, "filter chain KUBE-NODEPORTS")
+        elif "KUBE-FORWARD" in filter_chains:
+            at_most(20, "no filter chain KUBE-NODEPORTS")
+        forward = [entry_comment(entry) or "" for entry in rules.entries("filter", "KUBE-FORWARD")]
+        if "kubernetes forwarding conntrack rule" in forward:
+            at_least(23, "one conntrack rule in KUBE-FORWARD")
+        elif "kubernetes forwarding conntrack pod source rule" in forward:
+            at_most(22, "two conntrack rules in KUBE-FORWARD")
+        if any(entry.target == "KUBE-SERVICES" for entry in rules.entries("filter", "INPUT")):
+            at_most(19, "INPUT jumps to KUBE-SERVICES")
+        elif high <= 22 and hook_present(rules, Hook("filter", "FORWARD", "KUBE-EXTERNAL-SERVICES")):
+            at_least(20, "FORWARD jumps to KUBE-EXTERNAL-SERVICES, INPUT not to KUBE-SERVICES")
+        if any(_has_match(entry, "nfacct") for entry in rules.entries("filter", "KUBE-FORWARD")):
+            at_least(31, "nfacct counters")
+        if "KUBE-PROXY-FIREWALL" in filter_chains and any(
+            entry.target == "KUBE-MARK-DROP" for name in rules.chains("nat") if name.startswith(("KUBE-FW-", "KUBE-SVL-")) for entry in rules.entries("nat", name)
+        ):
+            reasons.append("KUBE-MARK-DROP is in use beside KUBE-PROXY-FIREWALL")
+    if any(_has_match(entry, "nfacct") for entry in node_ports):
+        at_least(31, "nfacct counters")
+    if any(entry_value(entry, "-d", negated=True) is not None for entry in tail_rules(rules)):
+        at_least(26, "the node port rule excludes loopback addresses")
+    for name in rules.chains("nat"):
+        if name.startswith("KUBE-FW-") and any((entry_comment(entry) or "").endswith("will be dropped by KUBE-PROXY-FIREWALL") for entry in rules.entries("nat", name)):
+            at_least(27, "KUBE-FW- chains end in a rule without target")
+            break
+    if low < 25 <= high and rules.has_table("filter") and "KUBE-PROXY-FIREWALL" not in filter_chains and "KUBE-FORWARD" in filter_chains:
+        at_most(24, "no chain KUBE-PROXY-FIREWALL")
+    return low, high, reasons
+
+
+def chained_entries(*groups: Sequence[Entry]) -> Iterable[Entry]:
+    """The entries of several chains in turn."""
+    for group in groups:
+        yield from group
+
+
+def _prefix(name: str) -> str:
+    found = SERVICE_CHAIN.match(name)
+    return found.group(0) if found else name
+
+
+def _has_match(entry: Entry, module: str) -> bool:
+    return any(match.module == module for match in entry.plan.shape.matches)
+
+
+def _local_detection(rules: Ruleset, newest: int) -> tuple[tuple[str, str] | None, bool | None, bool]:
+    """What most cluster-IP masquerade rules take for traffic that is not local (KPR 4.7, 5.3, 6.3), and the pod rules of KUBE-EXT (5.5)."""
+    votes: Counter[tuple[str, str] | str] = Counter()
+    short_cuts: Counter[tuple[str, str]] = Counter()
+    balanced = 0
+    for name in rules.chains("nat"):
+        if name.startswith(("KUBE-SVC-", "KUBE-SVL-")):
+            entries = rules.entries("nat", name)
+            if not entries:
+                continue
+            first = entries[0]
+            if first.target == "KUBE-MARK-MASQ":
+                _vote(first, votes)
+            else:
+                balanced += 1
+        elif name.startswith(("KUBE-EXT-", "KUBE-XLB-")):
+            for entry in rules.entries("nat", name)[:1]:
+                if entry.target.startswith("KUBE-SVC-"):
+                    for flag in ("-s", "-i"):
+                        value = entry_value(entry, flag)
+                        if value is not None:
+                            short_cuts[flag, value] += 1
+    if newest <= 21:
+        votes.clear()
+        entries = rules.entries("nat", "KUBE-SERVICES")
+        jumps = sum(1 for entry in entries if entry.target.startswith("KUBE-SVC-") and (entry_comment(entry) or "").endswith(" cluster IP"))
+        for entry in entries:
+            if entry.target == "KUBE-MARK-MASQ" and (entry_comment(entry) or "").endswith(" cluster IP"):
+                _vote(entry, votes)
+        balanced = max(0, jumps - sum(votes.values()))
+    else:
+        # Chains that only external traffic uses carry no masquerade rule: they say nothing where another chain of the same port does.
+        targeted = {entry.target for entry in rules.entries("nat", "KUBE-SERVICES") if (entry_comment(entry) or "").endswith(" cluster IP")}
+        balanced = sum(
+            1 for name in targeted if (entries := rules.entries("nat", name)) and entries[0].target != "KUBE-MARK-MASQ"
+        )
+    if not votes and not balanced:
+        return (short_cuts.most_common(1)[0][0], True, False) if short_cuts else (None, None, False)
+    if sum(votes.values()) < balanced:
+        return None, bool(short_cuts) or False, False
+    best, _count = votes.most_common(1)[0]
+    if isinstance(best, str):
+        return (short_cuts.most_common(1)[0][0] if short_cuts else None), bool(short_cuts), True
+    return best, True, False
+
+
+def _vote(entry: Entry, votes: Counter[tuple[str, str] | str]) -> None:
+    for flag in ("-s", "-i"):
+        value = entry_value(entry, flag, negated=True)
+        if value is not None:
+            votes[flag, value] += 1
+            return
+    votes["all"] += 1
+
+
+def _mark(rules: Ruleset) -> int | None:
+    """The mark that most of the three places agree on: KUBE-MARK-MASQ sets it, KUBE-POSTROUTING and KUBE-FORWARD test it (KPR 4.5)."""
+    votes: Counter[int] = Counter()
+    for entry in rules.entries("nat", "KUBE-MARK-MASQ"):
+        for flag in ("--set-xmark", "--set-mark", "--or-mark"):
+            slots = entry.plan.argument_slots.get(flag)
+            if slots:
+                votes[mark_and_mask(entry.values[slots[0]])[0]] += 1
+    for table, chain in (("nat", "KUBE-POSTROUTING"), ("filter", "KUBE-FORWARD")):
+        seen = set()
+        for entry in rules.entries(table, chain):
+            for match in entry.plan.shape.matches:
+                if match.module == "mark":
+                    seen.update(mark_and_mask(entry.values[option.slots[0]])[0] for option in match.options if option.slots)
+        votes.update(seen)
+    return votes.most_common(1)[0][0] if votes else None
+
+
+def _node_ports(rules: Ruleset) -> tuple[tuple[str, ...] | None, bool | None]:
+    tails = tail_rules(rules)
+    if not tails:
+        return None, None
+    named = tuple(sorted(value.rpartition("/")[0] for entry in tails if (value := entry_value(entry, "-d")) is not None))
+    if named:
+        return named, any(address.startswith("127.") for address in named)
+    return (), not any(entry_value(entry, "-d", negated=True) is not None for entry in tails)
+
+
+_OTHER_PROXIES = (
+    ("Cilium", re.compile(r"^(OLD_)?CILIUM_")),
+    ("kube-router", re.compile(r"^KUBE-ROUTER-")),
+    ("Antrea", re.compile(r"^ANTREA-")),
+    ("OVN-Kubernetes", re.compile(r"^OVN-KUBE-")),
+)
+
+
+def other_proxy(chains: Mapping[str, object] | Iterable[str]) -> str | None:
+    """The name of another service proxy whose chains are there, None when none is recognised."""
+    for name, pattern in _OTHER_PROXIES:
+        if any(pattern.match(chain) for chain in chains):
+            return name
+    return None
+

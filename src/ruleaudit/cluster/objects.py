@@ -1,0 +1,427 @@
+"""The Kubernetes objects that ruleaudit reads, reduced to the fields that it uses.
+
+Every type mirrors the API type of its name (k8s.io/api core/v1, discovery/v1, networking/v1), with the API's field names in snake case.
+Unknown fields are ignored. A list or mapping that is absent or null is empty; any other absent or null field is None.
+All values are immutable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+import msgspec
+
+__all__ = [
+    "ClientIPConfig",
+    "Conditions",
+    "Container",
+    "ContainerPort",
+    "Endpoint",
+    "EndpointAddress",
+    "EndpointHints",
+    "EndpointPort",
+    "EndpointSlice",
+    "EndpointSubset",
+    "Endpoints",
+    "ForName",
+    "HTTPIngressPath",
+    "HTTPIngressRuleValue",
+    "Ingress",
+    "IngressBackend",
+    "IngressClass",
+    "IngressClassSpec",
+    "IngressRule",
+    "IngressServiceBackend",
+    "IngressSpec",
+    "KubernetesObject",
+    "LoadBalancerIngress",
+    "LoadBalancerStatus",
+    "Metadata",
+    "Node",
+    "NodeAddress",
+    "NodeSpec",
+    "NodeStatus",
+    "ObjectReference",
+    "OwnerReference",
+    "Pod",
+    "PodCondition",
+    "PodIP",
+    "PodSpec",
+    "PodStatus",
+    "Service",
+    "ServiceBackendPort",
+    "ServicePort",
+    "ServiceSpec",
+    "ServiceStatus",
+    "SessionAffinityConfig",
+]
+
+_EMPTY: Final[Mapping[str, str]] = MappingProxyType({})
+
+
+class _Struct(msgspec.Struct, frozen=True, gc=False, rename="camel"):
+    """What all of them have in common. Untracked by the garbage collector: they hold no cycles, and there are hundreds of thousands."""
+
+
+class OwnerReference(_Struct):
+    """metadata.ownerReferences[]."""
+
+    kind: str | None = None
+    name: str | None = None
+
+
+class Metadata(_Struct):
+    """metadata. Timestamps are RFC 3339 text."""
+
+    name: str = ""
+    namespace: str = ""
+    labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
+    creation_timestamp: str | None = None
+    deletion_timestamp: str | None = None
+    resource_version: str | None = None
+    owner_references: tuple[OwnerReference, ...] = ()
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """(namespace, name); the namespace is "" for cluster-scoped kinds."""
+        return self.namespace, self.name
+
+    def label(self, name: str) -> str | None:
+        """The value of a label, None without it."""
+        return None if self.labels is None else self.labels.get(name)
+
+    def annotation(self, name: str) -> str | None:
+        """The value of an annotation, None without it."""
+        return None if self.annotations is None else self.annotations.get(name)
+
+
+class ServicePort(_Struct):
+    """Service spec.ports[]."""
+
+    port: int
+    name: str | None = None
+    protocol: str | None = None
+    target_port: int | str | None = None
+    node_port: int | None = None
+
+
+class ClientIPConfig(_Struct):
+    """Service spec.sessionAffinityConfig.clientIP."""
+
+    timeout_seconds: int | None = None
+
+
+class SessionAffinityConfig(_Struct):
+    """Service spec.sessionAffinityConfig."""
+
+    client_ip: ClientIPConfig | None = msgspec.field(default=None, name="clientIP")
+
+
+class ServiceSpec(_Struct):
+    """Service spec."""
+
+    type: str | None = None
+    cluster_ip: str | None = msgspec.field(default=None, name="clusterIP")
+    cluster_ips: tuple[str, ...] = msgspec.field(default=(), name="clusterIPs")
+    ip_families: tuple[str, ...] = ()
+    ports: tuple[ServicePort, ...] = ()
+    selector: dict[str, str] | None = None
+    external_ips: tuple[str, ...] = msgspec.field(default=(), name="externalIPs")
+    external_name: str | None = None
+    external_traffic_policy: str | None = None
+    internal_traffic_policy: str | None = None
+    session_affinity: str | None = None
+    session_affinity_config: SessionAffinityConfig | None = None
+    load_balancer_source_ranges: tuple[str, ...] = ()
+    health_check_node_port: int | None = None
+    publish_not_ready_addresses: bool | None = None
+    traffic_distribution: str | None = None
+    topology_keys: tuple[str, ...] = ()
+
+
+class LoadBalancerIngress(_Struct):
+    """Service status.loadBalancer.ingress[]."""
+
+    ip: str | None = None
+    hostname: str | None = None
+    ip_mode: str | None = None
+
+
+class LoadBalancerStatus(_Struct):
+    """Service status.loadBalancer."""
+
+    ingress: tuple[LoadBalancerIngress, ...] = ()
+
+
+class ServiceStatus(_Struct):
+    """Service status."""
+
+    load_balancer: LoadBalancerStatus = LoadBalancerStatus()
+
+
+class Service(_Struct):
+    """v1 Service."""
+
+    metadata: Metadata
+    spec: ServiceSpec = ServiceSpec()
+    status: ServiceStatus = ServiceStatus()
+
+
+class ObjectReference(_Struct):
+    """A targetRef."""
+
+    kind: str | None = None
+    namespace: str | None = None
+    name: str | None = None
+
+
+class Conditions(_Struct):
+    """EndpointSlice endpoints[].conditions; None is "unknown", which each reader takes as KPR 2.1 says."""
+
+    ready: bool | None = None
+    serving: bool | None = None
+    terminating: bool | None = None
+
+
+class ForName(_Struct):
+    """One entry of hints.forZones or hints.forNodes."""
+
+    name: str
+
+
+class EndpointHints(_Struct):
+    """EndpointSlice endpoints[].hints."""
+
+    for_zones: tuple[ForName, ...] = ()
+    for_nodes: tuple[ForName, ...] = ()
+
+
+class Endpoint(_Struct):
+    """EndpointSlice endpoints[]. `topology` is v1beta1's field of that name or v1's deprecatedTopology."""
+
+    addresses: tuple[str, ...] = ()
+    conditions: Conditions | None = None
+    node_name: str | None = None
+    zone: str | None = None
+    target_ref: ObjectReference | None = None
+    hints: EndpointHints | None = None
+    topology: dict[str, str] | None = None
+    deprecated_topology: dict[str, str] | None = None
+
+
+class EndpointPort(_Struct):
+    """EndpointSlice ports[] and Endpoints subsets[].ports[]."""
+
+    name: str | None = None
+    port: int | None = None
+    protocol: str | None = None
+
+
+class EndpointSlice(_Struct):
+    """discovery.k8s.io EndpointSlice, v1 or v1beta1."""
+
+    metadata: Metadata
+    address_type: str | None = None
+    endpoints: tuple[Endpoint, ...] = ()
+    ports: tuple[EndpointPort, ...] = ()
+
+
+class EndpointAddress(_Struct):
+    """Endpoints subsets[].addresses[] and notReadyAddresses[]."""
+
+    ip: str = ""
+    node_name: str | None = None
+    target_ref: ObjectReference | None = None
+
+
+class EndpointSubset(_Struct):
+    """Endpoints subsets[]."""
+
+    addresses: tuple[EndpointAddress, ...] = ()
+    not_ready_addresses: tuple[EndpointAddress, ...] = ()
+    ports: tuple[EndpointPort, ...] = ()
+
+
+class Endpoints(_Struct):
+    """v1 Endpoints."""
+
+    metadata: Metadata
+    subsets: tuple[EndpointSubset, ...] = ()
+
+
+class NodeSpec(_Struct):
+    """Node spec."""
+
+    pod_cidr: str | None = msgspec.field(default=None, name="podCIDR")
+    pod_cidrs: tuple[str, ...] = msgspec.field(default=(), name="podCIDRs")
+
+
+class NodeAddress(_Struct):
+    """Node status.addresses[]."""
+
+    type: str = ""
+    address: str = ""
+
+
+class NodeStatus(_Struct):
+    """Node status."""
+
+    addresses: tuple[NodeAddress, ...] = ()
+
+
+class Node(_Struct):
+    """v1 Node."""
+
+    metadata: Metadata
+    spec: NodeSpec = NodeSpec()
+    status: NodeStatus = NodeStatus()
+
+
+class ContainerPort(_Struct):
+    """Pod spec.containers[].ports[]."""
+
+    container_port: int
+    name: str | None = None
+    protocol: str | None = None
+    host_port: int | None = None
+    host_ip: str | None = msgspec.field(default=None, name="hostIP")
+
+
+class Container(_Struct):
+    """Pod spec.containers[]."""
+
+    name: str = ""
+    image: str | None = None
+    ports: tuple[ContainerPort, ...] = ()
+
+
+class PodSpec(_Struct):
+    """Pod spec."""
+
+    node_name: str | None = None
+    host_network: bool | None = None
+    containers: tuple[Container, ...] = ()
+
+
+class PodIP(_Struct):
+    """Pod status.podIPs[]."""
+
+    ip: str = ""
+
+
+class PodCondition(_Struct):
+    """Pod status.conditions[]."""
+
+    type: str = ""
+    status: str = ""
+
+
+class PodStatus(_Struct):
+    """Pod status."""
+
+    pod_ip: str | None = msgspec.field(default=None, name="podIP")
+    pod_ips: tuple[PodIP, ...] = msgspec.field(default=(), name="podIPs")
+    conditions: tuple[PodCondition, ...] = ()
+    phase: str | None = None
+
+
+class Pod(_Struct):
+    """v1 Pod."""
+
+    metadata: Metadata
+    spec: PodSpec = PodSpec()
+    status: PodStatus = PodStatus()
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The pod's addresses as the API gives them, the primary one first."""
+        status = self.status
+        listed = tuple(entry.ip for entry in status.pod_ips if entry.ip)
+        if status.pod_ip and status.pod_ip not in listed:
+            return (status.pod_ip, *listed)
+        return listed
+
+    @property
+    def ready(self) -> bool:
+        """Whether the pod's Ready condition is True."""
+        return any(condition.type == "Ready" and condition.status == "True" for condition in self.status.conditions)
+
+
+class ServiceBackendPort(_Struct):
+    """Ingress backend.service.port: a name or a number."""
+
+    name: str | None = None
+    number: int | None = None
+
+
+class IngressServiceBackend(_Struct):
+    """Ingress backend.service."""
+
+    name: str = ""
+    port: ServiceBackendPort | None = None
+
+
+class IngressBackend(_Struct):
+    """An Ingress backend; `service_name` and `service_port` are the fields of the v1beta1 APIs."""
+
+    service: IngressServiceBackend | None = None
+    service_name: str | None = None
+    service_port: int | str | None = None
+
+
+class HTTPIngressPath(_Struct):
+    """Ingress spec.rules[].http.paths[]."""
+
+    backend: IngressBackend = IngressBackend()
+    path: str | None = None
+    path_type: str | None = None
+
+
+class HTTPIngressRuleValue(_Struct):
+    """Ingress spec.rules[].http."""
+
+    paths: tuple[HTTPIngressPath, ...] = ()
+
+
+class IngressRule(_Struct):
+    """Ingress spec.rules[]."""
+
+    host: str | None = None
+    http: HTTPIngressRuleValue | None = None
+
+
+class IngressSpec(_Struct):
+    """Ingress spec; `backend` is the default backend of the v1beta1 APIs."""
+
+    ingress_class_name: str | None = None
+    default_backend: IngressBackend | None = None
+    backend: IngressBackend | None = None
+    rules: tuple[IngressRule, ...] = ()
+
+
+class Ingress(_Struct):
+    """networking.k8s.io Ingress."""
+
+    metadata: Metadata
+    spec: IngressSpec = IngressSpec()
+    status: ServiceStatus = ServiceStatus()
+
+
+class IngressClassSpec(_Struct):
+    """IngressClass spec."""
+
+    controller: str | None = None
+
+
+class IngressClass(_Struct):
+    """networking.k8s.io IngressClass."""
+
+    metadata: Metadata
+    spec: IngressClassSpec = IngressClassSpec()
+
+
+KubernetesObject = Service | EndpointSlice | Endpoints | Node | Pod | Ingress | IngressClass
+"""Any object that a Cluster holds."""

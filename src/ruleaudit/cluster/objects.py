@@ -65,14 +65,14 @@ class _Struct(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """What all of them have in common. Untracked by the garbage collector: they hold no cycles, and there are hundreds of thousands."""
 
 
-class OwnerReference(_Struct):
+class OwnerReference(_Struct, frozen=True):
     """metadata.ownerReferences[]."""
 
     kind: str | None = None
     name: str | None = None
 
 
-class Metadata(_Struct):
+class Metadata(_Struct, frozen=True):
     """metadata. Timestamps are RFC 3339 text."""
 
     name: str = ""
@@ -98,7 +98,7 @@ class Metadata(_Struct):
         return None if self.annotations is None else self.annotations.get(name)
 
 
-class ServicePort(_Struct):
+class ServicePort(_Struct, frozen=True):
     """Service spec.ports[]."""
 
     port: int
@@ -108,19 +108,19 @@ class ServicePort(_Struct):
     node_port: int | None = None
 
 
-class ClientIPConfig(_Struct):
+class ClientIPConfig(_Struct, frozen=True):
     """Service spec.sessionAffinityConfig.clientIP."""
 
     timeout_seconds: int | None = None
 
 
-class SessionAffinityConfig(_Struct):
+class SessionAffinityConfig(_Struct, frozen=True):
     """Service spec.sessionAffinityConfig."""
 
     client_ip: ClientIPConfig | None = msgspec.field(default=None, name="clientIP")
 
 
-class ServiceSpec(_Struct):
+class ServiceSpec(_Struct, frozen=True):
     """Service spec."""
 
     type: str | None = None
@@ -142,7 +142,7 @@ class ServiceSpec(_Struct):
     topology_keys: tuple[str, ...] = ()
 
 
-class LoadBalancerIngress(_Struct):
+class LoadBalancerIngress(_Struct, frozen=True):
     """Service status.loadBalancer.ingress[]."""
 
     ip: str | None = None
@@ -150,19 +150,19 @@ class LoadBalancerIngress(_Struct):
     ip_mode: str | None = None
 
 
-class LoadBalancerStatus(_Struct):
+class LoadBalancerStatus(_Struct, frozen=True):
     """Service status.loadBalancer."""
 
     ingress: tuple[LoadBalancerIngress, ...] = ()
 
 
-class ServiceStatus(_Struct):
+class ServiceStatus(_Struct, frozen=True):
     """Service status."""
 
     load_balancer: LoadBalancerStatus = LoadBalancerStatus()
 
 
-class Service(_Struct):
+class Service(_Struct, frozen=True):
     """v1 Service."""
 
     metadata: Metadata
@@ -170,7 +170,7 @@ class Service(_Struct):
     status: ServiceStatus = ServiceStatus()
 
 
-class ObjectReference(_Struct):
+class ObjectReference(_Struct, frozen=True):
     """A targetRef."""
 
     kind: str | None = None
@@ -178,7 +178,7 @@ class ObjectReference(_Struct):
     name: str | None = None
 
 
-class Conditions(_Struct):
+class Conditions(_Struct, frozen=True):
     """EndpointSlice endpoints[].conditions; None is "unknown", which each reader takes as KPR 2.1 says."""
 
     ready: bool | None = None
@@ -186,20 +186,20 @@ class Conditions(_Struct):
     terminating: bool | None = None
 
 
-class ForName(_Struct):
+class ForName(_Struct, frozen=True):
     """One entry of hints.forZones or hints.forNodes."""
 
     name: str
 
 
-class EndpointHints(_Struct):
+class EndpointHints(_Struct, frozen=True):
     """EndpointSlice endpoints[].hints."""
 
     for_zones: tuple[ForName, ...] = ()
     for_nodes: tuple[ForName, ...] = ()
 
 
-class Endpoint(_Struct):
+class Endpoint(_Struct, frozen=True):
     """EndpointSlice endpoints[]. `topology` is v1beta1's field of that name or v1's deprecatedTopology."""
 
     addresses: tuple[str, ...] = ()
@@ -212,7 +212,7 @@ class Endpoint(_Struct):
     deprecated_topology: dict[str, str] | None = None
 
 
-class EndpointPort(_Struct):
+class EndpointPort(_Struct, frozen=True):
     """EndpointSlice ports[] and Endpoints subsets[].ports[]."""
 
     name: str | None = None
@@ -220,7 +220,7 @@ class EndpointPort(_Struct):
     protocol: str | None = None
 
 
-class EndpointSlice(_Struct):
+class EndpointSlice(_Struct, frozen=True):
     """discovery.k8s.io EndpointSlice, v1 or v1beta1."""
 
     metadata: Metadata
@@ -229,7 +229,7 @@ class EndpointSlice(_Struct):
     ports: tuple[EndpointPort, ...] = ()
 
 
-class EndpointAddress(_Struct):
+class EndpointAddress(_Struct, frozen=True):
     """Endpoints subsets[].addresses[] and notReadyAddresses[]."""
 
     ip: str = ""
@@ -237,7 +237,7 @@ class EndpointAddress(_Struct):
     target_ref: ObjectReference | None = None
 
 
-class EndpointSubset(_Struct):
+class EndpointSubset(_Struct, frozen=True):
     """Endpoints subsets[]."""
 
     addresses: tuple[EndpointAddress, ...] = ()
@@ -245,34 +245,34 @@ class EndpointSubset(_Struct):
     ports: tuple[EndpointPort, ...] = ()
 
 
-class Endpoints(_Struct):
+class Endpoints(_Struct, frozen=True):
     """v1 Endpoints."""
 
     metadata: Metadata
     subsets: tuple[EndpointSubset, ...] = ()
 
 
-class NodeSpec(_Struct):
+class NodeSpec(_Struct, frozen=True):
     """Node spec."""
 
     pod_cidr: str | None = msgspec.field(default=None, name="podCIDR")
     pod_cidrs: tuple[str, ...] = msgspec.field(default=(), name="podCIDRs")
 
 
-class NodeAddress(_Struct):
+class NodeAddress(_Struct, frozen=True):
     """Node status.addresses[]."""
 
     type: str = ""
     address: str = ""
 
 
-class NodeStatus(_Struct):
+class NodeStatus(_Struct, frozen=True):
     """Node status."""
 
     addresses: tuple[NodeAddress, ...] = ()
 
 
-class Node(_Struct):
+class Node(_Struct, frozen=True):
     """v1 Node."""
 
     metadata: Metadata
@@ -280,7 +280,7 @@ class Node(_Struct):
     status: NodeStatus = NodeStatus()
 
 
-class ContainerPort(_Struct):
+class ContainerPort(_Struct, frozen=True):
     """Pod spec.containers[].ports[]."""
 
     container_port: int
@@ -290,7 +290,7 @@ class ContainerPort(_Struct):
     host_ip: str | None = msgspec.field(default=None, name="hostIP")
 
 
-class Container(_Struct):
+class Container(_Struct, frozen=True):
     """Pod spec.containers[]."""
 
     name: str = ""
@@ -298,7 +298,7 @@ class Container(_Struct):
     ports: tuple[ContainerPort, ...] = ()
 
 
-class PodSpec(_Struct):
+class PodSpec(_Struct, frozen=True):
     """Pod spec."""
 
     node_name: str | None = None
@@ -306,20 +306,20 @@ class PodSpec(_Struct):
     containers: tuple[Container, ...] = ()
 
 
-class PodIP(_Struct):
+class PodIP(_Struct, frozen=True):
     """Pod status.podIPs[]."""
 
     ip: str = ""
 
 
-class PodCondition(_Struct):
+class PodCondition(_Struct, frozen=True):
     """Pod status.conditions[]."""
 
     type: str = ""
     status: str = ""
 
 
-class PodStatus(_Struct):
+class PodStatus(_Struct, frozen=True):
     """Pod status."""
 
     pod_ip: str | None = msgspec.field(default=None, name="podIP")
@@ -328,7 +328,7 @@ class PodStatus(_Struct):
     phase: str | None = None
 
 
-class Pod(_Struct):
+class Pod(_Struct, frozen=True):
     """v1 Pod."""
 
     metadata: Metadata
@@ -350,21 +350,21 @@ class Pod(_Struct):
         return any(condition.type == "Ready" and condition.status == "True" for condition in self.status.conditions)
 
 
-class ServiceBackendPort(_Struct):
+class ServiceBackendPort(_Struct, frozen=True):
     """Ingress backend.service.port: a name or a number."""
 
     name: str | None = None
     number: int | None = None
 
 
-class IngressServiceBackend(_Struct):
+class IngressServiceBackend(_Struct, frozen=True):
     """Ingress backend.service."""
 
     name: str = ""
     port: ServiceBackendPort | None = None
 
 
-class IngressBackend(_Struct):
+class IngressBackend(_Struct, frozen=True):
     """An Ingress backend; `service_name` and `service_port` are the fields of the v1beta1 APIs."""
 
     service: IngressServiceBackend | None = None
@@ -372,7 +372,7 @@ class IngressBackend(_Struct):
     service_port: int | str | None = None
 
 
-class HTTPIngressPath(_Struct):
+class HTTPIngressPath(_Struct, frozen=True):
     """Ingress spec.rules[].http.paths[]."""
 
     backend: IngressBackend = IngressBackend()
@@ -380,20 +380,20 @@ class HTTPIngressPath(_Struct):
     path_type: str | None = None
 
 
-class HTTPIngressRuleValue(_Struct):
+class HTTPIngressRuleValue(_Struct, frozen=True):
     """Ingress spec.rules[].http."""
 
     paths: tuple[HTTPIngressPath, ...] = ()
 
 
-class IngressRule(_Struct):
+class IngressRule(_Struct, frozen=True):
     """Ingress spec.rules[]."""
 
     host: str | None = None
     http: HTTPIngressRuleValue | None = None
 
 
-class IngressSpec(_Struct):
+class IngressSpec(_Struct, frozen=True):
     """Ingress spec; `backend` is the default backend of the v1beta1 APIs."""
 
     ingress_class_name: str | None = None
@@ -402,7 +402,7 @@ class IngressSpec(_Struct):
     rules: tuple[IngressRule, ...] = ()
 
 
-class Ingress(_Struct):
+class Ingress(_Struct, frozen=True):
     """networking.k8s.io Ingress."""
 
     metadata: Metadata
@@ -410,13 +410,13 @@ class Ingress(_Struct):
     status: ServiceStatus = ServiceStatus()
 
 
-class IngressClassSpec(_Struct):
+class IngressClassSpec(_Struct, frozen=True):
     """IngressClass spec."""
 
     controller: str | None = None
 
 
-class IngressClass(_Struct):
+class IngressClass(_Struct, frozen=True):
     """networking.k8s.io IngressClass."""
 
     metadata: Metadata

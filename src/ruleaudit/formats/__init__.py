@@ -1,0 +1,1 @@
+"""The text formats: one module each, text to faithful model and back."""

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -18,8 +18,6 @@ __all__ = ["NEWEST", "OLDEST", "DuplicateRule", "EndpointSource", "HintsMode", "
 
 OLDEST: Final = 16
 NEWEST: Final = 36
-
-_NO_GATES: Final[Mapping[str, bool]] = MappingProxyType({})
 
 
 class Layout(Enum):
@@ -104,7 +102,7 @@ class Release:
     """
 
     minor: int
-    gates: Mapping[str, bool] = _NO_GATES
+    gates: Mapping[str, bool] = field(default_factory=lambda: MappingProxyType({}))
 
     def __str__(self) -> str:
         return f"1.{self.minor}"

@@ -1,16 +1,19 @@
 """The faithful model of an iptables dump: every line, its fields and its position; rendering it gives the input back.
 
-A line is a *shape* (its flags, module names, blanks and quotes, shared by every line that looks alike) and the line's own *values*. What
-is asked of a shape is worked out once however many lines have it, and text is always rendered from shape and values, never from a kept copy.
+A line is a *shape* (its flags, module names, blanks and quotes, shared by every line that looks alike) and the line's own
+*values*. What is asked of a shape is worked out once however many lines have it, and text is always rendered from shape and values, never
+from a kept copy.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = [
     "Argument",
@@ -77,7 +80,7 @@ class MatchShape(NamedTuple):
 
 
 class TargetShape(NamedTuple):
-    """`-j` or, with `goto`, `-g`. With options the target's `name` is part of the shape, without it is the value in `name_slot`."""
+    """`-j` or, with `goto`, `-g`. With options the target's `name` is part of the shape, else it is the value in `name_slot`."""
 
     name: str | None
     name_slot: int | None
@@ -89,9 +92,10 @@ class TargetShape(NamedTuple):
 class Shape:
     """A line without its values. There is one object per distinct shape, so shapes are compared by identity.
 
-    `pieces` is the literal text around the slots, one more than there are slots (quotes belong to the pieces); `quoted` tells for each
-    slot whether it stands in quotes. `chain_slot` holds the chain's name (of a table line: the table's), `counter_slots` packets and bytes.
-    `options` are the rule's own (`-s -d -i -o -p -f -c`), in order. `pattern` matches a whole line of this shape, one group per slot.
+    `pieces` is the literal text around the slots, one more than there are slots (quotes belong to the pieces); `quoted` tells for
+    each slot whether it stands in quotes. `chain_slot` holds the chain's name (of a table line: the table's), `policy_slot` a
+    chain's policy, `counter_slots` packets and bytes. `options` are the rule's own (`-s -d -i -o -p -f -c`), in order. `pattern`
+    matches a whole line of this shape, one group per slot.
     """
 
     kind: LineKind
@@ -110,7 +114,7 @@ class Shape:
         object.__setattr__(self, "template", "%s".join(piece.replace("%", "%%") for piece in self.pieces))
 
     def render(self, values: tuple[str, ...]) -> str:
-        """The line with these values, as many as there are slots, each as it stands in a dump (escaped where the slot is quoted)."""
+        """The line with these values: one for each slot, as it stands in a dump (escaped where the slot is quoted)."""
         return self.template % values
 
 
@@ -172,7 +176,7 @@ class Rule:
         return self.shape.render(self.values).rstrip("\r")
 
     def option(self, flag: str, module: str | None = None) -> Argument | None:
-        """What the rule gives to `flag`: of the matches of `module`, or, without one, of the rule itself, its matches and its target, in this order."""
+        """What the rule gives to `flag`: in the matches of `module`, or, without one, itself, in its matches or its target."""
         shape = self.shape
         groups = [match.options for match in shape.matches if module is None or match.module == module]
         if module is None:

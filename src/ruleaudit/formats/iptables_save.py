@@ -1,22 +1,23 @@
 """iptables-save and `iptables -S` text to the faithful model (`ruleaudit.rules`), at the speed of a few regular expressions.
 
-The grammar (`iptables_save.lark`) is the authority. It reads the first line of each shape; from that parse comes a pattern with one group
-per value, and every further line of the shape only has its values picked out by it. Which shape to try comes from the line before: what
-followed a line of its shape last time most likely follows again. Whatever no pattern places goes to the grammar: there is no third way.
+The grammar (`iptables_save.lark`) is the authority. It reads the first line of each shape; from that parse comes a pattern with
+one group per value, and every further line of the shape only has its values picked out by it. Which shape to try comes from the
+line before: what followed a line of its shape last time most likely follows again. Whatever no pattern places goes to the
+grammar: there is no third way.
 
-The pattern of a shape matches exactly the lines that the grammar gives this shape: literal text is literal, a bare value never begins
-with `-` or `!`, a quoted value ends at its quote, and both are the very terminals of the grammar. So no line fits two shapes, and
-the order in which shapes are tried has no meaning.
+The pattern of a shape matches exactly the lines that the grammar gives this shape: literal text is literal, a bare value never
+begins with `-` or `!`, a quoted value ends at its quote, and both are the very terminals of the grammar. So no line fits two
+shapes, and the order in which shapes are tried has no meaning.
 """
 
 from __future__ import annotations
 
 import gc
 import re
-from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import chain as chained
 from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
@@ -37,6 +38,8 @@ from ruleaudit.rules import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
     from lark import Lark, Token, Tree
 
 __all__ = ["MAX_GRAMMAR_CHARACTERS", "MAX_LINES", "MAX_LINE_LENGTH", "parse", "parse_with_grammar"]
@@ -57,10 +60,10 @@ _MAX_SHAPES_KEPT = 5_000
 Values: TypeAlias = tuple[str, ...]
 
 
-# --- One line through the grammar --------------------------------------------------------------------------------------------------
+# --- One line through the grammar ---
 
 
-class _Refused(Exception):
+class _RefusedError(Exception):
     """The grammar does not allow a line; the message says where."""
 
 
@@ -75,12 +78,12 @@ _QUOTED_END = '"(?![^ \t\r])'
 
 @cache
 def _grammar() -> _Grammar:
-    from lark import Lark  # noqa: PLC0415  imported where a line needs it: it takes 60 ms
+    from lark import Lark  # where a line needs it: it takes 60 ms
 
     parser = Lark(grammar_text("iptables_save.lark"), parser="lalr", lexer="contextual", maybe_placeholders=False)
     slots = {
         name: parser.get_terminal(name).pattern.to_regexp()
-        for name in ("WORD", "TEXT", "NAME", "POLICY", "DIGITS", "QUOTED", "COMMENT", "MESSAGE")
+        for name in ("WORD", "TEXT", "NAME", "TABLE", "POLICY", "DIGITS", "QUOTED", "COMMENT", "MESSAGE")
     }
     quoted = slots["QUOTED"]
     if not (quoted.startswith('"') and quoted.endswith(_QUOTED_END)):
@@ -90,18 +93,18 @@ def _grammar() -> _Grammar:
 
 
 def _tree_of(line: str) -> Tree[Token]:
-    from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken  # noqa: PLC0415  as in _grammar
+    from lark.exceptions import UnexpectedCharacters, UnexpectedInput, UnexpectedToken
 
     try:
         return _grammar().parser.parse(line)
     except UnexpectedInput as error:
         if isinstance(error, UnexpectedToken) and error.token.type == "$END":
-            raise _Refused("the line ends too early: a value is missing") from error
-        at = error.pos_in_stream or 0
+            raise _RefusedError("the line ends too early: a value is missing") from error
+        at = 0 if error.pos_in_stream is None else error.pos_in_stream
         if isinstance(error, UnexpectedCharacters | UnexpectedToken):
             shown = line[at : at + 30] + ("…" if len(line) > at + 30 else "")
-            raise _Refused(f"the format does not allow {shown!r} at column {at + 1}") from error
-        raise _Refused("the format does not allow this line") from error
+            raise _RefusedError(f"the format does not allow {shown!r} at column {at + 1}") from error
+        raise _RefusedError("the format does not allow this line") from error
 
 
 _IMPLIED_MODULES = {
@@ -115,7 +118,7 @@ _IMPLIED_MODULES = {
     "icmpv6": "icmp6",
     "ipv6-icmp": "icmp6",
 }
-"""The match that `-p PROTOCOL` loads, where it is not named like the protocol (libxtables, xtables_find_match by protocol name)."""
+"""The match that `-p PROTOCOL` loads, where it is not named like the protocol (iptables/xshared.c, load_proto)."""
 
 
 class _Builder:
@@ -180,10 +183,10 @@ class _Builder:
             options.extend(self._option(option) for option in implied)
 
     def _implied(self, flag: object) -> list[Option]:
-        """Where a long option after one of the rule's own belongs. The protocol decides it, so its value becomes part of the shape."""
+        """Where a long option after one of the rule's own belongs. It depends on the protocol, which becomes part of the shape."""
         if self._protocol is None:
             if not self.matches:
-                raise _Refused(f"{flag} belongs to no match: neither -m nor -p stands before it")
+                raise _RefusedError(f"{flag} belongs to no match: neither -m nor -p stands before it")
             return self.matches[-1][1]
         name, slot = self._protocol
         self.patterns[slot] = re.escape(name)
@@ -204,7 +207,7 @@ class _Builder:
 
     def _target(self, children: list[Token | Tree[Token]]) -> None:
         if self.target is not None:
-            raise _Refused("the rule has two targets")
+            raise _RefusedError("the rule has two targets")
         jump, name = _tokens(children)
         options = [child for child in children if not isinstance(child, str)]
         name_slot = None if options else self.slot(name)
@@ -256,7 +259,7 @@ _LINE_KINDS = {
 
 
 def _read_line(line: str) -> tuple[Shape, Values]:
-    """One line through the grammar. Raises _Refused."""
+    """One line through the grammar. Raises _RefusedError."""
     tree = _tree_of(line)
     builder = _Builder(line)
     if not tree.children:
@@ -272,7 +275,7 @@ def _read_line(line: str) -> tuple[Shape, Values]:
     for part in child.children:
         if not isinstance(part, str):
             builder.counters(part.children)
-        elif part.type == "NAME":
+        elif part.type in ("NAME", "TABLE"):
             builder.chain_slot = builder.slot(part)
         elif part.type == "POLICY":
             builder.policy_slot = builder.slot(part)
@@ -285,7 +288,7 @@ def _read_line(line: str) -> tuple[Shape, Values]:
     return builder.shape(kind)
 
 
-# --- Shapes that are known ---------------------------------------------------------------------------------------------------------
+# --- Shapes that are known ---
 
 
 class _Known:
@@ -329,7 +332,7 @@ _CONTINUATION = Shape(LineKind.CONTINUATION, ("",), (), None, None, None, (), ()
 _UNPARSED = Shape(LineKind.UNPARSED, ("", ""), (False,), None, None, None, (), (), None, re.compile(r"([^\n]*)"))
 
 
-# --- Every line to its shape and values --------------------------------------------------------------------------------------------
+# --- Every line to its shape and values ---
 
 _RULE_START = re.compile(r"[ \t]*+(?:\[[0-9]++:[0-9]++\][ \t]++)?-A[ \t]")
 _TOKENS = re.compile(r'(?:[^ \t\r"][^ \t\r]*+|"[^"\\]*+(?:\\[\s\S][^"\\]*+)*+"(?![^ \t\r])|[ \t\r]++)*+')
@@ -429,11 +432,11 @@ class _Lines:
         return None
 
     def _place_by_grammar(self, at: int, shortcut: Callable[[str], tuple[_Known, Values] | None] | None) -> _Known | None:
-        """Place the line with index `at`, together with those that it goes on in. None for a line that the format does not allow."""
+        """Place the line with index `at`, with those that it goes on in. None for a line that the format does not allow."""
         text, count = _join(self.lines, at) or (self.lines[at], 1)
         placed = shortcut(text) if shortcut is not None and count > 1 else None
         if placed is None:
-            placed = self._read(text, at) if len(text) <= self.max_line_length else self._too_long(text, at)
+            placed = self._read(text, at)
         if placed is None:
             self.shapes.append(_UNPARSED)
             self.values.append((self.lines[at],))
@@ -446,17 +449,21 @@ class _Lines:
         return known
 
     def _read(self, text: str, at: int) -> tuple[_Known, Values] | None:
+        if len(text) > self.max_line_length:
+            message = f"the line has {len(text):,} characters: longer ones than {self.max_line_length:,} are not read"
+            self.problems.append(Problem(at + 1, "unparsable", message))
+            return None
         self.grammar_characters += len(text) + 100
         if self.grammar_characters > MAX_GRAMMAR_CHARACTERS:
             raise InputError(
-                f"too many lines are alike to no other or cannot be read ({len(self.problems):,} unreadable ones so far): this is not"
-                " the output of iptables-save; take the dump again with `iptables-save`",
+                f"too many lines are alike to no other or cannot be read ({len(self.problems):,} unreadable ones so far): this is"
+                " not the output of iptables-save; take the dump again with `iptables-save`",
                 self.path,
                 at + 1,
             )
         try:
             shape, values = _read_line(text)
-        except _Refused as error:
+        except _RefusedError as error:
             self.problems.append(Problem(at + 1, "unparsable", str(error)))
             return None
         known = self.known.intern(shape)
@@ -464,10 +471,6 @@ class _Lines:
         if known not in candidates and len(candidates) < _MAX_CANDIDATES:
             candidates.insert(0, known)
         return known, values
-
-    def _too_long(self, text: str, at: int) -> None:
-        message = f"the line has {len(text):,} characters: longer ones than {self.max_line_length:,} are not read"
-        self.problems.append(Problem(at + 1, "unparsable", message))
 
 
 def _remember(previous: _Known, successor: _Known) -> None:
@@ -494,8 +497,8 @@ def _no_collection() -> Iterator[None]:
 def parse(text: str, path: str, *, max_line_length: int = MAX_LINE_LENGTH, max_lines: int = MAX_LINES) -> Dump:
     """Read a dump: one or several tables, of one or both families, from iptables-save or `iptables -S`, with or without counters.
 
-    `text` is the whole input, `path` its name in messages. A line that the format does not allow is a problem of the dump, and the
-    rest is read. Raises InputError for an input of more than `max_lines` lines or with too many lines that are alike to none.
+    `text` is the whole input, `path` its name in messages. A line that the format does not allow is a problem of the dump, and
+    the rest is read. Raises InputError for an input of more than `max_lines` lines or with too many lines that are alike to none.
     """
     return _parse(text, path, max_line_length, max_lines, _Lines.place_all)
 
@@ -525,7 +528,7 @@ def _parse(text: str, path: str, max_line_length: int, max_lines: int, place: Ca
         return dump
 
 
-# --- Lines to tables and chains ----------------------------------------------------------------------------------------------------
+# --- Lines to tables and chains ---
 
 _HEADER = re.compile(r"#[ \t]*Generated by[ \t]+(?P<tool>\S.*?)(?:[ \t]+on[ \t]+(?P<date>\S.*?))?[ \t\r]*")
 _VERSION = re.compile(r"\bv?(\d+)\.(\d+)(?:\.(\d+))?")
@@ -533,7 +536,6 @@ _ADDRESS_FLAGS = frozenset(("-s", "-d", "--to-destination", "--to-source"))
 _NAT_TARGETS = frozenset(("DNAT", "SNAT", "MASQUERADE", "REDIRECT", "NETMAP"))
 _RAW_TARGETS = frozenset(("NOTRACK", "CT"))
 _IPV6_MODULES = frozenset(("icmp6", "ipv6header", "frag", "rt", "hbh", "dst", "mh", "eui64"))
-_BUILTIN_CHAINS = frozenset(("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"))
 
 
 class _Header(NamedTuple):
@@ -556,25 +558,35 @@ class _Framer:
     def frame(self) -> None:
         dump = self.dump
         rule_kind, chain_kind, ignored = LineKind.RULE, LineKind.CHAIN, (LineKind.BLANK, LineKind.CONTINUATION, LineKind.UNPARSED)
-        current, lines = "", None
+        chains: dict[str, Chain] | None = None  # of the open table, where nothing has to be inferred: most lines end there
+        current = ""
+        lines: list[int] | None = None
         for number, (shape, values) in enumerate(zip(dump.shapes, dump.values, strict=True)):
             kind = shape.kind
             if kind is rule_kind:
                 name = values[shape.chain_slot]  # type: ignore[index]  # a rule always has its chain
                 if lines is None or name != current:
-                    lines = self._lines_of(name, number)
+                    chain = None if chains is None else chains.get(name)
+                    lines = self._lines_of(name, number) if chain is None else chain.lines
                     current = name
                     if lines is None:
                         continue
                 lines.append(number)
             elif kind is chain_kind:
-                self._declare(values[0], values[1], number)
+                name = values[0]
+                if chains is None or name in chains:
+                    self._declare_in_save(name, values[1], number)
+                else:
+                    policy = values[1]
+                    chains[name] = Chain(name, None if policy == "-" else policy, number)
             elif kind not in ignored:
                 lines = None
-                self._other(kind, shape, values, number)
+                self._other(kind, values, number)
+                table = self.table
+                chains = None if table is None or table.inferred else table.chains
         self._end(len(dump.shapes) - 1)
 
-    def _other(self, kind: LineKind, shape: Shape, values: Values, number: int) -> None:
+    def _other(self, kind: LineKind, values: Values, number: int) -> None:
         if kind is LineKind.TABLE:
             self._close(number - 1)
             self._open(values[0], number, inferred=False)
@@ -585,8 +597,7 @@ class _Framer:
                 self.table.commit_line = number
                 self._close(number)
         elif kind is LineKind.POLICY:
-            if self.table is not None and self.table.inferred and self.body_begun:
-                self._close(number - 1)
+            self._begin_next(number)
             self._declare(values[0], values[1], number)
         elif kind is LineKind.NEW_CHAIN:
             self._declare(values[0], "-", number)
@@ -595,6 +606,15 @@ class _Framer:
             self.dump.notes.append(Problem(number, "message", values[0].strip()))
         else:
             self._comment(values[0], number)
+
+    def _declare_in_save(self, name: str, policy: str, number: int) -> None:
+        self._begin_next(number)
+        self._declare(name, policy, number)
+
+    def _begin_next(self, number: int) -> None:
+        """Declarations after rules begin the next table, where no line says so."""
+        if self.body_begun and self.table is not None and self.table.inferred:
+            self._close(number - 1)
 
     def _comment(self, text: str, number: int) -> None:
         found = _HEADER.fullmatch(text)
@@ -710,15 +730,16 @@ def _backend(tool: str) -> Backend | None:
 
 def _infer_name(table: Table) -> tuple[str, str]:
     """Which table these lines belong to, and why it is thought so."""
-    builtin = {name for name, chain in table.chains.items() if chain.policy is not None} or (_BUILTIN_CHAINS & table.chains.keys())
+    builtin = {name for name, chain in table.chains.items() if chain.policy is not None}
+    why = "by its built-in chains"
     if builtin >= {"PREROUTING", "FORWARD"}:
-        return "mangle", "by its built-in chains"
+        return "mangle", why
     if "POSTROUTING" in builtin:
-        return "nat", "by its built-in chains"
+        return "nat", why
     if "FORWARD" in builtin:
-        return "filter", "by its built-in chains"
-    if "PREROUTING" in builtin and "INPUT" not in builtin and "OUTPUT" in builtin:
-        return "raw", "by its built-in chains"
+        return "filter", why
+    if builtin == {"PREROUTING", "OUTPUT"}:
+        return "raw", why
     for chain in table.chains.values():
         for line in chain.lines:
             name = table.dump.rule(line).target_name
@@ -726,6 +747,8 @@ def _infer_name(table: Table) -> tuple[str, str]:
                 return "nat", f"which alone has the target {name}"
             if name in _RAW_TARGETS:
                 return "raw", f"which alone has the target {name}"
+    if table.chains.keys() & {"PREROUTING", "POSTROUTING"}:
+        return "nat", "as it has rules in PREROUTING or POSTROUTING"
     return "filter", "which is the default of iptables"
 
 
@@ -749,20 +772,22 @@ def _set_families(tables: list[Table]) -> None:
 
 
 def _family_of(table: Table) -> Family | None:
+    """By the first address, IPv6-only match or kind of reject; else by the ICMP that is spoken of; None where nothing tells."""
+    guess: Family | None = None
     for chain in table.chains.values():
         for line in chain.lines:
             shape, values = table.dump.shapes[line], table.dump.values[line]
-            groups = [shape.options, *(match.options for match in shape.matches)]
-            if shape.target is not None:
-                groups.append(shape.target.options)
             if any(match.module in _IPV6_MODULES for match in shape.matches):
                 return 6
-            for options in groups:
-                for option in options:
-                    for slot in option.slots:
-                        value = values[slot]
-                        if option.flag in _ADDRESS_FLAGS:
-                            return 6 if value.count(":") > 1 else 4
-                        if option.flag == "--reject-with" and value.startswith("icmp"):
-                            return 6 if value.startswith("icmp6") else 4
-    return None
+            options = [*shape.options, *chained.from_iterable(match.options for match in shape.matches)]
+            if shape.target is not None:
+                options.extend(shape.target.options)
+            for option in options:
+                value = values[option.slots[0]] if option.slots else ""
+                if option.flag in _ADDRESS_FLAGS:
+                    return 6 if value.count(":") > 1 else 4
+                if option.flag == "--reject-with" and value.startswith("icmp"):
+                    return 6 if value.startswith("icmp6") else 4
+                if option.flag == "-p" and "icmp" in value:
+                    guess = 4 if value == "icmp" else 6
+    return guess

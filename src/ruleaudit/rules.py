@@ -1,8 +1,8 @@
 """The faithful model of an iptables dump: every line, its fields and its position; rendering it gives the input back.
 
 A line is a *shape* (its flags, module names, blanks and quotes, shared by every line that looks alike) and the line's own
-*values*. What is asked of a shape is worked out once however many lines have it, and text is always rendered from shape and values, never
-from a kept copy.
+*values*. What is asked of a shape is worked out once however many lines have it, and text is always rendered from shape and
+values, never from a kept copy.
 """
 
 from __future__ import annotations

@@ -100,7 +100,7 @@ def _tree_of(line: str) -> Tree[Token]:
     except UnexpectedInput as error:
         if isinstance(error, UnexpectedToken) and error.token.type == "$END":
             raise _RefusedError("the line ends too early: a value is missing") from error
-        at = 0 if error.pos_in_stream is None else error.pos_in_stream
+        at = error.pos_in_stream or 0  # type: ignore[redundant-expr]  # lark leaves it None at the end of the line
         if isinstance(error, UnexpectedCharacters | UnexpectedToken):
             shown = line[at : at + 30] + ("…" if len(line) > at + 30 else "")
             raise _RefusedError(f"the format does not allow {shown!r} at column {at + 1}") from error
@@ -183,7 +183,7 @@ class _Builder:
             options.extend(self._option(option) for option in implied)
 
     def _implied(self, flag: object) -> list[Option]:
-        """Where a long option after one of the rule's own belongs. It depends on the protocol, which becomes part of the shape."""
+        """Where a long option after one of the rule's own belongs. That depends on the protocol: it joins the shape."""
         if self._protocol is None:
             if not self.matches:
                 raise _RefusedError(f"{flag} belongs to no match: neither -m nor -p stands before it")

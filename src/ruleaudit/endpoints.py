@@ -1,4 +1,5 @@
-"""kube-proxy's choice of endpoints, and nothing else: which ones a service port has, and which of them get its traffic on one node.
+"""kube-proxy's choice of endpoints, and nothing else: which ones a service port has, and which of them get its traffic on one
+node.
 
 Follows KPR 2.1 to 2.7 (pkg/proxy/endpointslicecache.go, pkg/proxy/topology.go and, before 1.24, pkg/proxy/iptables/proxier.go).
 """
@@ -6,11 +7,12 @@ Follows KPR 2.1 to 2.7 (pkg/proxy/endpointslicecache.go, pkg/proxy/topology.go a
 from __future__ import annotations
 
 from itertools import islice, product
+from operator import attrgetter
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 import msgspec
 
-from ruleaudit.cluster.addresses import canonical_address
+from ruleaudit.addresses import canonical_address
 from ruleaudit.forwarding import endpoint_text
 from ruleaudit.release import DuplicateRule, HintsMode, Release
 
@@ -37,13 +39,15 @@ _HOSTNAME_KEY: Final = "kubernetes.io/hostname"
 _NONE: Final[frozenset[str]] = frozenset()
 _ADDRESS_TYPES: Final = {4: "IPv4", 6: "IPv6"}
 _MAX_OUTCOMES: Final = 16
+_by_text: Final[Callable[[Endpoint], str]] = attrgetter("text")
+_by_address: Final[Callable[[Endpoint], str]] = attrgetter("address")
 
 
 class Endpoint(msgspec.Struct, frozen=True, gc=False):
     """One endpoint of one service port, as kube-proxy sees it.
 
-    `address` and `text` ("10.0.0.1:80", "[fd00::1]:80") are as this release writes them; `ready`, `serving` and `terminating` have the API's
-    absent values filled in; `target` is the (namespace, name) of the Pod that the endpoint names, None without one.
+    `address` and `text` ("10.0.0.1:80", "[fd00::1]:80") are as this release writes them; `ready`, `serving` and `terminating`
+    have the API's absent values filled in.
     """
 
     address: str
@@ -56,8 +60,16 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False):
     is_local: bool = False
     zone_hints: frozenset[str] = _NONE
     node_hints: frozenset[str] = _NONE
-    target: tuple[str, str] | None = None
+    target_ref: objects.ObjectReference | None = None
     topology: dict[str, str] | None = None
+
+    @property
+    def target(self) -> tuple[str, str] | None:
+        """The (namespace, name) of the Pod that the endpoint names, None without one."""
+        reference = self.target_ref
+        if reference is None or reference.kind != "Pod":
+            return None
+        return reference.namespace or "", reference.name or ""
 
     @property
     def usable_when_terminating(self) -> bool:
@@ -68,9 +80,9 @@ class Endpoint(msgspec.Struct, frozen=True, gc=False):
 class Candidates(NamedTuple):
     """The endpoints of one service port before the choice.
 
-    `endpoints` are in kube-proxy's order; `unready` are those that this release never takes up (up to 1.20), kept to explain. Where slices hold
-    one endpoint twice and the order of slices, which is random, decides which entry counts, `duplicates` holds the entries that may, the one
-    in `endpoints` first (KPR 2.2, T-12).
+    `endpoints` are in kube-proxy's order; `unready` are those that this release never takes up (up to 1.20), kept to explain.
+    Where slices hold one endpoint twice and the order of slices, which is random, decides which entry counts, `duplicates`
+    holds the entries that may, the one in `endpoints` first (KPR 2.2, T-12).
     """
 
     endpoints: tuple[Endpoint, ...]
@@ -83,7 +95,9 @@ class Candidates(NamedTuple):
         return frozenset(entry.text for group in self.duplicates for entry in group)
 
     def outcomes(self) -> Iterator[tuple[Endpoint, ...]]:
-        """The lists of endpoints that kube-proxy may have ended up with, `endpoints` first; the first sixteen when there are more."""
+        """The lists of endpoints that kube-proxy may have ended up with, `endpoints` first; the first sixteen when there are
+        more.
+        """
         if not self.duplicates:
             yield self.endpoints
             return
@@ -96,8 +110,8 @@ class Candidates(NamedTuple):
 class Policy(NamedTuple):
     """What the choice for one service port depends on beside its endpoints (KPR 1.3).
 
-    `topology_keys` is empty unless the release reads it; `hints_annotated` tells whether the Service's annotations ask for hints where the
-    release's HintsMode looks at them; `zone` is the node's, None without the label; `labels` are the node's.
+    `topology_keys` is empty unless the release reads it; `hints_annotated` tells whether the Service's annotations ask for
+    hints where the release's HintsMode looks at them; `zone` is the node's, None without the label; `labels` are the node's.
     """
 
     internal_local: bool
@@ -114,8 +128,8 @@ class Policy(NamedTuple):
 class Selection(NamedTuple):
     """The endpoints of one service port that get its traffic on one node (KPR 2.3).
 
-    `cluster`: the list of policy Cluster. `local`: the list of policy Local. `reachable`: those with rules on this node. All in kube-proxy's
-    order. `any`: whether kube-proxy takes the service port to have usable endpoints, anywhere.
+    `cluster`: the list of policy Cluster. `local`: the list of policy Local. `reachable`: those with rules on this node. All in
+    kube-proxy's order. `any`: whether kube-proxy takes the service port to have usable endpoints, anywhere.
     """
 
     cluster: tuple[Endpoint, ...]
@@ -125,14 +139,6 @@ class Selection(NamedTuple):
 
 
 _NOTHING: Final = Selection((), (), (), any=False)
-
-
-def _by_text(endpoint: Endpoint) -> str:
-    return endpoint.text
-
-
-def _by_address(endpoint: Endpoint) -> str:
-    return endpoint.address
 
 
 def candidates_from_slices(
@@ -165,10 +171,11 @@ def candidates_from_slices(
     key = _by_address if rule is DuplicateRule.ADDRESS_LOCAL_WINS else _by_text
     if len(taken) == 1:
         # One slice: its order is given, and so is the outcome.
-        kept = {key(endpoint): endpoint for endpoint in taken[0]}
-        if len(kept) != len(taken[0]):
-            kept = _merge_in_order(taken[0], key, rule)
-        return Candidates(tuple(sorted(kept.values(), key=order)), tuple(unready))
+        found = taken[0]
+        if len({key(endpoint) for endpoint in found}) != len(found):
+            found = list(_merge_in_order(found, key, rule).values())
+        found.sort(key=order)
+        return Candidates(tuple(found), tuple(unready))
     groups: dict[str, list[Endpoint]] = {}
     for found in taken:
         for text, endpoint in _merge_in_order(found, key, rule).items():
@@ -190,24 +197,22 @@ def _slice_used(entry: objects.EndpointSlice, family: int, release: Release) -> 
     return labels is None or (HEADLESS_LABEL not in labels and PROXY_NAME_LABEL not in labels)
 
 
-def _slice_endpoints(
-    entries: Iterable[objects.Endpoint], port: int, family: int, node: str, release: Release
-) -> list[Endpoint]:
+def _slice_endpoints(entries: Iterable[objects.Endpoint], port: int, family: int, node: str, release: Release) -> list[Endpoint]:
     found: list[Endpoint] = []
     suffix = f":{port}"
     canonical = release.canonical_addresses
     checked = release.address_family_checked
     node_hints_read = release.hints_mode is HintsMode.SLICES_AND_NODES
-    six = family == 6
     for entry in entries:
         if not entry.addresses:
             continue
         address = entry.addresses[0]
-        if canonical or checked or (":" in address) != six:
-            exact = canonical_address(address)
-            if checked and (exact is None or (":" in exact) != six):
-                continue
-            if canonical and exact is not None:
+        if canonical or checked:
+            exact = canonical_address(address, family)
+            if exact is None:
+                if checked:
+                    continue
+            elif canonical:
                 address = exact
         conditions = entry.conditions
         if conditions is None:
@@ -218,7 +223,6 @@ def _slice_endpoints(
             serving = conditions.serving is not False
             terminating = conditions.terminating is True
         hints = entry.hints
-        target = entry.target_ref
         found.append(
             Endpoint(
                 address,
@@ -231,7 +235,7 @@ def _slice_endpoints(
                 entry.node_name == node if canonical else _is_local(entry, node, release),
                 frozenset(hint.name for hint in hints.for_zones) if hints is not None else _NONE,
                 frozenset(hint.name for hint in hints.for_nodes) if hints is not None and node_hints_read else _NONE,
-                (target.namespace or "", target.name or "") if target is not None and target.kind == "Pod" else None,
+                entry.target_ref,
                 entry.topology or entry.deprecated_topology,
             )
         )
@@ -299,12 +303,20 @@ def _same(one: Endpoint, other: Endpoint) -> bool:
 
 
 def candidates_from_endpoints(
-    given: objects.Endpoints | None, port_name: str, protocol: str, *, family: int, node: str, release: Release, with_unready: bool
+    given: objects.Endpoints | None,
+    port_name: str,
+    protocol: str,
+    *,
+    family: int,
+    node: str,
+    release: Release,
+    with_unready: bool,
 ) -> Candidates:
-    """The endpoints that a Service's Endpoints object holds for one of its ports (KPR 2.7), in the object's order, duplicates kept.
+    """The endpoints that a Service's Endpoints object holds for one of its ports (KPR 2.7), in the object's order, duplicates
+    kept.
 
-    `with_unready`: its notReadyAddresses are candidates that are not ready, as they are where Endpoints stand for EndpointSlices that
-    were not given; otherwise they are in `unready`.
+    `with_unready`: its notReadyAddresses are candidates that are not ready, as they are where Endpoints stand for
+    EndpointSlices that were not given; otherwise they are in `unready`.
     """
     if given is None or HEADLESS_LABEL in (given.metadata.labels or ()) or PROXY_NAME_LABEL in (given.metadata.labels or ()):
         return Candidates(())
@@ -318,11 +330,10 @@ def candidates_from_endpoints(
                 continue
             for addresses, ready in ((subset.addresses, True), (subset.not_ready_addresses, False)):
                 for entry in addresses:
-                    exact = canonical_address(entry.ip)
-                    if exact is None or (":" in exact) != (family == 6):
+                    exact = canonical_address(entry.ip, family)
+                    if exact is None:
                         continue
                     address = exact if release.canonical_addresses else entry.ip
-                    target = entry.target_ref
                     endpoint = Endpoint(
                         address,
                         port.port,
@@ -331,11 +342,13 @@ def candidates_from_endpoints(
                         serving=ready,
                         node_name=entry.node_name,
                         is_local=entry.node_name == node,
-                        target=(target.namespace or "", target.name or "") if target is not None and target.kind == "Pod" else None,
+                        target_ref=entry.target_ref,
                     )
                     (endpoints if ready or with_unready else unready).append(endpoint)
     if with_unready:
-        return Candidates(tuple(sorted({endpoint.text: endpoint for endpoint in endpoints}.values(), key=_by_text)), tuple(unready))
+        return Candidates(
+            tuple(sorted({endpoint.text: endpoint for endpoint in endpoints}.values(), key=_by_text)), tuple(unready)
+        )
     return Candidates(tuple(endpoints), tuple(unready))
 
 

@@ -10,7 +10,7 @@ class RuleauditError(Exception):
 
 
 class InputError(RuleauditError):
-    """An input that cannot be read or is none of ours: `message` says why and what to do, `path` names it, `line` is 1-based or None."""
+    """An input that cannot be read or is none of ours: `message` says why and what to do; `line` is 1-based or None."""
 
     def __init__(self, message: str, path: str, line: int | None = None) -> None:
         self.message = message

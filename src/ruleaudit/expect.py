@@ -1,7 +1,7 @@
 """What the objects ask of one node: for each frontend and vantage point, what kube-proxy is to do with a connection.
 
-kube-proxy's own decision procedure in iptables mode (KPR 1, 2, 5, 6; pkg/proxy/serviceport.go and pkg/proxy/iptables/proxier.go), which
-knows objects, node, settings and release, and nothing of rules.
+kube-proxy's own decision procedure in iptables mode (KPR 1, 2, 5, 6; pkg/proxy/serviceport.go and
+pkg/proxy/iptables/proxier.go), which knows objects, node, settings and release, and nothing of rules.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ruleaudit.cluster.addresses import canonical_address, family_of, network
+from ruleaudit.addresses import canonical_address, parse_network
 from ruleaudit.endpoints import (
     HEADLESS_LABEL,
     PROXY_NAME_LABEL,
@@ -30,12 +30,12 @@ from ruleaudit.settings import LocalDetection
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from ruleaudit.addresses import Network
     from ruleaudit.cluster import Cluster
-    from ruleaudit.cluster.addresses import Network
     from ruleaudit.cluster.objects import Node, Service, ServicePort
     from ruleaudit.settings import Detection, ProxySettings
 
-__all__ = ["LARGE_CLUSTER_ENDPOINTS", "ExpectedServicePort", "Expectation", "FrontendKey", "ServicePortName", "expect"]
+__all__ = ["LARGE_CLUSTER_ENDPOINTS", "Expectation", "ExpectedServicePort", "FrontendKey", "ServicePortName", "expect"]
 
 LARGE_CLUSTER_ENDPOINTS: Final = 1000
 """Above so many endpoints kube-proxy leaves out comments and cleans up late (KPR 7.1; largeClusterEndpointsThreshold)."""
@@ -107,11 +107,11 @@ class _Situation:
 class ExpectedServicePort:
     """One port of one Service, in one family, as kube-proxy on the node is to program it.
 
-    `frontends` are in kube-proxy's order: cluster IP, external IPs, load-balancer IPs, node port. `affinity`: seconds, None without.
-    `source_ranges`: the usable ones of the family, as networks in text; () means no firewall. `node_allowed`: whether the node's own address is
-    inside one (None: the address is not known). `candidates`: all endpoints of the port, for explaining. `selections`: what kube-proxy may
-    have chosen, likeliest first; more than one only where the inputs leave it open: duplicates in several slices (T-12), Endpoints or
-    EndpointSlices, a node whose zone is not known.
+    `frontends` are in kube-proxy's order: cluster IP, external IPs, load-balancer IPs, node port. `affinity`: seconds, None
+    without. `source_ranges`: the usable ones of the family, as networks in text; () means no firewall. `node_allowed`: whether
+    the node's own address is inside one (None: the address is not known). `candidates`: all endpoints of the port, for
+    explaining. `selections`: what kube-proxy may have chosen, likeliest first; more than one only where the inputs leave it
+    open: duplicates in several slices (T-12), Endpoints or EndpointSlices, a node whose zone is not known.
     """
 
     service: Service
@@ -153,9 +153,10 @@ class ExpectedServicePort:
     def accepted(self, frontend: Frontend, vantage: Vantage, source: str | None = None) -> tuple[Forwarding, ...]:
         """Everything that a healthy node may do with a connection to `frontend` from `vantage`, the likeliest first.
 
-        Several only where kube-proxy's outcome is open (see `selections`), or where it rests on another program: up to 1.24 kube-proxy marks
-        what is to be dropped, and kubelet's rules drop it. Empty: not judged, because the rules for this vantage point depend on what objects
-        and settings do not say. `source` is the client's address, canonical; None takes the client as admitted by source ranges.
+        Several only where kube-proxy's outcome is open (see `selections`), or where it rests on another program: up to 1.24
+        kube-proxy marks what is to be dropped, and kubelet's rules drop it. Empty: not judged, because the rules for this
+        vantage point depend on what objects and settings do not say. `source` is the client's address, canonical; None takes
+        the client as admitted by source ranges.
         """
         if not self._situation.sources:
             return ()
@@ -175,7 +176,7 @@ class ExpectedServicePort:
         if not self.source_ranges:
             return True
         client = ip_address(source)
-        if any(client in parsed for text in self.source_ranges if (parsed := network(text)) is not None):
+        if any(client in parsed for text in self.source_ranges if (parsed := parse_network(text, self.family)) is not None):
             return True
         vips = {frontend.address for frontend in self.frontends if frontend.kind is FrontendKind.LOAD_BALANCER_IP}
         return self.node_allowed if source in vips else False
@@ -242,7 +243,9 @@ class ExpectedServicePort:
                 return (self._forward(number, local=False, masquerade=self._external_masquerade(kind, vantage)),)
             return (_DROP, _PASS) if kind is FrontendKind.LOAD_BALANCER_IP else (otherwise,)  # 1.22: an empty chain (T-14).
         if vantage is Vantage.POD and self._situation.detection == "unset":
-            as_pod, as_outside = (self._external_local(number, selection, who, otherwise) for who in (Vantage.POD, Vantage.OUTSIDE))
+            as_pod, as_outside = (
+                self._external_local(number, selection, who, otherwise) for who in (Vantage.POD, Vantage.OUTSIDE)
+            )
             return as_pod if as_pod == as_outside else ()
         if vantage is Vantage.POD and self._situation.detection is None:
             vantage = Vantage.OUTSIDE
@@ -260,7 +263,9 @@ class ExpectedServicePort:
         return self._without_local(otherwise)
 
     def _external_masquerade(self, kind: FrontendKind, vantage: Vantage) -> bool | None:
-        """External policy Cluster: everything is masqueraded, but local pods' traffic to external IPs in 1.21 to 1.23 (KPR 5.5, 6.2, 6.3)."""
+        """External policy Cluster: everything is masqueraded, but local pods' traffic to external IPs in 1.21 to 1.23 (KPR 5.5,
+        6.2, 6.3).
+        """
         if kind is not FrontendKind.EXTERNAL_IP or not 21 <= self._situation.minor <= 23:
             return True
         detection = self._situation.detection
@@ -269,7 +274,7 @@ class ExpectedServicePort:
         return None if detection == "unset" else False
 
     def _firewalled(self, frontend: Frontend) -> bool:
-        """Whether the source ranges guard this load-balancer IP; an equal external IP is dispatched first, unguarded (KPR 5.1)."""
+        """Whether the source ranges guard this load-balancer IP; an equal external IP comes first, unguarded (KPR 5.1)."""
         return bool(self.source_ranges) and not any(
             other.kind is FrontendKind.EXTERNAL_IP and other.address == frontend.address for other in self.frontends
         )
@@ -279,10 +284,11 @@ class ExpectedServicePort:
 class Expectation:
     """What the objects ask of one node in one family.
 
-    `by_frontend`: the service ports that claim each frontend; more than one is a conflict of the objects (RA703), and which one wins is
-    random. `ignored`: the Services that kube-proxy passes over, with the reason. `total_candidates`: endpoints before the choice, summed.
-    `endpoint_sources`: the kinds of object that endpoints are taken from; none: neither was given, and nothing can be said of endpoints.
-    `local_detection`: as resolved for this node. `notes`: what the inputs leave open, and what was taken instead.
+    `by_frontend`: the service ports that claim each frontend; more than one is a conflict of the objects (RA703), and which one
+    wins is random. `ignored`: the Services that kube-proxy passes over, with the reason. `total_candidates`: endpoints before
+    the choice, summed. `endpoint_sources`: the kinds of object that endpoints are taken from; none: neither was given, and
+    nothing can be said of endpoints. `local_detection`: as resolved for this node. `notes`: what the inputs leave open, and
+    what was taken instead.
     """
 
     node: str
@@ -306,7 +312,8 @@ class Expectation:
 def expect(cluster: Cluster, *, node: str, family: int, settings: ProxySettings, release: Release) -> Expectation:
     """What the objects of `cluster` ask of the node that kube-proxy knows as `node`, in `family` (4 or 6).
 
-    `release` says which kube-proxy it is, with its feature gates. Nothing raises: what the objects do not say is left open, and in `notes`.
+    `release` says which kube-proxy it is, with its feature gates. Nothing raises: what the objects do not say is left open, and
+    in `notes`.
     """
     notes: list[str] = []
     situation = _situation(cluster, node, family, settings, release, notes)
@@ -377,20 +384,25 @@ def _resolved_detection(detection: Detection, node: Node | None, family: int) ->
     if node is None:
         return "unset"
     for text in node.spec.pod_cidrs or ((node.spec.pod_cidr,) if node.spec.pod_cidr else ()):
-        parsed = network(text)
-        if parsed is not None and parsed.version == family:
+        parsed = parse_network(text, family)
+        if parsed is not None:
             return LocalDetection(detection.mode, str(parsed))
     return None
 
 
 def _node_ip(node: Node | None, settings: ProxySettings, family: int) -> str | None:
-    """The node's primary address of the family, the loopback address when the Node has none; None when nothing is known (KPR 1.5)."""
+    """The node's primary address of the family, the loopback address when the Node has none; None when nothing is known (KPR
+    1.5).
+    """
     listed = [
-        entry.address for kind in ("InternalIP", "ExternalIP") for entry in (node.status.addresses if node else ()) if entry.type == kind
+        entry.address
+        for kind in ("InternalIP", "ExternalIP")
+        for entry in (node.status.addresses if node else ())
+        if entry.type == kind
     ]
     for text in (*listed, *settings.node_addresses):
-        address = canonical_address(text)
-        if address is not None and family_of(address) == family:
+        address = canonical_address(text, family)
+        if address is not None:
             return address
     return None if node is None else _LOOPBACK[family]
 
@@ -403,10 +415,14 @@ def _sources(cluster: Cluster, settings: ProxySettings, release: Release, notes:
         notes.append("neither EndpointSlices nor Endpoints were given: nothing can be said of endpoints")
         return ()
     if wanted not in given:
-        notes.append(f"kube-proxy {release} reads {wanted.value} objects, which were not given: {given[0].value} objects stand for them")
+        notes.append(
+            f"kube-proxy {release} reads {wanted.value} objects, which were not given: {given[0].value} objects stand for them"
+        )
         return (given[0],)
     if release.endpoint_source_can_be_set and "feature_gates" not in settings.given and len(given) > 1:
-        notes.append(f"kube-proxy {release} reads Endpoints or EndpointSlices, by its settings, which were not given: either is accepted")
+        notes.append(
+            f"kube-proxy {release} reads Endpoints or EndpointSlices, by its settings, which were not given: either is accepted"
+        )
         return (wanted, *(source for source in given if source is not wanted))
     return (wanted,)
 
@@ -427,9 +443,11 @@ def _cluster_ip_of(service: Service, family: int, release: Release) -> tuple[str
     text: str | None = spec.cluster_ip
     if spec.ip_families and release.families_listed:
         ips = spec.cluster_ips
-        text = next((ips[at] for at, name in enumerate(spec.ip_families) if name == _FAMILY_NAMES[family] and at < len(ips)), None)
-    address = None if text is None else canonical_address(text)
-    if address is None or family_of(address) != family:
+        text = next(
+            (ips[at] for at, name in enumerate(spec.ip_families) if name == _FAMILY_NAMES[family] and at < len(ips)), None
+        )
+    address = None if text is None else canonical_address(text, family)
+    if address is None:
         return None, f"it has no {_FAMILY_NAMES[family]} cluster IP"
     return address, ""
 
@@ -456,7 +474,9 @@ def _common(service: Service, cluster_ip: str, situation: _Situation) -> _Common
     external_ips = _addresses(spec.external_ips, family) if spec.external_ips and release.external_ips else ()
     ingress = service.status.load_balancer.ingress
     load_balancer_ips = (
-        _addresses((entry.ip for entry in ingress if entry.ip and not (entry.ip_mode == "Proxy" and release.ip_mode)), family) if ingress else ()
+        _addresses((entry.ip for entry in ingress if entry.ip and not (entry.ip_mode == "Proxy" and release.ip_mode)), family)
+        if ingress
+        else ()
     )
     ranges = _ranges(spec.load_balancer_source_ranges, family, release) if spec.load_balancer_source_ranges else ()
     external_local = spec.external_traffic_policy == "Local" and (
@@ -489,14 +509,14 @@ def _addresses(texts: Iterable[str], family: int) -> tuple[str, ...]:
     """The addresses of the family, canonical, each once, in order."""
     found: dict[str, None] = {}
     for text in texts:
-        address = canonical_address(text)
-        if address is not None and family_of(address) == family:
+        address = canonical_address(text, family)
+        if address is not None:
             found[address] = None
     return tuple(found)
 
 
 def _ranges(texts: Iterable[str], family: int, release: Release) -> tuple[Network, ...]:
-    found = tuple(parsed for text in texts if (parsed := network(text)) is not None and parsed.version == family)
+    found = tuple(parsed for text in texts if (parsed := parse_network(text.strip(), family)) is not None)
     if release.zero_source_range_means_none and any(parsed.prefixlen == 0 for parsed in found):
         return ()
     return found
@@ -520,7 +540,9 @@ def _service_port(
     node_port = port.node_port or 0
     frontends = [Frontend(FrontendKind.CLUSTER_IP, common.cluster_ip, port.port, protocol, family)]
     frontends += [Frontend(FrontendKind.EXTERNAL_IP, address, port.port, protocol, family) for address in common.external_ips]
-    frontends += [Frontend(FrontendKind.LOAD_BALANCER_IP, address, port.port, protocol, family) for address in common.load_balancer_ips]
+    frontends += [
+        Frontend(FrontendKind.LOAD_BALANCER_IP, address, port.port, protocol, family) for address in common.load_balancer_ips
+    ]
     if node_port:
         frontends.append(Frontend(FrontendKind.NODE_PORT, None, node_port, protocol, family))
     accessible = len(frontends) > 1

@@ -1,6 +1,7 @@
 """What each Kubernetes release's kube-proxy does, one name per behaviour.
 
-"KPR n" in these docstrings is the project's rule reference, which docs/design.md explains; the files are those of kubernetes/kubernetes.
+"KPR n" in these docstrings is the project's rule reference, which docs/design.md explains; the files are those of
+kubernetes/kubernetes.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ NEWEST: Final = 36
 
 
 class Layout(Enum):
-    """The arrangements of iptables rules that differ in what happens to traffic, named after the first release of each (KPR 5, 6)."""
+    """The arrangements of iptables rules that differ in what happens to traffic, named after the first release of each (KPR 5,
+    6).
+    """
 
     V1_16 = "1.16-1.19"
     V1_20 = "1.20"
@@ -34,7 +37,14 @@ class Layout(Enum):
     def minors(self) -> range:
         """The minor releases that write this layout; the last one reaches to the newest known."""
         starts = {Layout.V1_16: 16, Layout.V1_20: 20, Layout.V1_21: 21, Layout.V1_22: 22, Layout.V1_24: 24, Layout.V1_25: 25}
-        ends = {Layout.V1_16: 20, Layout.V1_20: 21, Layout.V1_21: 22, Layout.V1_22: 24, Layout.V1_24: 25, Layout.V1_25: NEWEST + 1}
+        ends = {
+            Layout.V1_16: 20,
+            Layout.V1_20: 21,
+            Layout.V1_21: 22,
+            Layout.V1_22: 24,
+            Layout.V1_24: 25,
+            Layout.V1_25: NEWEST + 1,
+        }
         return range(starts[self], ends[self])
 
 
@@ -57,7 +67,9 @@ class HintsMode(Enum):
     """When topology hints count (KPR 2.4; pkg/proxy/topology.go)."""
 
     NONE = "never"
-    ANNOTATION_ALL = "annotation topology-aware-hints: Auto; every endpoint must carry hints, unready ones too; never with a Local policy"
+    ANNOTATION_ALL = (
+        "annotation topology-aware-hints: Auto; every endpoint must carry hints, unready ones too; never with a Local policy"
+    )
     ANNOTATION_READY = "annotation topology-aware-hints: Auto; every ready endpoint must carry hints; never with a Local policy"
     ANNOTATION = "annotation topology-aware-hints: Auto; every ready endpoint must carry hints"
     ANNOTATION_MODE = "annotation topology-aware-hints or topology-mode with any value but disabled"
@@ -66,7 +78,7 @@ class HintsMode(Enum):
 
 
 class _Gate(NamedTuple):
-    """A feature gate: from which minor it exists, from which it is on by default, from which it cannot be changed; None: never."""
+    """A feature gate: from which minor it exists, is on by default, can no longer be changed, is gone; None: never."""
 
     exists: int
     on: int | None
@@ -114,7 +126,9 @@ class Release:
         return None if found is None else int(found[1])
 
     def enabled(self, gate: str) -> bool:
-        """Whether a feature gate is on: as set where the release lets it be set, else by default. Raises KeyError for an unknown gate."""
+        """Whether a feature gate is on: as set where the release lets it be set, else by default. Raises KeyError for an
+        unknown gate.
+        """
         known = _GATES[gate]
         if self.minor < known.exists or (known.removed is not None and self.minor >= known.removed):
             return False
@@ -133,7 +147,9 @@ class Release:
 
     @property
     def unnamed_port_suffixes(self) -> tuple[str, ...]:
-        """What may follow the Service's name when its port has none: ":" up to 1.18, nothing from 1.20, either in 1.19 (KPR 1.1)."""
+        """What may follow the Service's name when its port has none: ":" up to 1.18, nothing from 1.20, either in 1.19 (KPR
+        1.1).
+        """
         if self.minor <= 18:
             return (":",)
         return ("", ":") if self.minor == 19 else ("",)
@@ -197,7 +213,9 @@ class Release:
 
     @property
     def common_selection(self) -> bool:
-        """CategorizeEndpoints decides for every mode, from 1.24 (KPR 2.3; pkg/proxy/topology.go); each mode for itself before (KPR 2.5, 2.6)."""
+        """CategorizeEndpoints decides for every mode, from 1.24 (KPR 2.3; pkg/proxy/topology.go); each mode for itself before
+        (KPR 2.5, 2.6).
+        """
         return self.minor >= 24
 
     @property
@@ -212,12 +230,12 @@ class Release:
 
     @property
     def internal_policy(self) -> bool:
-        """internalTrafficPolicy is honoured: gate ServiceInternalTrafficPolicy, 1.21 off, 1.22 on (KPR 1.3)."""
+        """InternalTrafficPolicy is honoured: gate ServiceInternalTrafficPolicy, 1.21 off, 1.22 on (KPR 1.3)."""
         return self.enabled("ServiceInternalTrafficPolicy")
 
     @property
     def topology_keys(self) -> bool:
-        """topologyKeys are honoured: gate ServiceTopology, 1.17 to 1.21, off by default (KPR 2.6)."""
+        """TopologyKeys are honoured: gate ServiceTopology, 1.17 to 1.21, off by default (KPR 2.6)."""
         return self.enabled("ServiceTopology")
 
     @property
@@ -242,7 +260,7 @@ class Release:
 
     @property
     def families_listed(self) -> bool:
-        """ipFamilies and clusterIPs are read, from 1.20; clusterIP alone before (KPR 1.4)."""
+        """IpFamilies and clusterIPs are read, from 1.20; clusterIP alone before (KPR 1.4)."""
         return self.minor >= 20
 
     @property
@@ -252,7 +270,7 @@ class Release:
 
     @property
     def external_ips(self) -> bool:
-        """externalIPs are programmed: off only in 1.36 without gate AllowServiceExternalIPs (KPR 1.3)."""
+        """ExternalIPs are programmed: off only in 1.36 without gate AllowServiceExternalIPs (KPR 1.3)."""
         return self.minor < 36 or self.enabled("AllowServiceExternalIPs")
 
     @property
@@ -262,12 +280,14 @@ class Release:
 
     @property
     def external_policy_of_cluster_ip_service(self) -> bool:
-        """externalTrafficPolicy Local counts for type ClusterIP with external IPs, from 1.24 (KPR 1.3)."""
+        """ExternalTrafficPolicy Local counts for type ClusterIP with external IPs, from 1.24 (KPR 1.3)."""
         return self.minor >= 24
 
     @property
     def external_policy_for_external_ip(self) -> bool:
-        """externalTrafficPolicy Local counts for external IPs: from 1.20, by gate ExternalPolicyForExternalIP in 1.18 and 1.19 (KPR 6.3)."""
+        """ExternalTrafficPolicy Local counts for external IPs: from 1.20, by gate ExternalPolicyForExternalIP in 1.18 and 1.19
+        (KPR 6.3).
+        """
         return self.enabled("ExternalPolicyForExternalIP")
 
     @property

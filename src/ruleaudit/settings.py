@@ -7,23 +7,25 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from enum import IntEnum
 from types import MappingProxyType
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
-from ruleaudit.cluster.addresses import canonical_address, network
-from ruleaudit.cluster.decode import plain_documents
+from ruleaudit.addresses import family_of, parse_network
+from ruleaudit.documents import plain_documents
 from ruleaudit.errors import InputError
 from ruleaudit.release import Release
 
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
 __all__ = [
     "DEFAULT_MASQUERADE_BIT",
+    "Detection",
     "Form",
     "GivenSettings",
     "LocalDetection",
-    "Detection",
     "ProxySettings",
     "combine",
     "read_settings",
@@ -41,8 +43,8 @@ _DETECTION_MODES: Final = frozenset({"ClusterCIDR", "NodeCIDR", "BridgeInterface
 class LocalDetection:
     """How kube-proxy tells traffic of local pods in one family (KPR 4.7).
 
-    `mode` is "ClusterCIDR", "NodeCIDR", "BridgeInterface" or "InterfaceNamePrefix"; `value` is the CIDR, interface or prefix. "" with
-    NodeCIDR: the pod CIDR of the Node, which the settings do not hold.
+    `mode` is "ClusterCIDR", "NodeCIDR", "BridgeInterface" or "InterfaceNamePrefix"; `value` is the CIDR, interface or prefix.
+    "" with NodeCIDR: the pod CIDR of the Node, which the settings do not hold.
     """
 
     mode: str
@@ -65,9 +67,9 @@ class Form(IntEnum):
 class GivenSettings:
     """kube-proxy's settings as far as one input, or several combined, give them. None: not given.
 
-    `minor` is that of the release; `node` the node's name as kube-proxy knows it; `cluster_cidrs` and `nodeport_addresses` may be given and
-    empty. `complete`: whatever is not given has kube-proxy's default. `config_file` is the --config of a command line, which then says
-    little itself. `paths` names the inputs.
+    `minor` is that of the release; `node` the node's name as kube-proxy knows it; `cluster_cidrs` and `nodeport_addresses` may
+    be given and empty. `complete`: whatever is not given has kube-proxy's default. `config_file` is the --config of a command
+    line, which then says little itself. `paths` names the inputs.
     """
 
     mode: str | None = None
@@ -89,11 +91,15 @@ class GivenSettings:
     paths: tuple[str, ...] = ()
 
     def over(self, other: GivenSettings) -> GivenSettings:
-        """These settings, with those of `other` where these are silent. A complete command line or configuration is silent about nothing."""
+        """These settings, with those of `other` where these are silent. A complete command line or configuration is silent
+        about nothing.
+        """
         values: dict[str, object] = {}
         for entry in fields(GivenSettings):
             own = getattr(self, entry.name)
-            values[entry.name] = getattr(other, entry.name) if own is None and entry.name not in _HELD_BY_COMPLETE[self.complete] else own
+            values[entry.name] = (
+                getattr(other, entry.name) if own is None and entry.name not in _HELD_BY_COMPLETE[self.complete] else own
+            )
         values["complete"] = self.complete or other.complete
         values["form"] = min(self.form, other.form)
         values["paths"] = (*self.paths, *(path for path in other.paths if path not in self.paths))
@@ -111,8 +117,8 @@ _HELD_BY_COMPLETE: Final = {
 class ProxySettings:
     """kube-proxy's settings, defaults filled in.
 
-    `mode` and `minor` are None when nothing gives them. `local_detection` holds families 4 and 6. `nodeport_addresses` None: every local
-    address. `given` names the fields that an input gave; the others are defaults, or "unset" and to be inferred.
+    `mode` and `minor` are None when nothing gives them. `local_detection` holds families 4 and 6. `nodeport_addresses` None:
+    every local address. `given` names the fields that an input gave; the others are defaults, or "unset" and to be inferred.
     """
 
     mode: str | None = None
@@ -184,8 +190,8 @@ def _detection(given: GivenSettings, family: int) -> Detection:
     if given.cluster_cidrs is None:
         return None if given.complete else "unset"
     for cidr in given.cluster_cidrs:
-        parsed = network(cidr)
-        if parsed is not None and parsed.version == family:
+        parsed = parse_network(cidr, family)
+        if parsed is not None:
             return LocalDetection("ClusterCIDR", str(parsed))
     return None
 
@@ -193,8 +199,8 @@ def _detection(given: GivenSettings, family: int) -> Detection:
 def combine(settings: Sequence[GivenSettings]) -> GivenSettings | None:
     """One value from the settings of several inputs; None for none.
 
-    A configuration wins over a command line (kube-proxy ignores the flags that a --config file holds) unless that command line is complete
-    without one, and both over a description (a capture's meta.json). Between equals the later one wins.
+    A configuration wins over a command line (kube-proxy ignores the flags that a --config file holds) unless that command line
+    is complete without one, and both over a description (a capture's meta.json). Between equals the later one wins.
     """
     if not settings:
         return None
@@ -213,8 +219,9 @@ def combine(settings: Sequence[GivenSettings]) -> GivenSettings | None:
 
 
 def read_settings(data: bytes, path: str) -> GivenSettings:
-    """kube-proxy's settings from a KubeProxyConfiguration, the ConfigMap, DaemonSet or Pod that holds it, lists of these, a command line, or
-    a capture's meta.json. Raises InputError when `data` is none of them, or a value in it is none that kube-proxy takes.
+    """kube-proxy's settings from a KubeProxyConfiguration, the ConfigMap, DaemonSet or Pod that holds it, lists of these, a
+    command line, or a capture's meta.json. Raises InputError when `data` is none of them, or a value in it is none that
+    kube-proxy takes.
     """
     text = data.decode("utf-8", "replace")
     if _COMMAND_LINE.match(text):
@@ -258,7 +265,12 @@ def _flags(words: Sequence[str]) -> dict[str, str]:
             continue
         name, equals, value = word[2:].partition("=")
         name = name.replace("_", "-")
-        if not equals and name not in _FLAG_WITHOUT_VALUE and position + 1 < len(words) and not words[position + 1].startswith("--"):
+        if (
+            not equals
+            and name not in _FLAG_WITHOUT_VALUE
+            and position + 1 < len(words)
+            and not words[position + 1].startswith("--")
+        ):
             value = words[next(rest)]
         elif not equals:
             value = "true"
@@ -390,7 +402,7 @@ def _from_configuration(document: Mapping[str, object], path: str) -> GivenSetti
 
 
 def _from_config_map(document: Mapping[str, object], path: str) -> list[GivenSettings]:
-    """kubeadm keeps the configuration under config.conf, EKS under config; any value that holds one will do."""
+    """Kubeadm keeps the configuration under config.conf, EKS under config; any value that holds one will do."""
     found: list[GivenSettings] = []
     for text in _mapping(document.get("data")).values():
         if isinstance(text, str) and "KubeProxyConfiguration" in text:
@@ -442,15 +454,20 @@ def _checked(given: GivenSettings, path: str) -> GivenSettings:
         raise InputError(f"proxy mode {given.mode!r} is none that kube-proxy has ({', '.join(sorted(_MODES))})", path)
     if given.detect_local_mode is not None and given.detect_local_mode not in _DETECTION_MODES:
         raise InputError(
-            f"detect-local mode {given.detect_local_mode!r} is none that kube-proxy has ({', '.join(sorted(_DETECTION_MODES))})", path
+            f"detect-local mode {given.detect_local_mode!r} is none that kube-proxy has ({', '.join(sorted(_DETECTION_MODES))})",
+            path,
         )
     if given.masquerade_bit is not None and not 0 <= given.masquerade_bit <= 31:
         raise InputError(f"masquerade bit {given.masquerade_bit} is not between 0 and 31", path)
     for name, values in (("cluster CIDR", given.cluster_cidrs), ("node port address", given.nodeport_addresses)):
         for value in values or ():
-            if network(value) is None and not (name == "node port address" and value == "primary"):
+            if (
+                parse_network(value, 4) is None
+                and parse_network(value, 6) is None
+                and not (name == "node port address" and value == "primary")
+            ):
                 raise InputError(f"{name} {value!r} is no CIDR such as 10.244.0.0/16", path)
     for address in given.node_addresses or ():
-        if canonical_address(address) is None:
+        if family_of(address) is None:
             raise InputError(f"node address {address!r} is no IP address", path)
     return given

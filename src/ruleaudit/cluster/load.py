@@ -1,17 +1,16 @@
-"""Kubernetes objects as kubectl and the API server write them -> Cluster."""
+"""Texts of Kubernetes objects -> Cluster."""
 
 from __future__ import annotations
 
 import gc
-from collections import Counter
+import re
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, cast
 
 import msgspec
 
-from ruleaudit.cluster import decode
-from ruleaudit.cluster.addresses import canonical_address
+from ruleaudit.addresses import canonical_address, family_of
 from ruleaudit.cluster.objects import (
     Endpoints,
     EndpointSlice,
@@ -22,279 +21,351 @@ from ruleaudit.cluster.objects import (
     Pod,
     Service,
 )
+from ruleaudit.documents import json_documents, looks_like_json, to_utf8, without_nulls, yaml_documents
 from ruleaudit.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 __all__ = ["SERVICE_NAME_LABEL", "Cluster", "ObjectProblem", "load"]
 
 SERVICE_NAME_LABEL: Final = "kubernetes.io/service-name"
-"""The label by which an EndpointSlice names its Service (discovery/v1 LabelServiceName)."""
+"""The label of an EndpointSlice that names its Service (k8s.io/api/discovery/v1)."""
 
 
 class _Kind(NamedTuple):
     type: type[KubernetesObject]
-    groups: tuple[str, ...]
-    """The API groups of the kind; "" is the core group. A Service of serving.knative.dev is none of ours."""
+    groups: frozenset[str]
     namespaced: bool
 
 
-_KINDS: Final[dict[str, _Kind]] = {
-    "Service": _Kind(Service, ("",), True),
-    "EndpointSlice": _Kind(EndpointSlice, ("discovery.k8s.io",), True),
-    "Endpoints": _Kind(Endpoints, ("",), True),
-    "Node": _Kind(Node, ("",), False),
-    "Pod": _Kind(Pod, ("",), True),
-    "Ingress": _Kind(Ingress, ("networking.k8s.io", "extensions"), True),
-    "IngressClass": _Kind(IngressClass, ("networking.k8s.io",), False),
+# By kind and API group: other groups have a Service (serving.knative.dev) or an Ingress (config.openshift.io) of their own.
+_KINDS: Final[Mapping[str, _Kind]] = {
+    "Service": _Kind(Service, frozenset({""}), True),
+    "EndpointSlice": _Kind(EndpointSlice, frozenset({"discovery.k8s.io"}), True),
+    "Endpoints": _Kind(Endpoints, frozenset({""}), True),
+    "Node": _Kind(Node, frozenset({""}), False),
+    "Pod": _Kind(Pod, frozenset({""}), True),
+    "Ingress": _Kind(Ingress, frozenset({"networking.k8s.io", "extensions"}), True),
+    "IngressClass": _Kind(IngressClass, frozenset({"networking.k8s.io"}), False),
+}
+_DECODERS: Final[Mapping[str, msgspec.json.Decoder[KubernetesObject]]] = {
+    name: msgspec.json.Decoder(kind.type) for name, kind in _KINDS.items()
 }
 
 
-class ObjectProblem(NamedTuple):
-    """An object that is left out of the cluster, or of which another copy is used.
+class _Head(msgspec.Struct, gc=False, rename="camel"):
+    """What says of which kind a document or a list item is."""
 
-    `file` is the part's path; `kind`, `namespace` and `name` say which object, as far as it can be told; `pointer` is the JSON path of the
-    offending value ("$.spec.ports[0].port"), "" for the whole object. `message` says what is wrong, `hint` what to do.
+    kind: str | None = None
+    api_version: str | None = None
+
+
+class _List(_Head, gc=False, rename="camel"):
+    """A document: a list when it has items."""
+
+    items: list[msgspec.Raw] | msgspec.UnsetType | None = msgspec.UNSET
+
+
+class _LooseMetadata(msgspec.Struct, gc=False):
+    name: object = None
+    namespace: object = None
+
+
+class _Loose(msgspec.Struct, gc=False):
+    metadata: _LooseMetadata | None = None
+    message: object = None
+
+
+_head_decoder: Final = msgspec.json.Decoder(_Head)
+_list_decoder: Final = msgspec.json.Decoder(_List)
+_array_decoder: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_ERROR_PATH: Final = re.compile(r"^(?P<what>.*?)(?: - at `(?P<path>[^`]*)`)?$", re.DOTALL)
+_REPEAT: Final = "get the objects again in one go: kubectl get services,endpointslices,endpoints,nodes,pods -A -o json"
+
+_Object = TypeVar("_Object", bound=KubernetesObject)
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectProblem:
+    """Something about one object that a reader of the findings must know. `where` is the JSON path within the object, "" for
+    all of it.
     """
 
-    file: str
+    path: str
     kind: str
     namespace: str
     name: str
-    pointer: str
+    where: str
     message: str
-    hint: str
+
+    def __str__(self) -> str:
+        name = f"{self.namespace}/{self.name}" if self.namespace else self.name
+        return f"{self.path}: {self.kind} {name}{f' at {self.where}' if self.where else ''}: {self.message}"
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """The objects of one cluster, by kind and key. Immutable.
+    """The Kubernetes objects of one cluster. Keys are (namespace, name), for nodes and ingress classes the name.
 
-    Keys are (namespace, name), for Nodes and IngressClasses the name. `kinds` counts the objects that were given, by kind, unused kinds too;
-    `problems` are objects that could not be used, `notes` those of which one of several differing copies is used.
+    `problems`: objects that were left out, and why. `notes`: objects that were given more than once, or without their namespace.
+    `kinds`: the kinds of which objects, or empty typed lists, were given. Not slotted, because indexes are built when first used.
     """
 
-    services: Mapping[tuple[str, str], Service] = field(default_factory=dict)
-    slices: Mapping[tuple[str, str], EndpointSlice] = field(default_factory=dict)
-    endpoints: Mapping[tuple[str, str], Endpoints] = field(default_factory=dict)
+    services: Mapping[Key, Service] = field(default_factory=dict)
+    slices: Mapping[Key, EndpointSlice] = field(default_factory=dict)
+    endpoints: Mapping[Key, Endpoints] = field(default_factory=dict)
     nodes: Mapping[str, Node] = field(default_factory=dict)
-    pods: Mapping[tuple[str, str], Pod] = field(default_factory=dict)
-    ingresses: Mapping[tuple[str, str], Ingress] = field(default_factory=dict)
+    pods: Mapping[Key, Pod] = field(default_factory=dict)
+    ingresses: Mapping[Key, Ingress] = field(default_factory=dict)
     ingress_classes: Mapping[str, IngressClass] = field(default_factory=dict)
-    kinds: Mapping[str, int] = field(default_factory=dict)
     problems: tuple[ObjectProblem, ...] = ()
     notes: tuple[ObjectProblem, ...] = ()
+    kinds: frozenset[str] = frozenset()
 
-    @cached_property
-    def _slices_by_service(self) -> Mapping[tuple[str, str], tuple[EndpointSlice, ...]]:
-        lists: dict[tuple[str, str], list[EndpointSlice]] = {}
-        for (namespace, _), entry in self.slices.items():
-            service = entry.metadata.label(SERVICE_NAME_LABEL)
-            if service:
-                lists.setdefault((namespace, service), []).append(entry)
-        return {key: tuple(entries) for key, entries in lists.items()}
+    def has_kind(self, kind: str) -> bool:
+        """Whether objects of a kind ("EndpointSlice") were given at all: their absence means something only then."""
+        return kind in self.kinds
 
     def slices_of(self, namespace: str, service_name: str) -> tuple[EndpointSlice, ...]:
-        """The EndpointSlices that name this Service by label, in the order given; it need not exist."""
+        """The EndpointSlices that name a Service by their label, in the order in which they were given."""
         return self._slices_by_service.get((namespace, service_name), ())
+
+    def pods_at(self, address: str) -> tuple[Pod, ...]:
+        """The pods that have an address: several on the host network, or where a finished pod's address was given out again."""
+        family = family_of(address)
+        canonical = None if family is None else canonical_address(address, family)
+        return () if canonical is None else self.pods_by_address.get(canonical, ())
 
     @cached_property
     def pods_by_address(self) -> Mapping[str, tuple[Pod, ...]]:
-        """The Pods that hold each address, in canonical text. Several: host-network Pods of one node, or an address used again."""
-        lists: dict[str, list[Pod]] = {}
+        """Pods by canonical address, those that still run first."""
+        found: dict[str, list[Pod]] = {}
         for pod in self.pods.values():
-            for address in pod.addresses:
-                lists.setdefault(canonical_address(address) or address, []).append(pod)
-        return {address: tuple(pods) for address, pods in lists.items()}
+            for text in pod.addresses:
+                family = 6 if ":" in text else 4
+                address = canonical_address(text, family)
+                if address is not None:
+                    found.setdefault(address, []).append(pod)
+        return {
+            address: tuple(pods if len(pods) == 1 else sorted(pods, key=lambda pod: pod.status.phase in ("Succeeded", "Failed")))
+            for address, pods in found.items()
+        }
 
-    def has_kind(self, kind: str) -> bool:
-        """Whether any object of this kind was given, be it one that could not be used; an empty list of the kind counts."""
-        return kind in self.kinds
-
-
-class _Head(msgspec.Struct, rename="camel", gc=False):
-    """What tells one document from another."""
-
-    api_version: str | None = None
-    kind: str | None = None
-    items: list[msgspec.Raw] | None = None
-
-
-class _Status(msgspec.Struct):
-    """v1 Status: what the API server answers instead of objects."""
-
-    message: str | None = None
-
-
-_head: Final = msgspec.json.Decoder(_Head)
-_status: Final = msgspec.json.Decoder(_Status)
-_items: Final = msgspec.json.Decoder(list[msgspec.Raw])
-
-
-@dataclass(slots=True)
-class _Loader:
-    """The objects collected so far."""
-
-    objects: dict[str, dict[tuple[str, str], KubernetesObject]] = field(default_factory=lambda: {kind: {} for kind in _KINDS})
-    files: dict[tuple[str, str, str], str] = field(default_factory=dict)
-    kinds: Counter[str] = field(default_factory=Counter)
-    problems: list[ObjectProblem] = field(default_factory=list)
-    notes: list[ObjectProblem] = field(default_factory=list)
-    decoders: dict[str, Callable[[msgspec.Raw], KubernetesObject]] = field(
-        default_factory=lambda: {kind: msgspec.json.Decoder(entry.type).decode for kind, entry in _KINDS.items()}
-    )
-
-    def read_json(self, data: bytes, path: str) -> None:
-        for document in decode.json_documents(data, path):
-            if bytes(memoryview(document)[:1]) == b"[":
-                head = _Head(items=_items.decode(document))
-            else:
-                try:
-                    head = _head.decode(document)
-                except msgspec.ValidationError as error:
-                    raise InputError(f"JSON, but no Kubernetes object: {error}", path) from error
-            if head.kind == "Status":
-                answer = _status.decode(document).message
-                raise InputError(f"the API server's refusal instead of objects: {answer}; run the command again", path)
-            if head.items is None:
-                if head.kind is None:
-                    raise InputError("JSON, but no Kubernetes object: it has no kind; give what kubectl get -o json writes", path)
-                self.read_object(document, head.api_version, head.kind, path)
-                continue
-            listed = head.kind[: -len("List")] if head.kind and head.kind != "List" and head.kind.endswith("List") else None
-            if listed is not None:
-                self.kinds[listed] += 0
-            for item in head.items:
-                try:
-                    own = _head.decode(item)
-                except msgspec.ValidationError as error:
-                    self.refuse(item, None, path, error)
-                    continue
-                kind = own.kind or listed
-                if kind is None:
-                    self.refuse(item, None, path, msgspec.ValidationError("Object missing required field `kind`"))
-                    continue
-                self.read_object(item, own.api_version or (head.api_version if listed else None), kind, path)
-
-    def read_object(self, raw: msgspec.Raw, api_version: str | None, kind: str, path: str) -> None:
-        known = _KINDS.get(kind)
-        if known is None or (api_version is not None and api_version.rpartition("/")[0] not in known.groups):
-            self.kinds[kind if known is None else f"{kind} ({api_version})"] += 1
-            return
-        self.kinds[kind] += 1
-        try:
-            value = self.decoders[kind](raw)
-        except (msgspec.DecodeError, RecursionError):
-            # Null where the API has a list or mapping is legal, and rare enough to be worth no second type.
-            try:
-                value = msgspec.convert(decode.without_nulls(msgspec.json.decode(raw)), known.type)
-            except (msgspec.DecodeError, RecursionError) as error:
-                self.refuse(raw, kind, path, error)
-                return
-        self.add(value, kind, known, path)
-
-    def add(self, value: KubernetesObject, kind: str, known: _Kind, path: str) -> None:
-        namespace, name = value.metadata.key
-        if not name:
-            self.problems.append(
-                ObjectProblem(path, kind, namespace, "", "$.metadata.name", "the object has no name", "give the whole object, with its metadata")
-            )
-            return
-        if known.namespaced and not namespace:
-            namespace = "default"
-            value = msgspec.structs.replace(value, metadata=msgspec.structs.replace(value.metadata, namespace=namespace))
-        store = self.objects[kind]
-        key = (namespace, name)
-        earlier = store.get(key)
-        if earlier is not None:
-            value = self.newer(earlier, value, kind, key, path)
-        store[key] = value
-
-    def newer(self, earlier: KubernetesObject, later: KubernetesObject, kind: str, key: tuple[str, str], path: str) -> KubernetesObject:
-        """The copy with the higher resourceVersion, the later one where that does not decide; noted where they differ."""
-        old, new = (_version(copy.metadata.resource_version) for copy in (earlier, later))
-        kept = earlier if old is not None and new is not None and old > new else later
-        if earlier != later:
-            message = f"given twice, with resourceVersion {earlier.metadata.resource_version} and {later.metadata.resource_version}"
-            hint = f"resourceVersion {kept.metadata.resource_version} is used; give each object once"
-            self.notes.append(ObjectProblem(path, kind, *key, "", message, hint))
-        return kept
-
-    def refuse(self, raw: msgspec.Raw, kind: str | None, path: str, error: Exception) -> None:
-        """Keep a broken object as a problem, named as far as it can be."""
-        namespace = name = ""
-        try:
-            plain = msgspec.json.decode(raw)
-        except (msgspec.DecodeError, RecursionError):
-            plain = None
-        if isinstance(plain, dict):
-            kind = kind or str(plain.get("kind") or "")
-            metadata = plain.get("metadata")
-            if isinstance(metadata, dict):
-                namespace, name = str(metadata.get("namespace") or ""), str(metadata.get("name") or "")
-        message, _, pointer = str(error).partition(" - at `")
-        hint = "the object is left out; get it again from the API server (kubectl get -o json)"
-        self.problems.append(ObjectProblem(path, kind or "", namespace, name, pointer.removesuffix("`") or "$", message, hint))
-
-    def cluster(self) -> Cluster:
-        stores = self.objects
-        return Cluster(
-            services=stores["Service"],  # type: ignore[arg-type]  # each store holds its kind's type only
-            slices=stores["EndpointSlice"],  # type: ignore[arg-type]  # likewise
-            endpoints=stores["Endpoints"],  # type: ignore[arg-type]  # likewise
-            nodes={name: node for (_, name), node in stores["Node"].items()},  # type: ignore[misc]  # likewise
-            pods=stores["Pod"],  # type: ignore[arg-type]  # likewise
-            ingresses=stores["Ingress"],  # type: ignore[arg-type]  # likewise
-            ingress_classes={name: entry for (_, name), entry in stores["IngressClass"].items()},  # type: ignore[misc]  # likewise
-            kinds=dict(self.kinds),
-            problems=tuple(self.problems),
-            notes=tuple(self.notes),
-        )
-
-
-def _version(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isascii() and text.isdigit() else None
+    @cached_property
+    def _slices_by_service(self) -> Mapping[Key, tuple[EndpointSlice, ...]]:
+        found: dict[Key, tuple[EndpointSlice, ...]] = {}
+        for one in self.slices.values():
+            metadata = one.metadata
+            name = metadata.label(SERVICE_NAME_LABEL)
+            if name:
+                key = metadata.namespace, name
+                found[key] = (*found[key], one) if key in found else (one,)
+        return found
 
 
 def load(parts: Sequence[tuple[str, bytes]]) -> Cluster:
-    """The cluster that `parts`, pairs of path and content, hold together.
+    """Read the objects of a cluster from texts: (path for messages, content) each, JSON or YAML.
 
-    Each part is JSON or YAML: a List, a typed list as the API server answers, one object, several documents one after the other, or an array
-    of objects. Of an object given twice the newest resourceVersion is used. An object with a value of the wrong type is left out and kept in
-    `problems`; kinds that ruleaudit does not use are counted and passed over. Raises InputError when a part is cut short, is neither
-    JSON nor YAML, or holds no Kubernetes object at all.
+    Each may be one object, a List of any kind, an array, or several documents one after another. Kinds that are not audited are
+    passed over. An object that does not fit its kind is left out and reported under `problems`; one given twice counts once,
+    the newest resourceVersion winning. Raises InputError for a text that is no Kubernetes object, is cut short or is malformed.
     """
     loader = _Loader()
     collecting = gc.isenabled()
     gc.disable()  # Nothing here makes cycles, and the collector would walk hundreds of thousands of new tuples again and again.
     try:
-        for path, given in parts:
-            before = sum(loader.kinds.values()), len(loader.kinds), len(loader.problems)
-            data = decode.to_utf8(given, path)
-            if decode.looks_like_json(data):
-                loader.read_json(data, path)
-            else:
-                for document in decode.yaml_documents(data, path):
-                    if not isinstance(document, (dict, list)):
-                        raise InputError("neither JSON nor YAML objects; give what kubectl get -o json writes", path)
-                    # YAML is read as the JSON it stands for, so that both follow one way.
-                    loader.read_json(_as_json(document, path), path)
-            if before == (sum(loader.kinds.values()), len(loader.kinds), len(loader.problems)) and not _empty_list(data):
-                raise InputError("holds no Kubernetes object; give what kubectl get -o json writes", path)
+        for path, data in parts:
+            loader.read(path, data)
     finally:
         if collecting:
             gc.enable()
     return loader.cluster()
 
 
-def _as_json(document: object, path: str) -> bytes:
-    try:
-        return msgspec.json.encode(document)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InputError(f"YAML that cannot be a Kubernetes object: {error}", path) from error
+class _Loader:
+    """Collects objects by kind and key."""
+
+    def __init__(self) -> None:
+        self.objects: dict[str, dict[Key, KubernetesObject]] = {name: {} for name in _KINDS}
+        self.problems: list[ObjectProblem] = []
+        self.notes: list[ObjectProblem] = []
+        self.kinds: set[str] = set()
+
+    def cluster(self) -> Cluster:
+        return Cluster(
+            services=self._all("Service", Service),
+            slices=self._all("EndpointSlice", EndpointSlice),
+            endpoints=self._all("Endpoints", Endpoints),
+            nodes={name: one for (_, name), one in self._all("Node", Node).items()},
+            pods=self._all("Pod", Pod),
+            ingresses=self._all("Ingress", Ingress),
+            ingress_classes={name: one for (_, name), one in self._all("IngressClass", IngressClass).items()},
+            problems=tuple(self.problems),
+            notes=tuple(self.notes),
+            kinds=frozenset(self.kinds),
+        )
+
+    def _all(self, kind: str, type_: type[_Object]) -> dict[Key, _Object]:
+        assert _KINDS[kind].type is type_
+        return cast("dict[Key, _Object]", self.objects[kind])
+
+    def read(self, path: str, data: bytes) -> None:
+        data = to_utf8(data, path)
+        documents = 0
+        if looks_like_json(data):
+            for raw in json_documents(data, path):
+                documents += 1
+                self._json_document(path, raw)
+        else:
+            for document in yaml_documents(data, path):
+                documents += 1
+                self._plain_document(path, document)
+        if not documents:
+            raise InputError(f"no Kubernetes objects in it: the text is empty; {_REPEAT}", path)
+
+    def _json_document(self, path: str, raw: msgspec.Raw) -> None:
+        try:
+            if bytes(memoryview(raw)[:1]) == b"[":
+                document = _List(kind="List", items=_array_decoder.decode(raw))
+            else:
+                document = _list_decoder.decode(raw)
+        except (msgspec.DecodeError, RecursionError) as error:
+            raise InputError(f"not Kubernetes objects: {error}", path) from error
+        kind, version = _document_kind(document, path)
+        if isinstance(document.items, msgspec.UnsetType) or not kind.endswith("List"):
+            if kind == "Status":
+                raise _status_error(msgspec.json.decode(raw), path)
+            self._json_object(path, raw, kind, version)
+            return
+        item_kind = kind.removesuffix("List")
+        self._list_given(item_kind, version)
+        decode_head = _head_decoder.decode
+        for item in document.items or ():
+            try:
+                head = decode_head(item)
+            except msgspec.DecodeError as error:
+                self._problem(path, item_kind or "object", msgspec.json.decode(item), error)
+                continue
+            self._json_object(path, item, head.kind or item_kind, head.api_version or version)
+
+    def _json_object(self, path: str, raw: msgspec.Raw, kind: str, version: str) -> None:
+        if not _is_audited(kind, version):
+            return
+        self.kinds.add(kind)
+        try:
+            found = _DECODERS[kind].decode(raw)
+        except (msgspec.DecodeError, RecursionError):
+            # Go writes an empty list as null here and there: worth a second, slower look before the object is called broken.
+            self._plain_object(path, msgspec.json.decode(raw), kind)
+        else:
+            self._add(path, kind, found)
+
+    def _plain_document(self, path: str, document: object) -> None:
+        for entry in document if isinstance(document, list) else (document,):
+            if not isinstance(entry, dict):
+                raise InputError(f"not Kubernetes objects: {type(entry).__name__} where an object was expected; {_REPEAT}", path)
+            kind, version = entry.get("kind"), entry.get("apiVersion")
+            head = _List(kind=kind if isinstance(kind, str) else None, api_version=version if isinstance(version, str) else None)
+            kind, version = _document_kind(head, path)
+            items = entry.get("items")
+            if "items" not in entry or not kind.endswith("List") or not isinstance(items, list | None):
+                if kind == "Status":
+                    raise _status_error(entry, path)
+                if _is_audited(kind, version):
+                    self._plain_object(path, entry, kind)
+                continue
+            item_kind = kind.removesuffix("List")
+            self._list_given(item_kind, version)
+            for item in items or ():
+                own_kind, own_version = (item.get("kind"), item.get("apiVersion")) if isinstance(item, dict) else (None, None)
+                used = own_kind if isinstance(own_kind, str) else item_kind
+                if _is_audited(used, own_version if isinstance(own_version, str) else version):
+                    self._plain_object(path, item, used)
+
+    def _plain_object(self, path: str, value: object, kind: str) -> None:
+        self.kinds.add(kind)
+        try:
+            found = msgspec.convert(without_nulls(value), _KINDS[kind].type)
+        except (msgspec.ValidationError, RecursionError) as error:
+            self._problem(path, kind, value, error)
+        else:
+            self._add(path, kind, found)
+
+    def _list_given(self, item_kind: str, version: str) -> None:
+        if _is_audited(item_kind, version):
+            self.kinds.add(item_kind)
+
+    def _add(self, path: str, kind: str, found: KubernetesObject) -> None:
+        metadata = found.metadata
+        if not metadata.name:
+            self._report(
+                path, kind, metadata.namespace, "", "$.metadata.name", "the object has no name and is left out; " + _REPEAT
+            )
+            return
+        if not _KINDS[kind].namespaced:
+            if metadata.namespace:
+                metadata = msgspec.structs.replace(metadata, namespace="")
+                found = msgspec.structs.replace(found, metadata=metadata)
+        elif not metadata.namespace:
+            metadata = msgspec.structs.replace(metadata, namespace="default")
+            found = msgspec.structs.replace(found, metadata=metadata)
+            self._note(path, kind, metadata.key, "the object names no namespace and is taken as one of namespace default")
+        known = self.objects[kind]
+        before = known.setdefault(metadata.key, found)
+        if before is not found and before != found:
+            known[metadata.key] = self._newer(path, kind, before, found)
+
+    def _newer(self, path: str, kind: str, before: KubernetesObject, found: KubernetesObject) -> KubernetesObject:
+        old, new = before.metadata.resource_version, found.metadata.resource_version
+        if old and new and old.isdigit() and new.isdigit():
+            winner = before if int(old) > int(new) else found
+            self._note(
+                path,
+                kind,
+                found.metadata.key,
+                f"given more than once: resourceVersion {winner.metadata.resource_version} is used",
+            )
+            return winner
+        self._note(
+            path,
+            kind,
+            found.metadata.key,
+            "given more than once, differently and without comparable resourceVersions: the last is used",
+        )
+        return found
+
+    def _problem(self, path: str, kind: str, value: object, error: Exception) -> None:
+        try:
+            metadata = msgspec.convert(value, _Loose).metadata or _LooseMetadata()
+        except msgspec.ValidationError:
+            metadata = _LooseMetadata()
+        namespace = metadata.namespace if isinstance(metadata.namespace, str) else ""
+        name = metadata.name if isinstance(metadata.name, str) else ""
+        matched = _ERROR_PATH.match(str(error))
+        what, where = (matched["what"], matched["path"] or "") if matched else (str(error), "")
+        self._report(path, kind, namespace, name, where, f"{what}; the object is left out: correct it or {_REPEAT}")
+
+    def _report(self, path: str, kind: str, namespace: str, name: str, where: str, message: str) -> None:
+        self.problems.append(ObjectProblem(path, kind, namespace, name, where, message))
+
+    def _note(self, path: str, kind: str, key: Key, message: str) -> None:
+        self.notes.append(ObjectProblem(path, kind, key[0], key[1], "", message))
 
 
-def _empty_list(data: bytes) -> bool:
-    """Whether `data` is a List without items, which says that there are none."""
-    return b"List" in data[:4096] and b"items" in data
+def _document_kind(document: _List, path: str) -> tuple[str, str]:
+    if not document.kind:
+        raise InputError(f"not a Kubernetes object: it has no kind; {_REPEAT}", path)
+    return document.kind, document.api_version or ""
+
+
+def _is_audited(kind: str, version: str) -> bool:
+    known = _KINDS.get(kind)
+    # Without an apiVersion only the kind can be gone by.
+    return known is not None and (not version or version.rpartition("/")[0] in known.groups)
+
+
+def _status_error(value: object, path: str) -> InputError:
+    message = value.get("message") if isinstance(value, dict) else None
+    return InputError(f"not objects but the API server's answer {message!r}; {_REPEAT}", path)

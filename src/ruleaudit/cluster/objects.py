@@ -1,15 +1,11 @@
 """The Kubernetes objects that ruleaudit reads, reduced to the fields that it uses.
 
-Every type mirrors the API type of its name (k8s.io/api core/v1, discovery/v1, networking/v1), with the API's field names in snake case.
-Unknown fields are ignored. A list or mapping that is absent or null is empty; any other absent or null field is None.
-All values are immutable.
+Every type mirrors the API type of its name (k8s.io/api core/v1, discovery/v1, networking/v1), with the API's field names in
+snake case. Unknown fields are ignored. A list or mapping that is absent or null is empty; any other absent or null field is
+None. All values are immutable.
 """
 
 from __future__ import annotations
-
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import Final
 
 import msgspec
 
@@ -58,11 +54,11 @@ __all__ = [
     "SessionAffinityConfig",
 ]
 
-_EMPTY: Final[Mapping[str, str]] = MappingProxyType({})
-
 
 class _Struct(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """What all of them have in common. Untracked by the garbage collector: they hold no cycles, and there are hundreds of thousands."""
+    """What all of them have in common. Untracked by the garbage collector: they hold no cycles, and there are hundreds of
+    thousands.
+    """
 
 
 class OwnerReference(_Struct, frozen=True):

@@ -1,7 +1,9 @@
-"""YAML documents as plain values, built from the parser's events. Apart, because importing yaml costs time that JSON input need not pay.
+"""YAML documents as plain values, built from the parser's events. Apart, because importing yaml costs time that JSON input need
+not pay.
 
-PyYAML's own composer recurses, in C, once for each level of nesting, and a hostile file ends the process; this one counts levels, and what
-aliases stand for. Scalars are read as JSON would have them (YAML 1.2 core schema): `on`, `12:30` and `2026-01-01` are text.
+PyYAML's own composer recurses, in C, once for each level of nesting, and a hostile file ends the process; this one counts
+levels, and what aliases stand for. Scalars are read as JSON would have them (YAML 1.2 core schema): `on`, `12:30` and
+`2026-01-01` are text.
 """
 
 from __future__ import annotations
@@ -10,7 +12,15 @@ import re
 from typing import TYPE_CHECKING, Final
 
 import yaml
-from yaml.events import AliasEvent, DocumentEndEvent, MappingEndEvent, MappingStartEvent, ScalarEvent, SequenceEndEvent, SequenceStartEvent
+from yaml.events import (
+    AliasEvent,
+    DocumentEndEvent,
+    MappingEndEvent,
+    MappingStartEvent,
+    ScalarEvent,
+    SequenceEndEvent,
+    SequenceStartEvent,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,6 +46,7 @@ _WORDS: Final[dict[str, bool | None]] = {
 }
 _NUMBER_STARTS: Final = frozenset("-+.0123456789")
 _NO_KEY: Final = object()
+_Container = dict[object, object] | list[object]
 _MAX_DEPTH: Final = 200
 _MIN_BUDGET: Final = 10_000
 
@@ -64,43 +75,45 @@ def documents(data: bytes) -> Iterator[object]:
     """The documents of `data` in order; empty ones are left out. Raises yaml.YAMLError, or YAMLRefusedError."""
     budget = max(len(data), _MIN_BUDGET)
     anchors: dict[str, tuple[object, int]] = {}
-    stack: list[tuple[dict[object, object] | list[object], object, str | None, int]] = []
-    container: dict[object, object] | list[object] | None = None
+    outer: list[tuple[_Container | None, object, str | None, int]] = []
+    container: _Container | None = None
     key: object = _NO_KEY
     values = 0
     root: object = None
     for event in yaml.parse(data, Loader=_LOADER):
-        kind = type(event)
-        if kind is ScalarEvent:
+        if isinstance(event, ScalarEvent):
             value: object = scalar(event.value) if event.implicit[0] else event.value
             values += 1
             if event.anchor:
                 anchors[event.anchor] = (value, 1)
-        elif kind is MappingStartEvent or kind is SequenceStartEvent:
-            if len(stack) >= _MAX_DEPTH:
-                raise YAMLRefusedError("nested too deeply to be Kubernetes objects", event.start_mark.line + 1)
             if isinstance(container, dict) and key is _NO_KEY:
-                raise YAMLRefusedError("a mapping or list is used as a key", event.start_mark.line + 1)
-            stack.append((container, key, event.anchor, values))  # type: ignore[arg-type]  # None below the root only
-            container = {} if kind is MappingStartEvent else []
+                key = event.value
+                continue
+        elif isinstance(event, (MappingStartEvent, SequenceStartEvent)):
+            if len(outer) >= _MAX_DEPTH:
+                raise YAMLRefusedError("nested too deeply to be Kubernetes objects", _line(event))
+            if isinstance(container, dict) and key is _NO_KEY:
+                raise YAMLRefusedError("a mapping or list is used as a key", _line(event))
+            outer.append((container, key, event.anchor, values))
+            container = {} if isinstance(event, MappingStartEvent) else []
             key = _NO_KEY
             continue
-        elif kind is MappingEndEvent or kind is SequenceEndEvent:
+        elif isinstance(event, (MappingEndEvent, SequenceEndEvent)):
             value = container
-            container, key, anchor, before = stack.pop()
+            container, key, anchor, before = outer.pop()
             values += 1
             if anchor:
                 anchors[anchor] = (value, values - before)
-        elif kind is AliasEvent:
+        elif isinstance(event, AliasEvent):
             if event.anchor not in anchors:
-                raise YAMLRefusedError(f"alias *{event.anchor} without its anchor", event.start_mark.line + 1)
+                raise YAMLRefusedError(f"alias *{event.anchor} without its anchor", _line(event))
+            if isinstance(container, dict) and key is _NO_KEY:
+                raise YAMLRefusedError("an alias is used as a key", _line(event))
             value, size = anchors[event.anchor]
             values += size
-            if isinstance(container, dict) and key is _NO_KEY and not isinstance(value, str):
-                raise YAMLRefusedError("an alias of no text is used as a key", event.start_mark.line + 1)
             if values > budget:
-                raise YAMLRefusedError("its aliases stand for more than the whole text could hold", event.start_mark.line + 1)
-        elif kind is DocumentEndEvent:
+                raise YAMLRefusedError("its aliases stand for more than the whole text could hold", _line(event))
+        elif isinstance(event, DocumentEndEvent):
             if root is not None:
                 yield root
             root = None
@@ -112,8 +125,11 @@ def documents(data: bytes) -> Iterator[object]:
             root = value
         elif isinstance(container, list):
             container.append(value)
-        elif key is _NO_KEY:
-            key = event.value if kind is ScalarEvent else value
         else:
             container[key] = value
             key = _NO_KEY
+
+
+def _line(event: yaml.Event) -> int:
+    mark = event.start_mark
+    return 1 if mark is None else mark.line + 1

@@ -28,7 +28,9 @@ def to_utf8(data: bytes, path: str) -> bytes:
         try:
             return data.decode("utf-16").encode()
         except UnicodeError as error:
-            raise InputError(f"not the UTF-16 text that its byte order mark promises ({error}); save it as UTF-8", path) from error
+            raise InputError(
+                f"not the UTF-16 text that its byte order mark promises ({error}); save it as UTF-8", path
+            ) from error
     return data
 
 
@@ -75,11 +77,13 @@ def _json_error(error: msgspec.DecodeError, data: bytes, start: int, path: str) 
     position = _BYTE_POSITION.search(text)
     if position is None:
         return InputError(
-            f"the JSON ends before it is complete ({text}): the file was cut short; write it again and check the disk and the command",
+            f"the JSON ends before it is complete ({text}): the file was cut short; write it again, and check the disk",
             path,
             data.count(b"\n") + (not data.endswith(b"\n")),
         )
-    return InputError(f"malformed JSON: {text}; write the file again with kubectl -o json", path, _line(data, start + int(position[1])))
+    return InputError(
+        f"malformed JSON: {text}; write the file again with kubectl -o json", path, _line(data, start + int(position[1]))
+    )
 
 
 def _line(data: bytes, position: int) -> int:
@@ -89,11 +93,11 @@ def _line(data: bytes, position: int) -> int:
 def yaml_documents(data: bytes, path: str) -> Iterator[object]:
     """The YAML documents of `data` as dicts, lists, str, int, float, bool and None; empty ones are left out.
 
-    Raises InputError, with the line, on anything that is no YAML, is nested too deeply, or holds aliases that expand beyond all measure.
+    Raises InputError, with the line, on anything that is no YAML, is nested too deeply, or whose aliases expand beyond measure.
     """
     import yaml
 
-    from ruleaudit.cluster import yaml_events
+    from ruleaudit import yaml_events
 
     try:
         yield from yaml_events.documents(data)
@@ -102,7 +106,9 @@ def yaml_documents(data: bytes, path: str) -> Iterator[object]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         where = None if mark is None else mark.line + 1
-        raise InputError(f"malformed YAML: {error.problem or error.context}; write the file again with kubectl -o json", path, where) from error
+        raise InputError(
+            f"malformed YAML: {error.problem or error.context}; write the file again with kubectl -o json", path, where
+        ) from error
     except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"malformed YAML: {error}; write the file again with kubectl -o json", path) from error
 

@@ -1,0 +1,264 @@
+"""A miniature kube-proxy: the lines that iptables-save shows for an Expectation, by KPR 5 (1.25 and later) and KPR 6.3 (1.20).
+
+Written from the reference, not from `expect`'s decisions: the selection, the names and the values are what it takes over.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ruleaudit.chains import chain_hash, endpoint_chain_hash
+from ruleaudit.expect import Expectation, ExpectedServicePort
+from ruleaudit.forwarding import FrontendKind
+from ruleaudit.settings import LocalDetection
+
+if TYPE_CHECKING:
+    from ruleaudit.expect import Expectation, ExpectedServicePort
+
+PROBABILITY = 2**31
+
+
+def probability(count: int) -> str:
+    """1/count as kube-proxy writes, the kernel keeps and iptables-save prints it (KPR 5.4)."""
+    return f"{int(PROBABILITY * float(f'{1 / count:.10f}') + 0.5) / PROBABILITY:.11f}"
+
+
+class Writer:
+    def __init__(self, expectation: Expectation) -> None:
+        self.expectation = expectation
+        self.six = expectation.family == 6
+        self.nat: list[str] = []
+        self.filter: list[str] = []
+        self.bits = "128" if self.six else "32"
+        self.mask = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff" if self.six else "255.255.255.255"
+        self.comments = not expectation.large_cluster
+        for port in expectation.service_ports:
+            if expectation.release.minor >= 25:
+                self.write(port)
+            else:
+                self.write_1_20(port)
+
+    def local_match(self, *, negated: bool, destination: str = "") -> str:
+        detection = self.expectation.local_detection
+        assert isinstance(detection, LocalDetection)
+        sign = "! " if negated else ""
+        if detection.mode in ("ClusterCIDR", "NodeCIDR"):
+            return f"{sign}-s {detection.value} {destination}"
+        plus = "+" if detection.mode == "InterfaceNamePrefix" else ""
+        return f"{destination}{sign}-i {detection.value}{plus} "
+
+    def balance(self, chain: str, port: ExpectedServicePort, name: str, endpoints: list[str], comment: str) -> None:
+        proto = port.protocol.lower()
+        seps = [f"KUBE-SEP-{endpoint_chain_hash(name, proto, text)}" for text in endpoints]
+        for text, sep in zip(endpoints, seps, strict=True):
+            if port.affinity is not None:
+                said = comment.format(ep=text)
+                recent = f"-m recent --rcheck --seconds {port.affinity} --reap --name {sep} --mask {self.mask} --rsource"
+                self.nat.append(f"-A {chain} {said}{recent} -j {sep}")
+        for at, (text, sep) in enumerate(zip(endpoints, seps, strict=True)):
+            left = len(endpoints) - at
+            said = comment.format(ep=text)
+            statistic = f"-m statistic --mode random --probability {probability(left)} " if left > 1 else ""
+            self.nat.append(f"-A {chain} {said}{statistic}-j {sep}")
+
+    def endpoints(self, port: ExpectedServicePort, name: str) -> None:
+        proto = port.protocol.lower()
+        said = f'-m comment --comment "{name}" ' if self.comments else ""
+        for endpoint in port.selection.reachable:
+            sep = f"KUBE-SEP-{endpoint_chain_hash(name, proto, endpoint.text)}"
+            self.nat.append(f"-A {sep} -s {endpoint.address}/{self.bits} {said}-j KUBE-MARK-MASQ")
+            recent = f"-m recent --set --name {sep} --mask {self.mask} --rsource " if port.affinity is not None else ""
+            self.nat.append(f"-A {sep} -p {proto} {said}{recent}-m {proto} -j DNAT --to-destination {endpoint.text}")
+
+    def write(self, port: ExpectedServicePort) -> None:
+        name = port.name.text(self.expectation.release)
+        proto = port.protocol.lower()
+        digest = chain_hash(name, proto)
+        chosen = port.selection
+        svc, svl, ext, firewall = (f"KUBE-{kind}-{digest}" for kind in ("SVC", "SVL", "EXT", "FW"))
+        internal_ok = chosen.any and (not port.internal_local or bool(chosen.local))
+        external_ok = chosen.any and (not port.external_local or bool(chosen.local))
+        vips = [frontend for frontend in port.frontends if frontend.kind is FrontendKind.LOAD_BALANCER_IP]
+        uses_firewall = chosen.any and bool(vips) and bool(port.source_ranges)
+        refuse = ("DROP", "has no local endpoints") if chosen.any else ("REJECT", "has no endpoints")
+        if refuse[0] == "REJECT":
+            refuse = (f"REJECT --reject-with icmp{'6' if self.six else ''}-port-unreachable", refuse[1])
+        arrow = '-m comment --comment "' + name + ' -> {ep}" ' if self.comments else ""
+        for frontend in port.frontends:
+            here = f"-d {frontend.address}/{self.bits} "
+            match frontend.kind:
+                case FrontendKind.CLUSTER_IP:
+                    said = f'-p {proto} -m comment --comment "{name} cluster IP" -m {proto} --dport {frontend.port}'
+                    target = svl if port.internal_local else svc
+                    if internal_ok:
+                        self.nat.append(f"-A KUBE-SERVICES {here}{said} -j {target}")
+                        if self.expectation.settings.masquerade_all:
+                            self.nat.append(f"-A {target} {here}{said} -j KUBE-MARK-MASQ")
+                        elif self.expectation.local_detection is not None:
+                            self.nat.append(
+                                f"-A {target} {self.local_match(negated=True, destination=here)}{said} -j KUBE-MARK-MASQ"
+                            )
+                    else:
+                        self.filter.append(
+                            f'-A KUBE-SERVICES {here}-p {proto} -m comment --comment "{name} {refuse[1]}" '
+                            f"-m {proto} --dport {frontend.port} -j {refuse[0]}"
+                        )
+                    continue
+                case FrontendKind.EXTERNAL_IP:
+                    said, target = "external IP", ext
+                case FrontendKind.LOAD_BALANCER_IP:
+                    said, target = "loadbalancer IP", firewall if uses_firewall else ext
+                case _:
+                    if chosen.any:
+                        dispatch = f'-p {proto} -m comment --comment "{name}" -m {proto} --dport {frontend.port}'
+                        self.nat.append(f"-A KUBE-NODEPORTS {dispatch} -j {ext}")
+                    if not external_ok:
+                        self.filter.append(
+                            f'-A KUBE-EXTERNAL-SERVICES -p {proto} -m comment --comment "{name} {refuse[1]}" '
+                            f"-m addrtype --dst-type LOCAL -m {proto} --dport {frontend.port} -j {refuse[0]}"
+                        )
+                    continue
+            if chosen.any:
+                self.nat.append(
+                    f'-A KUBE-SERVICES {here}-p {proto} -m comment --comment "{name} {said}" '
+                    f"-m {proto} --dport {frontend.port} -j {target}"
+                )
+            if not external_ok:
+                self.filter.append(
+                    f'-A KUBE-EXTERNAL-SERVICES {here}-p {proto} -m comment --comment "{name} {refuse[1]}" '
+                    f"-m {proto} --dport {frontend.port} -j {refuse[0]}"
+                )
+        if port.health_check_node_port:
+            self.filter.append(
+                f'-A KUBE-NODEPORTS -p tcp -m comment --comment "{name} health check node port" '
+                f"-m tcp --dport {port.health_check_node_port} -j ACCEPT"
+            )
+        if not chosen.any:
+            return
+        if chosen.cluster and port.uses_cluster:
+            self.balance(svc, port, name, [endpoint.text for endpoint in chosen.cluster], arrow)
+        if chosen.local and port.uses_local:
+            self.balance(svl, port, name, [endpoint.text for endpoint in chosen.local], arrow)
+        if port.externally_accessible:
+            self.external(port, name, ext, svc, svl)
+        if uses_firewall:
+            self.firewall(port, name, firewall, ext)
+        self.endpoints(port, name)
+
+    def external(self, port: ExpectedServicePort, name: str, ext: str, svc: str, svl: str) -> None:
+        if not port.external_local:
+            self.nat.append(
+                f'-A {ext} -m comment --comment "masquerade traffic for {name} external destinations" -j KUBE-MARK-MASQ'
+            )
+            self.nat.append(f"-A {ext} -j {svc}")
+            return
+        if self.expectation.local_detection is not None:
+            match = self.local_match(negated=False)
+            self.nat.append(f'-A {ext} {match}-m comment --comment "pod traffic for {name} external destinations" -j {svc}')
+        for does, target in (("masquerade", "KUBE-MARK-MASQ"), ("route", svc)):
+            self.nat.append(
+                f'-A {ext} -m comment --comment "{does} LOCAL traffic for {name} external destinations" '
+                f"-m addrtype --src-type LOCAL -j {target}"
+            )
+        if port.selection.local:
+            self.nat.append(f"-A {ext} -j {svl}")
+
+    def firewall(self, port: ExpectedServicePort, name: str, firewall: str, ext: str) -> None:
+        said = f'-m comment --comment "{name} loadbalancer IP" -j {ext}'
+        vips = [frontend for frontend in port.frontends if frontend.kind is FrontendKind.LOAD_BALANCER_IP]
+        self.nat.extend(f"-A {firewall} -s {text} {said}" for text in port.source_ranges)
+        if port.node_allowed:
+            self.nat.extend(f"-A {firewall} -s {frontend.address}/{self.bits} {said}" for frontend in vips)
+        if self.expectation.release.minor >= 27:
+            self.nat.append(
+                f'-A {firewall} -m comment --comment "other traffic to {name} will be dropped by KUBE-PROXY-FIREWALL"'
+            )
+        proto = port.protocol.lower()
+        self.filter.extend(
+            f"-A KUBE-PROXY-FIREWALL -d {frontend.address}/{self.bits} -p {proto} -m comment --comment "
+            f'"{name} traffic not accepted by {firewall}" -m {proto} --dport {frontend.port} -j DROP'
+            for frontend in vips
+        )
+
+    def write_1_20(self, port: ExpectedServicePort) -> None:
+        name = port.name.text(self.expectation.release)
+        proto = port.protocol.lower()
+        digest = chain_hash(name, proto)
+        chosen = port.selection
+        svc, xlb, firewall = (f"KUBE-{kind}-{digest}" for kind in ("SVC", "XLB", "FW"))
+        target = xlb if port.external_local else svc
+        reject = "REJECT --reject-with icmp-port-unreachable"
+        for frontend in port.frontends:
+            here = f"-d {frontend.address}/{self.bits} "
+            dport = f"-m {proto} --dport {frontend.port}"
+            if not chosen.any:
+                chain = "KUBE-SERVICES" if frontend.kind is FrontendKind.CLUSTER_IP else "KUBE-EXTERNAL-SERVICES"
+                said = f'-p {proto} -m comment --comment "{name} has no endpoints"'
+                if frontend.kind is FrontendKind.NODE_PORT:
+                    self.filter.append(f"-A {chain} {said} -m addrtype --dst-type LOCAL {dport} -j {reject}")
+                else:
+                    self.filter.append(f"-A {chain} {here}{said} {dport} -j {reject}")
+                continue
+            match frontend.kind:
+                case FrontendKind.CLUSTER_IP:
+                    said = f'-p {proto} -m comment --comment "{name} cluster IP" {dport}'
+                    if self.expectation.local_detection is not None:
+                        self.nat.append(
+                            f"-A KUBE-SERVICES {self.local_match(negated=True, destination=here)}{said} -j KUBE-MARK-MASQ"
+                        )
+                    self.nat.append(f"-A KUBE-SERVICES {here}{said} -j {svc}")
+                case FrontendKind.EXTERNAL_IP:
+                    said = f'-p {proto} -m comment --comment "{name} external IP" {dport}'
+                    if not port.external_local:
+                        self.nat.append(f"-A KUBE-SERVICES {here}{said} -j KUBE-MARK-MASQ")
+                    self.nat.append(
+                        f"-A KUBE-SERVICES {here}{said} -m physdev ! --physdev-is-in -m addrtype ! --src-type LOCAL -j {target}"
+                    )
+                    self.nat.append(f"-A KUBE-SERVICES {here}{said} -m addrtype --dst-type LOCAL -j {target}")
+                case FrontendKind.LOAD_BALANCER_IP:
+                    said = f'-m comment --comment "{name} loadbalancer IP"'
+                    self.nat.append(f"-A KUBE-SERVICES {here}-p {proto} {said} {dport} -j {firewall}")
+                    if not port.external_local:
+                        self.nat.append(f"-A {firewall} {said} -j KUBE-MARK-MASQ")
+                    if not port.source_ranges:
+                        self.nat.append(f"-A {firewall} {said} -j {target}")
+                    self.nat.extend(f"-A {firewall} -s {text} {said} -j {target}" for text in port.source_ranges)
+                    if port.node_allowed:
+                        self.nat.append(f"-A {firewall} -s {frontend.address}/{self.bits} {said} -j {target}")
+                    self.nat.append(f"-A {firewall} {said} -j KUBE-MARK-DROP")
+                case FrontendKind.NODE_PORT:
+                    said = f'-p {proto} -m comment --comment "{name}" {dport}'
+                    source = "-s 127.0.0.0/8 " if port.external_local else ""
+                    self.nat.append(f"-A KUBE-NODEPORTS {source}{said} -j KUBE-MARK-MASQ")
+                    self.nat.append(f"-A KUBE-NODEPORTS {said} -j {target}")
+        if not chosen.any:
+            return
+        said = f'-m comment --comment "{name}" ' if self.comments else ""
+        self.balance(svc, port, name, [endpoint.text for endpoint in chosen.cluster], said)
+        if port.external_local:
+            self.local_chain_1_20(port, name, xlb, svc)
+        self.endpoints(port, name)
+
+    def local_chain_1_20(self, port: ExpectedServicePort, name: str, xlb: str, svc: str) -> None:
+        if self.expectation.local_detection is not None:
+            match = self.local_match(negated=False)
+            said = "Redirect pods trying to reach external loadbalancer VIP to clusterIP"
+            self.nat.append(f'-A {xlb} {match}-m comment --comment "{said}" -j {svc}')
+        self.nat.append(
+            f'-A {xlb} -m comment --comment "masquerade LOCAL traffic for {name} LB IP" '
+            "-m addrtype --src-type LOCAL -j KUBE-MARK-MASQ"
+        )
+        self.nat.append(
+            f'-A {xlb} -m comment --comment "route LOCAL traffic for {name} LB IP to service chain" '
+            f"-m addrtype --src-type LOCAL -j {svc}"
+        )
+        if not port.selection.local:
+            self.nat.append(f'-A {xlb} -m comment --comment "{name} has no local endpoints" -j KUBE-MARK-DROP')
+            return
+        before = len(self.nat)
+        self.balance(xlb, port, name, [endpoint.text for endpoint in port.selection.local], f'-m comment --comment "{name}" ')
+        number = 0
+        for at in range(before, len(self.nat)):
+            if "-m recent" not in self.nat[at]:
+                self.nat[at] = self.nat[at].replace(f'"{name}"', f'"Balancing rule {number} for {name}"')
+                number += 1

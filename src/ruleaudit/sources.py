@@ -33,6 +33,8 @@ MAX_FILES = 10_000
 MAX_DEPTH = 3
 """How deep below a named folder files are looked for."""
 _HEAD = 65_536
+_LONG_HEAD = 16 * _HEAD
+"""How far the first telling line may be, in bytes."""
 
 
 class InputKind(Enum):
@@ -96,7 +98,7 @@ _SAVE_LINE = re.compile(
     r"|-N [^\s-][^\s]*[ \t\r]*$)",
     re.MULTILINE,
 )
-_ONE_LINE_PASTE = re.compile(r"(?:^|\s)\*[a-z]+ :[A-Z]+ [^\n]*\sCOMMIT(?:\s|$)")
+_PASTED_TABLE = re.compile(r"(?:^|\s)\*[a-z]+ :[A-Z]+ ")
 _TEXTS: tuple[tuple[re.Pattern[str], InputKind], ...] = (
     (
         re.compile(
@@ -147,6 +149,7 @@ _NFT_REFUSAL = (
     "this is the output of `nft list ruleset`, which is not audited yet; where kube-proxy runs in iptables or IPVS mode, give the"
     " output of `iptables-save`"
 )
+_PASTE_REFUSAL = "this is a dump whose lines were joined into one; save the output of `iptables-save` to a file as it is"
 _UNKNOWN = (
     "this is neither a dump of rules nor Kubernetes objects; give the output of `iptables-save` and of"
     " `kubectl get services,endpointslices,endpoints,nodes,pods -A -o json`"
@@ -164,12 +167,10 @@ def recognise(text: str) -> Recognised:
         kind = _recognise_json(stripped)
         if kind is not InputKind.OTHER:
             return Recognised(kind, _NFT_REFUSAL if kind is InputKind.NFT else None)
+    if _is_paste(text):
+        return Recognised(InputKind.OTHER, _PASTE_REFUSAL)
     if _SAVE_LINE.search(text):
-        if _ONE_LINE_PASTE.search(text):
-            return Recognised(InputKind.OTHER, _paste_refusal())
         return Recognised(InputKind.IPTABLES_SAVE)
-    if _ONE_LINE_PASTE.search(text):
-        return Recognised(InputKind.OTHER, _paste_refusal())
     if _COMMAND_LINE.match(text):
         return Recognised(InputKind.PROXY_CONFIG)
     if _YAML_START.match(text) and _YAML_OBJECT.search(text):
@@ -183,8 +184,13 @@ def recognise(text: str) -> Recognised:
     return Recognised(InputKind.OTHER, _UNKNOWN)
 
 
-def _paste_refusal() -> str:
-    return "this is a dump whose lines were joined into one; save the output of `iptables-save` to a file as it is"
+def _is_paste(text: str) -> bool:
+    """Whether a whole table stands on one line."""
+    found = _PASTED_TABLE.search(text)
+    if found is None:
+        return False
+    end = text.find("\n", found.end())
+    return " COMMIT" in text[found.end() : end if end >= 0 else len(text)]
 
 
 def _recognise_json(text: str) -> InputKind:
@@ -299,7 +305,7 @@ def _source(path: str, data: bytes, *, given: bool) -> Source:
     data = _normalised(data, path)
     recognised = recognise(_text(_without_warnings(data[:_HEAD])))
     if recognised.kind in (InputKind.OTHER, InputKind.EMPTY) and len(data) > _HEAD:
-        recognised = recognise(_text(data))
+        recognised = recognise(_text(_without_warnings(data[:_LONG_HEAD])))
     kind, refusal = recognised
     if given and refusal is not None and kind is not InputKind.EMPTY:
         raise InputError(refusal, path)
@@ -400,7 +406,7 @@ class _Reader:
 
 
 def _is_ours(head: bytes, path: str) -> bool:
-    """Whether a found file is worth reading whole."""
+    """Whether a found file is worth reading whole, by its beginning."""
     if _magic(head) is not None or len(head) < _HEAD:
         return True
     try:

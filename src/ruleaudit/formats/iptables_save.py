@@ -379,9 +379,12 @@ class _Lines:
         add_shape, add_values = self.shapes.append, self.values.append
         known = _Known(_FILLER)
         done, count = 0, len(self.lines)
+        lines = self.lines
+        if max(map(len, lines), default=0) > self.max_line_length:
+            lines = [line if len(line) <= self.max_line_length else "\n" for line in lines]  # which no pattern matches
         while done < count:
             # A line that goes on in the next ones leaves this loop, so that the common line pays nothing for it.
-            for line in islice(self.lines, done, None):
+            for line in islice(lines, done, None):
                 previous = known
                 known = known.likely
                 found = known.match(line)
@@ -415,8 +418,6 @@ class _Lines:
             if found is not None:
                 _remember(previous, successor)
                 return successor, found
-        if len(line) > self.max_line_length:
-            return None
         for candidate in self.known.candidates(line):
             found = candidate.match(line)
             if found is not None:

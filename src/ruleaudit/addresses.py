@@ -22,7 +22,7 @@ def canonical_address(text: str, family: int) -> str | None:
     if family == 4:
         try:
             _inet_pton(_AF_INET, text)  # accepts canonical dotted quads only: nothing is left to do
-        except OSError:
+        except (OSError, ValueError):
             pass
         else:
             return text

@@ -110,7 +110,7 @@ def yaml_documents(data: bytes, path: str) -> Iterator[object]:
             f"malformed YAML: {error.problem or error.context}; write the file again with kubectl -o json", path, where
         ) from error
     except (yaml.YAMLError, ValueError) as error:
-        raise InputError(f"malformed YAML: {error}; write the file again with kubectl -o json", path) from error
+        raise InputError(f"malformed YAML: {str(error).splitlines()[0]}; write the file again with kubectl -o json", path) from error
 
 
 def plain_documents(data: bytes, path: str) -> Iterator[object]:

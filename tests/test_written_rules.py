@@ -1,16 +1,25 @@
-"""A miniature kube-proxy: the lines that iptables-save shows for an Expectation, by KPR 5 (1.25 and later) and KPR 6.3 (1.20).
+"""The expectation of healthy nodes, written out as rules, is what their kube-proxy wrote, line for line and in its order.
 
-Written from the reference, not from `expect`'s decisions: the selection, the names and the values are what it takes over.
+The writer below is a miniature kube-proxy after KPR 5 (1.25 and later) and KPR 6.3 (1.20). It takes the selection, the names
+and the values from the expectation, and decides about rules by the reference alone.
 """
 
 from __future__ import annotations
 
+import json
+import lzma
+import os
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
+
 from ruleaudit.chains import chain_hash, endpoint_chain_hash
-from ruleaudit.expect import Expectation, ExpectedServicePort
+from ruleaudit.cluster import load
+from ruleaudit.expect import Expectation, ExpectedServicePort, expect
 from ruleaudit.forwarding import FrontendKind
-from ruleaudit.settings import LocalDetection
+from ruleaudit.settings import LocalDetection, combine, read_settings, resolve
 
 if TYPE_CHECKING:
     from ruleaudit.expect import Expectation, ExpectedServicePort
@@ -24,6 +33,8 @@ def probability(count: int) -> str:
 
 
 class Writer:
+    """The rules of an expectation, in `nat` and `filter`."""
+
     def __init__(self, expectation: Expectation) -> None:
         self.expectation = expectation
         self.six = expectation.family == 6
@@ -262,3 +273,64 @@ class Writer:
             if "-m recent" not in self.nat[at]:
                 self.nat[at] = self.nat[at].replace(f'"{name}"', f'"Balancing rule {number} for {name}"')
                 number += 1
+
+
+PER_SERVICE = re.compile(r"KUBE-(?:SVC|SVL|EXT|FW|SEP|XLB)-")
+FIXED = {"KUBE-SERVICES", "KUBE-NODEPORTS", "KUBE-EXTERNAL-SERVICES", "KUBE-PROXY-FIREWALL"}
+# Written once for all service ports (KPR 4.4), or only where the kernel counts (KPR 5.1, row 4).
+APART = ("kubernetes service nodeports", "-m nfacct")
+
+
+def captures() -> Path | None:
+    given = os.environ.get("RULEAUDIT_CAPTURES")
+    beside = Path(__file__).parents[2] / "shared" / "captures"
+    return Path(given) if given else beside if beside.is_dir() else None
+
+
+def healthy() -> list[Path]:
+    folder = captures()
+    found = []
+    for truth in sorted(folder.glob("*/truth.json")) if folder is not None else ():
+        told = json.loads(truth.read_text())
+        if told.get("kind") == "clean" and not told["expected"] and "-iptables" in truth.parent.name:
+            found.append(truth.parent)
+    return found
+
+
+def content(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else lzma.decompress(path.with_name(path.name + ".xz").read_bytes())
+
+
+def by_chain(lines: list[str]) -> dict[str, list[str]]:
+    """Rules by chain; in their order where it matters, sorted where kube-proxy's is random."""
+    chains: dict[str, list[str]] = {}
+    for line in lines:
+        chains.setdefault(line.split(" ", 2)[1], []).append(line)
+    return {chain: rules if PER_SERVICE.match(chain) else sorted(rules) for chain, rules in chains.items()}
+
+
+@pytest.mark.skipif(not healthy(), reason="no captures: set RULEAUDIT_CAPTURES to their folder")
+@pytest.mark.parametrize("folder", healthy(), ids=lambda folder: folder.name)
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_healthy_node_holds_exactly_what_is_expected(folder: Path, family: int) -> None:
+    text = content(folder / ("ip6tables-save.txt" if family == 6 else "iptables-save.txt")).decode()
+    if "KUBE-SERVICES" not in text:
+        pytest.skip("this kube-proxy does not serve the family")
+    settings = resolve(combine([read_settings(content(folder / name), name) for name in ("kube-proxy.args", "meta.json")]))
+    assert settings.minor is not None
+    assert settings.hostname_override is not None
+    cluster = load([("objects.json", content(folder / "objects.json"))])
+    release = settings.release(settings.minor)
+    expectation = expect(cluster, node=settings.hostname_override, family=family, settings=settings, release=release)
+    written = Writer(expectation)
+    dumped: dict[str, list[str]] = {}
+    table: list[str] = []
+    for line in text.splitlines():
+        if line.startswith("*"):
+            table = dumped.setdefault(line[1:], [])
+        elif line.startswith("-A KUBE-") and not any(part in line for part in APART):
+            chain = line.split(" ", 2)[1]
+            if chain in FIXED or PER_SERVICE.match(chain):
+                table.append(line)
+    assert by_chain(written.nat) == by_chain(dumped["nat"])
+    assert by_chain(written.filter) == by_chain(dumped["filter"])

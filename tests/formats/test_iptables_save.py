@@ -54,7 +54,11 @@ def described(rule: Rule) -> str:
         pytest.param("-A X -g Y", "X[] => Y[]", id="goto"),
         pytest.param("-A X ! -s 10.0.0.0/8 -i eth+ ! -p tcp -f", "X[!-s=10.0.0.0/8 -i=eth+ !-p=tcp -f]", id="own options"),
         pytest.param("-A X ! -f", "X[!-f]", id="negated without a value"),
-        pytest.param("-A X -s ! 10.0.0.0/8 -p tcp -m tcp --dport ! 80", "X[!-s=10.0.0.0/8 -p=tcp] tcp[!--dport=80]", id="negation up to 1.4.3"),
+        pytest.param(
+            "-A X -s ! 10.0.0.0/8 -p tcp -m tcp --dport ! 80",
+            "X[!-s=10.0.0.0/8 -p=tcp] tcp[!--dport=80]",
+            id="negation up to 1.4.3",
+        ),
         pytest.param("-A X -p tcp --dport 80 -j Y", "X[-p=tcp] tcp[--dport=80] -> Y[]", id="match implied by the protocol"),
         pytest.param("-A X -p 17 --dport 53", "X[-p=17] udp[--dport=53]", id="match implied by the protocol's number"),
         pytest.param("-A X -p ipv6-icmp --icmpv6-type 8", "X[-p=ipv6-icmp] icmp6[--icmpv6-type=8]", id="match of another name"),
@@ -64,19 +68,37 @@ def described(rule: Rule) -> str:
             id="as kube-proxy hands it to iptables-restore",
         ),
         pytest.param("-A X -m state -s 10.0.0.1/32 --state NEW", "X[-s=10.0.0.1/32] state[--state=NEW]", id="match begun before"),
-        pytest.param("-A X -j DNAT --to-destination 10.0.0.1:80 -p tcp", "X[-p=tcp] -> DNAT[--to-destination=10.0.0.1:80]", id="target first"),
-        pytest.param("-A X -m tcp --tcp-flags FIN,SYN SYN", "X[] tcp[--tcp-flags=FIN,SYN=SYN]", id="two values"),
-        pytest.param("-A X -m set ! --match-set a src,dst --return-nomatch", "X[] set[!--match-set=a=src,dst --return-nomatch]", id="negated match"),
         pytest.param(
-            "-A X -m set --match-set weave-;rG^c~Z$3]6!N|=# dst", "X[] set[--match-set=weave-;rG^c~Z$3]6!N|=#=dst]", id="odd set name"
+            "-A X -j DNAT --to-destination 10.0.0.1:80 -p tcp",
+            "X[-p=tcp] -> DNAT[--to-destination=10.0.0.1:80]",
+            id="target first",
+        ),
+        pytest.param("-A X -m tcp --tcp-flags FIN,SYN SYN", "X[] tcp[--tcp-flags=FIN,SYN=SYN]", id="two values"),
+        pytest.param(
+            "-A X -m set ! --match-set a src,dst --return-nomatch",
+            "X[] set[!--match-set=a=src,dst --return-nomatch]",
+            id="negated match",
+        ),
+        pytest.param(
+            "-A X -m set --match-set weave-;rG^c~Z$3]6!N|=# dst",
+            "X[] set[--match-set=weave-;rG^c~Z$3]6!N|=#=dst]",
+            id="odd set name",
         ),
         pytest.param("-A X -m comment --comment - -j Y", "X[] comment[--comment=-] -> Y[]", id="comment that is a dash"),
-        pytest.param("-A X -m comment --comment -j -j Y", "X[] comment[--comment=-j] -> Y[]", id="comment that looks like an option"),
         pytest.param(
-            r'-A X -m comment --comment "-j \"DROP\" \\ \'q\' COMMIT" -j Y', "X[] comment[--comment=-j \"DROP\" \\ 'q' COMMIT] -> Y[]", id="escapes"
+            "-A X -m comment --comment -j -j Y", "X[] comment[--comment=-j] -> Y[]", id="comment that looks like an option"
+        ),
+        pytest.param(
+            r'-A X -m comment --comment "-j \"DROP\" \\ \'q\' COMMIT" -j Y',
+            "X[] comment[--comment=-j \"DROP\" \\ 'q' COMMIT] -> Y[]",
+            id="escapes",
         ),
         pytest.param('-A X -m comment --comment ""', "X[] comment[--comment=]", id="empty comment"),
-        pytest.param("-A X -m comment --comment a -m comment --comment b", "X[] comment[--comment=a] comment[--comment=b]", id="match twice"),
+        pytest.param(
+            "-A X -m comment --comment a -m comment --comment b",
+            "X[] comment[--comment=a] comment[--comment=b]",
+            id="match twice",
+        ),
         pytest.param("-A X -m nfacct --nfacct-name  a -j Y", "X[] nfacct[--nfacct-name=a] -> Y[]", id="two blanks"),
         pytest.param("-A X -m brandnew --size 5 --flag -j Y", "X[] brandnew[--size=5 --flag] -> Y[]", id="unknown match"),
         pytest.param("-A X -m physdev ! --physdev-is-in -j Y", "X[] physdev[!--physdev-is-in] -> Y[]", id="negated flag"),
@@ -146,7 +168,13 @@ def test_rendering_gives_the_input_back_and_both_ways_read_alike(file: Path, new
         ),
         pytest.param(
             "nft-ipv6-1.8.9.txt",
-            ["mangle 6 nf_tables 5 8", "security 6 nf_tables 3 1", "raw 6 nf_tables 2 5", "filter 6 nf_tables 19 89", "nat 6 nf_tables 8 18"],
+            [
+                "mangle 6 nf_tables 5 8",
+                "security 6 nf_tables 3 1",
+                "raw 6 nf_tables 2 5",
+                "filter 6 nf_tables 19 89",
+                "nat 6 nf_tables 8 18",
+            ],
             [],
             id="nf_tables, IPv6",
         ),
@@ -187,14 +215,24 @@ def test_a_dump_falls_into_tables(name: str, tables: list[str], problems: list[s
     [
         pytest.param("*nat\n:A - [0:0]\nCOMMIT\n", [], id="whole"),
         pytest.param("*nat\n:A - [0:0]\n", [(2, "truncated", "table nat (line 1) has no COMMIT")], id="no COMMIT at the end"),
-        pytest.param("*nat\n*filter\nCOMMIT\n", [(1, "truncated", "table nat (line 1) has no COMMIT")], id="no COMMIT before the next table"),
-        pytest.param("# Generated by iptables-save v1.8.9 on Mon\n", [(1, "truncated", "iptables-save v1.8.9 has no table")], id="header alone"),
+        pytest.param(
+            "*nat\n*filter\nCOMMIT\n",
+            [(1, "truncated", "table nat (line 1) has no COMMIT")],
+            id="no COMMIT before the next table",
+        ),
+        pytest.param(
+            "# Generated by iptables-save v1.8.9 on Mon\n",
+            [(1, "truncated", "iptables-save v1.8.9 has no table")],
+            id="header alone",
+        ),
         pytest.param(
             "*nat\nCOMMIT\n-A X\n:Y - [0:0]\nCOMMIT\n\n-A Z\n*raw\nCOMMIT\n",
             [(3, "unparsable", "lines 3 to 5 stand outside"), (7, "unparsable", "this line stands outside")],
             id="lines outside of any table",
         ),
-        pytest.param("*nat\n:A - [0:0]\n:A - [0:0]\nCOMMIT\n", [(3, "redeclared", "already declared in line 2")], id="chain declared twice"),
+        pytest.param(
+            "*nat\n:A - [0:0]\n:A - [0:0]\nCOMMIT\n", [(3, "redeclared", "already declared in line 2")], id="chain declared twice"
+        ),
     ],
 )
 def test_what_is_missing_between_the_lines_is_said(text: str, problems: list[tuple[int, str, str]]) -> None:
@@ -222,7 +260,13 @@ def test_a_chain_that_is_never_declared_has_line_0() -> None:
 @pytest.mark.parametrize(
     ("header", "family", "backend", "tool", "generated"),
     [
-        ("# Generated by iptables-save v1.8.9 on Mon Nov 23 05:28:05 2026", 4, "legacy", "iptables-save v1.8.9", "Mon Nov 23 05:28:05 2026"),
+        (
+            "# Generated by iptables-save v1.8.9 on Mon Nov 23 05:28:05 2026",
+            4,
+            "legacy",
+            "iptables-save v1.8.9",
+            "Mon Nov 23 05:28:05 2026",
+        ),
         ("# Generated by ip6tables-nft-save v1.8.7 on Mon", 6, "nf_tables", "ip6tables-nft-save v1.8.7", "Mon"),
         ("# Generated by ip6tables-save v1.8.10 (nf_tables) on Mon", 6, "nf_tables", "ip6tables-save v1.8.10 (nf_tables)", "Mon"),
         ("# Generated by iptables-save v1.8.4 on Mon", 4, None, "iptables-save v1.8.4", "Mon"),
@@ -268,12 +312,20 @@ def test_without_a_header_the_content_tells_the_family(bodies: list[str], famili
         pytest.param("-P PREROUTING ACCEPT\n-P INPUT ACCEPT\n-P OUTPUT ACCEPT\n-P POSTROUTING ACCEPT\n", ["nat"], id="nat"),
         pytest.param("-P PREROUTING ACCEPT\n-P OUTPUT ACCEPT\n", ["raw"], id="raw"),
         pytest.param("-P PREROUTING ACCEPT\n-P FORWARD ACCEPT\n-P POSTROUTING ACCEPT\n", ["mangle"], id="mangle"),
-        pytest.param("-P INPUT ACCEPT\n-P FORWARD ACCEPT\n-A INPUT\n-P PREROUTING ACCEPT\n-P OUTPUT ACCEPT\n", ["filter", "raw"], id="two of them"),
+        pytest.param(
+            "-P INPUT ACCEPT\n-P FORWARD ACCEPT\n-A INPUT\n-P PREROUTING ACCEPT\n-P OUTPUT ACCEPT\n",
+            ["filter", "raw"],
+            id="two of them",
+        ),
         pytest.param("-N X\n-A X -j DNAT --to-destination 10.0.0.1\n", ["nat"], id="by a target of nat"),
         pytest.param("-A X -p udp -j NOTRACK\n", ["raw"], id="by a target of raw"),
         pytest.param("-A POSTROUTING -j X\n", ["nat"], id="by a chain"),
         pytest.param("-N X\n-A X -j DROP\n", ["filter"], id="default"),
-        pytest.param(":X - [0:0]\n-A X -j DROP\n:Y - [0:0]\n-A POSTROUTING -j Y\nCOMMIT\n", ["filter", "nat"], id="grep took the table lines"),
+        pytest.param(
+            ":X - [0:0]\n-A X -j DROP\n:Y - [0:0]\n-A POSTROUTING -j Y\nCOMMIT\n",
+            ["filter", "nat"],
+            id="grep took the table lines",
+        ),
         pytest.param("*raw\nCOMMIT\n-P FORWARD ACCEPT\n", ["raw", "filter"], id="after a dump"),
     ],
 )
@@ -302,7 +354,13 @@ def test_messages_of_tools_are_notes() -> None:
 def test_a_value_may_span_lines() -> None:
     dump = parse(read("newlines-in-comments.txt"), "dump")
     rules = list(dump.rules())
-    assert [rule.comment for rule in rules] == ["new\nline", "new\n-A INPUT -j DROP\nline", "a\nCOMMIT\n", 'back\\\nslash "q', "plain"]
+    assert [rule.comment for rule in rules] == [
+        "new\nline",
+        "new\n-A INPUT -j DROP\nline",
+        "a\nCOMMIT\n",
+        'back\\\nslash "q',
+        "plain",
+    ]
     assert [rule.line for rule in rules] == [6, 8, 11, 14, 16]
     assert dump.text(9) == ""
     assert dump.shapes[9].kind is LineKind.CONTINUATION
@@ -334,8 +392,17 @@ def test_lines_of_one_shape_share_one_object() -> None:
 
 
 def test_a_rule_answers_for_its_options() -> None:
-    rule = only_rule('[7:420] -A KUBE-SVC-X ! -s 10.0.0.0/8 -m comment --comment "say \\"hi\\"" -m mark --mark 0x1/0x2 -j DNAT --to-destination [fd00::1]:80')
-    assert (rule.chain, rule.target_name, rule.goto, rule.comment, rule.counters) == ("KUBE-SVC-X", "DNAT", False, 'say "hi"', (7, 420))
+    rule = only_rule(
+        '[7:420] -A KUBE-SVC-X ! -s 10.0.0.0/8 -m comment --comment "say \\"hi\\"" '
+        "-m mark --mark 0x1/0x2 -j DNAT --to-destination [fd00::1]:80"
+    )
+    assert (rule.chain, rule.target_name, rule.goto, rule.comment, rule.counters) == (
+        "KUBE-SVC-X",
+        "DNAT",
+        False,
+        'say "hi"',
+        (7, 420),
+    )
     assert [match.module for match in rule.matches] == ["comment", "mark"]
     own, mark, target = rule.option("-s"), rule.option("--mark", "mark"), rule.option("--to-destination")
     assert (own, mark, target) == ((True, ("10.0.0.0/8",)), (False, ("0x1/0x2",)), (False, ("[fd00::1]:80",)))

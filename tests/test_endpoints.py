@@ -325,7 +325,7 @@ HTTP = {"name": "http", "port": 80}
         pytest.param(
             36,
             slice_of(entry("10.0.0.2"), entry("10.0.0.10"), entry("10.0.0.1")),
-            [ONE, "10.0.0.10:80", TWO],
+            ["10.0.0.10:80", ONE, TWO],
             id="in the order of their text",
         ),
         pytest.param(16, slice_of(entry("10.0.0.10"), entry("10.0.0.1")), [ONE, "10.0.0.10:80"], id="1.16: of their address"),

@@ -69,7 +69,8 @@ def _trailing(error: msgspec.DecodeError) -> int | None:
     """The length of the first document when `error` only says that something follows it."""
     text = str(error)
     position = _BYTE_POSITION.search(text)
-    return int(position[1]) if position and "trailing characters" in text else None
+    # This position, unlike msgspec's others, counts from 1.
+    return int(position[1]) - 1 if position and "trailing characters" in text else None
 
 
 def _json_error(error: msgspec.DecodeError, data: bytes, start: int, path: str) -> InputError:
@@ -105,12 +106,14 @@ def yaml_documents(data: bytes, path: str) -> Iterator[object]:
         raise InputError(f"YAML that is refused: {error}; write the file again with kubectl -o json", path, error.line) from error
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
-        where = None if mark is None else mark.line + 1
+        where = None if mark is None else min(mark.line, len(data.splitlines()) - 1) + 1
         raise InputError(
             f"malformed YAML: {error.problem or error.context}; write the file again with kubectl -o json", path, where
         ) from error
     except (yaml.YAMLError, ValueError) as error:
-        raise InputError(f"malformed YAML: {str(error).splitlines()[0]}; write the file again with kubectl -o json", path) from error
+        raise InputError(
+            f"malformed YAML: {str(error).splitlines()[0]}; write the file again with kubectl -o json", path
+        ) from error
 
 
 def plain_documents(data: bytes, path: str) -> Iterator[object]:

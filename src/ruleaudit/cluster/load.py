@@ -231,12 +231,12 @@ class _Loader:
                 document = _List(kind="List", items=_array_decoder.decode(raw))
             else:
                 document = _list_decoder.decode(raw)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InputError(f"not Kubernetes objects: {error}", path) from error
         kind, version = _document_kind(document, path)
         if isinstance(document.items, msgspec.UnsetType) or not kind.endswith("List"):
             if kind == "Status":
-                raise _status_error(msgspec.json.decode(raw), path)
+                raise _status_error(_plain(raw), path)
             self._json_object(path, raw, kind, version)
             return
         item_kind = kind.removesuffix("List")
@@ -245,10 +245,10 @@ class _Loader:
         for item in document.items or ():
             try:
                 head = decode_head(item)
-            except msgspec.DecodeError as error:
-                self._problem(path, item_kind or "object", msgspec.json.decode(item), error)
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                self._problem(path, item_kind or "object", _plain(item), error)
                 continue
-            self._json_object(path, item, head.kind or item_kind, head.api_version or version)
+            self._json_object(path, item, head.kind or item_kind, head.api_version or (version if item_kind else ""))
 
     def _json_object(self, path: str, raw: msgspec.Raw, kind: str, version: str) -> None:
         if not _is_audited(kind, version):
@@ -258,7 +258,9 @@ class _Loader:
             found = _DECODERS[kind].decode(raw)
         except (msgspec.DecodeError, RecursionError):
             # Go writes an empty list as null here and there: worth a second, slower look before the object is called broken.
-            self._plain_object(path, msgspec.json.decode(raw), kind)
+            self._plain_object(path, _plain(raw), kind)
+        except UnicodeDecodeError as error:
+            self._problem(path, kind, _plain(raw), error)
         else:
             self._add(path, kind, found)
 
@@ -281,7 +283,7 @@ class _Loader:
             for item in items or ():
                 own_kind, own_version = (item.get("kind"), item.get("apiVersion")) if isinstance(item, dict) else (None, None)
                 used = own_kind if isinstance(own_kind, str) else item_kind
-                if _is_audited(used, own_version if isinstance(own_version, str) else version):
+                if _is_audited(used, own_version if isinstance(own_version, str) else version if item_kind else ""):
                     self._plain_object(path, item, used)
 
     def _plain_object(self, path: str, value: object, kind: str) -> None:
@@ -352,6 +354,14 @@ class _Loader:
 
     def _note(self, path: str, kind: str, key: Key, message: str) -> None:
         self.notes.append(ObjectProblem(path, kind, key[0], key[1], "", message))
+
+
+def _plain(raw: msgspec.Raw) -> object:
+    """A JSON value as plain values, however broken: bytes that are no UTF-8 are replaced; None when it is nested without end."""
+    try:
+        return msgspec.json.decode(bytes(raw).decode(errors="replace"))
+    except (msgspec.DecodeError, RecursionError):
+        return None
 
 
 def _document_kind(document: _List, path: str) -> tuple[str, str]:

@@ -124,6 +124,7 @@ def test_an_input_is_known_by_its_content(text: str, kind: str) -> None:
             id="kubectl get",
         ),
         pytest.param("Name:              web\nNamespace:         default\n", "kubectl describe", id="kubectl describe"),
+        pytest.param("\n" * 3_000_000 + "hello\n", "neither a dump of rules nor Kubernetes objects", id="almost empty"),
         pytest.param("hello\n", "neither a dump of rules nor Kubernetes objects", id="anything else"),
         pytest.param("a\0b", "binary file", id="binary"),
         pytest.param("\ufeff".encode("utf-16-le") + b"\x00", "none", id="broken UTF-16"),

@@ -215,17 +215,28 @@ class Problem(NamedTuple):
 class Chain:
     """One chain of a table. `policy` is None for user chains and where it is not known; `line` is 0 when it was never declared.
 
-    `lines` are the line numbers of its rules in order; `redeclared` those of further declarations.
+    `lines` are the line numbers of its rules in order.
     """
 
-    __slots__ = ("line", "lines", "name", "policy", "redeclared")
+    __slots__ = ("_redeclared", "line", "lines", "name", "policy")
 
     def __init__(self, name: str, policy: str | None, line: int) -> None:
         self.name = name
         self.policy = policy
         self.line = line
         self.lines: list[int] = []
-        self.redeclared: tuple[int, ...] = ()
+        self._redeclared: list[int] | None = None  # rare, and there are 100,000 chains
+
+    @property
+    def redeclared(self) -> list[int]:
+        """The line numbers of further declarations."""
+        return self._redeclared or []
+
+    def redeclare(self, line: int) -> None:
+        """Note a further declaration."""
+        if self._redeclared is None:
+            self._redeclared = []
+        self._redeclared.append(line)
 
     def __repr__(self) -> str:
         return f"Chain({self.name!r}, policy={self.policy!r}, line={self.line}, rules={len(self.lines)})"

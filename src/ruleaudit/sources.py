@@ -307,6 +307,8 @@ def _source(path: str, data: bytes, *, given: bool) -> Source:
     if recognised.kind in (InputKind.OTHER, InputKind.EMPTY) and len(data) > _HEAD:
         recognised = recognise(_text(_without_warnings(data[:_LONG_HEAD])))
     kind, refusal = recognised
+    if kind is InputKind.EMPTY and not data.isspace() and data:
+        kind, refusal = InputKind.OTHER, _UNKNOWN
     if given and refusal is not None and kind is not InputKind.EMPTY:
         raise InputError(refusal, path)
     if kind is InputKind.OTHER:

@@ -18,7 +18,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain as chained
-from itertools import islice
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from ruleaudit.errors import InputError
@@ -44,11 +43,11 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_GRAMMAR_CHARACTERS", "MAX_LINES", "MAX_LINE_LENGTH", "parse", "parse_with_grammar"]
 
-MAX_LINES = 4_000_000
+MAX_LINES = 3_000_000
 """More lines than this are refused. The largest node seen has 470,000."""
 MAX_LINE_LENGTH = 16_384
 """A longer line is not read. iptables-restore itself takes 10,240 characters (iptables-restore.c, `buffer`)."""
-MAX_GRAMMAR_CHARACTERS = 8_000_000
+MAX_GRAMMAR_CHARACTERS = 5_000_000
 """How much text the grammar reads before the input is refused: a dump has some dozens of line shapes, so this is no dump."""
 
 _MAX_JOINED = 512
@@ -377,32 +376,28 @@ class _Lines:
     def place_all(self) -> None:
         """The fast way."""
         add_shape, add_values = self.shapes.append, self.values.append
-        known = _Known(_FILLER)
-        done, count = 0, len(self.lines)
         lines = self.lines
         if max(map(len, lines), default=0) > self.max_line_length:
             lines = [line if len(line) <= self.max_line_length else "\n" for line in lines]  # which no pattern matches
-        while done < count:
-            # A line that goes on in the next ones leaves this loop, so that the common line pays nothing for it.
-            for line in islice(lines, done, None):
-                previous = known
-                known = known.likely
-                found = known.match(line)
-                if found is None:
-                    placed = self._find(line, previous)
-                    if placed is None:
-                        known = previous
-                        break
-                    known, found = placed
-                add_shape(known.shape)
-                add_values(found.groups())
-            done = len(self.shapes) - 1
-            if done < count:
-                placed_known = self._place_by_grammar(done, self._try_candidates)
-                if placed_known is not None:
-                    _remember(known, placed_known)
-                    known = placed_known
-                done = len(self.shapes) - 1
+        known = _Known(_FILLER)
+        rest = iter(lines)
+        for line in rest:
+            previous = known
+            known = known.likely
+            found = known.match(line)
+            if found is None:
+                placed = self._find(line, previous)
+                if placed is None:
+                    at = len(self.shapes) - 1
+                    known = self._place_by_grammar(at, self._try_candidates) or previous
+                    if known is not previous:
+                        _remember(previous, known)
+                    for _ in range(at + 2, len(self.shapes)):
+                        next(rest)  # lines that this one goes on in
+                    continue
+                known, found = placed
+            add_shape(known.shape)
+            add_values(found.groups())
 
     def place_all_by_grammar(self) -> None:
         """The reference way: every line through the grammar."""
@@ -669,7 +664,7 @@ class _Framer:
             chain.line = number
             chain.policy = None if policy == "-" else policy
         else:
-            chain.redeclared += (number,)
+            chain.redeclare(number)
             message = f"chain {name} of table {table.name or 'without a name'} was already declared in line {chain.line}"
             self.dump.problems.append(Problem(number, "redeclared", message))
 

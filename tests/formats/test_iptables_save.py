@@ -376,6 +376,12 @@ def test_an_open_quote_does_not_swallow_the_dump() -> None:
     assert len(dump.tables[0].chains["Y"].lines) == 200
 
 
+def test_a_value_ends_where_no_comment_is_that_long() -> None:
+    dump = nat('-A X -m comment --comment "open', *(["-A Y -j ACCEPT"] * 200), 'the end" -j ACCEPT')
+    assert [problem.line for problem in dump.problems] == [2, 203]
+    assert len(dump.tables[0].chains["Y"].lines) == 200
+
+
 def test_lines_of_one_shape_share_one_object() -> None:
     dump = nat(
         "-A A -p tcp -m tcp --dport 80 -j B",

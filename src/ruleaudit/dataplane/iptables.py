@@ -113,10 +113,10 @@ class PreparedChain:
 
     __slots__ = ("_by_both", "_by_destination", "_by_port", "_others", "chain", "dump", "entries", "indexed", "name")
 
-    def __init__(self, name: str, chain: Chain, dump: Dump, chains: Mapping[str, Chain]) -> None:
+    def __init__(self, name: str, chain: Chain, dump: Dump, chains: Mapping[str, Chain], first: Sequence[Entry] = ()) -> None:
         self.name, self.chain, self.dump = name, chain, dump
         shapes, values = dump.shapes, dump.values
-        entries = []
+        entries = list(first)
         for line in chain.lines:
             shape = shapes[line]
             plan = _plan_of(shape)
@@ -211,13 +211,18 @@ class Ruleset:
     """The iptables tables of one family of one node: chains by table and name, prepared on first use.
 
     `overlay` replaces or adds chains ((table, chain) -> (Chain, Dump)): with it an analyser asks what would happen if one chain were
-    as it should be.
+    as it should be. `first` puts rules of another dump's chain of the same name before a chain's own; they have no line (0).
     """
 
     def __init__(
-        self, family: int, tables: Iterable[Table], overlay: Mapping[tuple[str, str], tuple[Chain, Dump]] | None = None
+        self,
+        family: int,
+        tables: Iterable[Table],
+        overlay: Mapping[tuple[str, str], tuple[Chain, Dump]] | None = None,
+        first: Mapping[tuple[str, str], tuple[Chain, Dump]] | None = None,
     ) -> None:
         self.family = family
+        self._first = first or {}
         self.tables: dict[str, Table] = {}
         self._chains: dict[str, dict[str, Chain]] = {}
         self._dumps: dict[tuple[str, str], Dump] = {}
@@ -253,7 +258,11 @@ class Ruleset:
         except KeyError:
             chains = self._chains.get(table, {})
             chain = chains.get(name)
-            ready = None if chain is None else PreparedChain(name, chain, self.dump_of(table, name), chains)
+            before = self._first.get(key)
+            first: Sequence[Entry] = ()
+            if before is not None:
+                first = [entry._replace(line=0) for entry in PreparedChain(name, before[0], before[1], chains).entries]
+            ready = None if chain is None else PreparedChain(name, chain, self.dump_of(table, name), chains, first)
             self._prepared[key] = ready
             return ready
 

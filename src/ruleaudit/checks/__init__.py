@@ -1,0 +1,1 @@
+"""The checks: small documented functions from one audited family to findings."""

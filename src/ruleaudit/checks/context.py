@@ -1,0 +1,137 @@
+"""What every check is given: one family of one node, observed and expected, and the way to write a finding down."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from ruleaudit.catalogue import CATALOGUE
+from ruleaudit.cluster import Cluster
+from ruleaudit.cluster.objects import Node
+from ruleaudit.dataplane.iptables import Evaluator, Outcome, Ruleset
+from ruleaudit.dataplane.packet import Host
+from ruleaudit.expect import Expectation, ExpectedServicePort
+from ruleaudit.findings import Certainty, Finding, Location, ObjectReference, Severity
+from ruleaudit.forwarding import Frontend
+from ruleaudit.kubeproxy import Hook, Signs
+from ruleaudit.rules import Table
+from ruleaudit.settings import ProxySettings
+from ruleaudit.vantage import Clients
+
+__all__ = ["FamilyAudit", "RulePlace", "service_port_of", "trail_places"]
+
+RulePlace = tuple[str, str, int]
+"""(table, chain, line); line 0 stands for the chain itself, as its policy does."""
+
+MAX_LOCATIONS = 12
+
+
+@dataclass
+class FamilyAudit:
+    """One family of one node.
+
+    `rules` are the node's, `repaired` the same with what node-wide findings name put right, so that each further finding has a
+    cause of its own. `mark` is the masquerade mark. `node` None: not known. `node_frontends`: the node's addresses at which node ports
+    are judged.
+    """
+
+    family: int
+    cluster: Cluster
+    tables: Sequence[Table]
+    rules: Ruleset
+    repaired: Ruleset
+    host: Host
+    signs: Signs
+    settings: ProxySettings
+    expectation: Expectation
+    clients: Clients
+    mark: int
+    node: str | None
+    node_object: Node | None
+    node_port_addresses: tuple[str, ...]
+    missing_hooks: tuple[Hook, ...]
+
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        """The evaluator of the rules with node-wide faults put right."""
+        return Evaluator(self.repaired, self.host)
+
+    @cached_property
+    def raw_evaluator(self) -> Evaluator:
+        """The evaluator of the rules as they are."""
+        return self.evaluator if self.repaired is self.rules else Evaluator(self.rules, self.host)
+
+    def locations(self, places: Iterable[RulePlace]) -> tuple[Location, ...]:
+        """The lines of the dump at these places, each once, in order; those that no dump holds are left out."""
+        found: dict[tuple[str, int], Location] = {}
+        for table, chain, line in places:
+            known = self.rules.chains(table).get(chain)
+            if known is None or not self.rules.has_table(table):
+                continue
+            number = line or known.line
+            if number <= 0:
+                continue
+            dump = self.rules.dump_of(table, chain)
+            if number >= len(dump.shapes):
+                continue
+            found.setdefault((dump.path, number), Location(dump.path, number, dump.text(number)))
+            if len(found) >= MAX_LOCATIONS:
+                break
+        return tuple(found.values())
+
+    def finding(
+        self,
+        code: str,
+        message: str,
+        *,
+        severity: Severity | None = None,
+        possible: bool = False,
+        of: ExpectedServicePort | None = None,
+        service: str | None = None,
+        port: str | None = None,
+        frontend: Frontend | None = None,
+        endpoint: str | None = None,
+        expected: str = "",
+        observed: str = "",
+        hint: str = "",
+        places: Iterable[RulePlace] = (),
+        objects: Iterable[ObjectReference] = (),
+        subject: str = "",
+        cause: str | None = None,
+    ) -> Finding:
+        """A finding of this node. `of` fills in the service, its port and its object. KeyError for a code the catalogue lacks."""
+        entry = CATALOGUE[code]
+        references = list(objects)
+        if of is not None:
+            service, port = f"{of.name.namespace}/{of.name.name}", of.name.port or None
+            references.insert(0, ObjectReference("Service", of.name.namespace, of.name.name))
+        return Finding(
+            code=code,
+            name=entry.name,
+            severity=severity or entry.severity,
+            message=message,
+            certainty=Certainty.POSSIBLE if possible else Certainty.DEFINITE,
+            node=self.node,
+            service=service,
+            port=port,
+            frontend=frontend,
+            endpoint=endpoint,
+            expected=expected,
+            observed=observed,
+            hint=hint or entry.action,
+            cause=cause,
+            locations=self.locations(places),
+            objects=tuple(dict.fromkeys(references)),
+            subject=subject or ("" if service else f"IPv{self.family}"),
+        )
+
+
+def service_port_of(expected: ExpectedServicePort) -> str:
+    """The service port's name as messages give it: namespace/name:port, with the protocol where the port has no name."""
+    return f"{expected.name}" if expected.name.port else f"{expected.name} ({expected.port}/{expected.protocol})"
+
+
+def trail_places(outcomes: Iterable[Outcome]) -> list[RulePlace]:
+    """The rules that outcomes went through, each once, in order."""
+    return list(dict.fromkeys(place for outcome in outcomes for place in outcome.trail))

@@ -1,0 +1,101 @@
+"""The packets by which a frontend is judged: one client per vantage point, with an address that stands for all of its kind.
+
+A representative must not be singled out by accident: it is chosen outside of every prefix that rules, endpoints or pods name, as far
+as its role allows (docs/semantics.md, S13).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+
+from ruleaudit.dataplane.packet import ANY_INTERFACE, HOST_SIDE, POD_SIDE, Interface, Packet
+from ruleaudit.forwarding import Vantage
+
+__all__ = ["Clients", "choose_clients"]
+
+# Networks kept for documentation and benchmarks (RFC 5737, 2544, 3849): no real client lives there, so no rule should name them by chance.
+_OUTSIDE = {
+    4: ("198.18.0.0/15", "203.0.113.0/24", "198.51.100.0/24", "192.0.2.0/24", "100.64.0.0/10", "9.0.0.0/8", "25.0.0.0/8"),
+    6: ("2001:2::/48", "2001:db8:ffff::/48", "2001:db8::/32", "2a00::/12"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """The source addresses and incoming interfaces of the three vantage points, for one family."""
+
+    family: int
+    pod: str
+    node: str
+    outside: str
+    pod_interface: Interface
+    node_address: str
+
+    def packet(self, vantage: Vantage, protocol: str, destination: str, port: int, source: str | None = None) -> Packet:
+        """The first packet of a connection from a vantage point. `protocol` as a frontend has it ("TCP")."""
+        name = protocol.lower()
+        if vantage is Vantage.NODE:
+            own = source or (destination if destination.startswith("127.") or destination == "::1" else self.node)
+            return Packet(self.family, name, own, destination, port, from_node=True)
+        if vantage is Vantage.POD:
+            return Packet(self.family, name, source or self.pod, destination, port, in_interface=self.pod_interface)
+        return Packet(self.family, name, source or self.outside, destination, port, in_interface=HOST_SIDE, bridged=False)
+
+
+def choose_clients(
+    family: int,
+    *,
+    pod_networks: Iterable[str],
+    node_addresses: Iterable[str],
+    pod_interface: str | None,
+    avoid: Collection[str],
+    avoid_networks: Iterable[str],
+) -> Clients:
+    """Choose the clients of a node.
+
+    `pod_networks`: the node's pod CIDRs, best first; `node_addresses`: its own, primary first; `pod_interface`: the name or
+    prefix (ending in "+") of pods' interfaces where kube-proxy tells local traffic by it; `avoid`: addresses and `avoid_networks`: prefixes
+    that rules or objects name.
+    """
+    nodes = [one for one in node_addresses if (":" in one) == (family == 6)]
+    node = nodes[0] if nodes else ("198.18.255.254" if family == 4 else "2001:2::fffe")
+    blocked = [parsed for text in avoid_networks if (parsed := _network(text)) is not None and parsed.version == family and parsed.prefixlen]
+    pod = None
+    for text in pod_networks:
+        parsed = _network(text)
+        if parsed is not None and parsed.version == family:
+            pod = _free(parsed, avoid, [one for one in blocked if one.prefixlen > parsed.prefixlen])
+            if pod is not None:
+                break
+    outside = None
+    for text in _OUTSIDE[family]:
+        outside = _free(ip_network(text), {*avoid, node}, blocked)
+        if outside is not None:
+            break
+    outside = outside or str(ip_network(_OUTSIDE[family][0])[-3])
+    if pod_interface is None:
+        interface = POD_SIDE
+    else:
+        interface = Interface(pod_interface.removesuffix("+") + ("0" if pod_interface.endswith("+") else ""), True)
+    return Clients(family, pod or outside, node, outside, interface if pod else ANY_INTERFACE, node)
+
+
+def _network(text: str) -> IPv4Network | IPv6Network | None:
+    try:
+        return ip_network(text, strict=False)
+    except ValueError:
+        return None
+
+
+def _free(where: IPv4Network | IPv6Network, avoid: Collection[str], blocked: list[IPv4Network | IPv6Network]) -> str | None:
+    """An address of a network, from its end, that nothing names."""
+    last = int(where.broadcast_address)
+    step = max(1, where.num_addresses // 512)
+    for offset in range(2, min(where.num_addresses, 1026), 1):
+        candidate = ip_address(last - offset * step if offset * step < where.num_addresses else last - offset)
+        text = str(candidate)
+        if text not in avoid and not any(candidate in one for one in blocked):
+            return text
+    return None

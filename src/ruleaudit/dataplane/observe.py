@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ruleaudit.dataplane.iptables import Evaluator, Outcome
 from ruleaudit.dataplane.matches import Affinity
 from ruleaudit.dataplane.packet import Packet
-from ruleaudit.forwarding import Verdict
+from ruleaudit.forwarding import Verdict, split_endpoint
 
 __all__ = ["Observation", "observe"]
 
@@ -64,6 +64,8 @@ def observe(evaluator: Evaluator, packet: Packet, mark: int) -> Observation:
             backends[endpoint] = backends.get(endpoint, 0.0) + outcome.share
             if outcome.remembered or affinity:
                 remembered[endpoint] = outcome.remembered
+            if split_endpoint(endpoint)[0] == packet.source:
+                continue  # the client is its own backend: kube-proxy masquerades that wherever it comes from (KPR 5.7)
             if outcome.mark & mark:
                 seen.marked += outcome.share
                 if outcome.masquerade is False:

@@ -119,7 +119,10 @@ class ProxySummary:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The outcome of one audit: findings sorted by severity, code, service; and what they rest on."""
+    """The outcome of one audit: findings sorted by severity, code, service; and what they rest on.
+
+    `service_names`: "namespace/name" of every Service that the objects hold; empty when there are none, or no objects.
+    """
 
     node: str | None
     inputs: tuple[InputSummary, ...]
@@ -128,3 +131,4 @@ class Report:
     frontends: int
     endpoints: int
     findings: tuple[Finding, ...] = field(default=())
+    service_names: tuple[str, ...] = ()

@@ -74,559 +74,630 @@ ENTRIES = (
         "RA001",
         "unparsable-line",
         ERROR,
-        "A line of a dump that its format does not allow. The rest of the dump is analysed all the same.",
-        "What the line says about traffic is unknown; a dump that its own tool would not read back is damaged or edited.",
-        "Look at the line. Take the dump again with the tool's own save command, standard error kept apart (`iptables-save > "
-        "FILE`); "
-        "compare the tool's version with the kernel's when the line comes back.",
-        "Options, matches and targets that the format allows but nobody models are RA003 at most, never RA001.",
+        meaning="A line of a dump that its format does not allow. The rest of the dump is analysed all the same.",
+        why=("What the line says about traffic is unknown; a dump that its own tool would not read back is damaged or edited."),
+        action=(
+            "Look at the line. Take the dump again with the tool's own save command, standard error kept apart "
+            "(`iptables-save > FILE`); compare the tool's version with the kernel's when the line comes back."
+        ),
+        exceptions="Options, matches and targets that the format allows but nobody models are RA003 at most, never RA001.",
     ),
     Entry(
         "RA002",
         "truncated-dump",
         ERROR,
-        "A table without its COMMIT, a brace that is never closed, or a header without a body: the dump ends too early.",
-        "What follows the cut is unseen. Missing rules are not reported from it, because nobody knows whether they are missing.",
-        "Take the dump again and check the exit status of the command that takes it, and the free space where it is written.",
+        meaning="A table without its COMMIT, a brace that is never closed, or a header without a body: the dump ends too early.",
+        why=(
+            "What follows the cut is unseen. Missing rules are not reported from it, because nobody knows whether they are "
+            "missing."
+        ),
+        action=(
+            "Take the dump again and check the exit status of the command that takes it, and the free space where it is written."
+        ),
     ),
     Entry(
         "RA003",
         "unmodelled-rule",
         WARNING,
-        "A match or a target that ruleaudit does not model stands where service traffic passes, so whether the rule applies is "
-        "unknown. Both outcomes are followed, and every finding that rests on it is marked possible.",
-        "The rule may refuse, redirect or accept service traffic; neither can be said from the dump.",
-        "Read the rule that is named and judge it by hand; then see whether the findings marked possible hold.",
-        "Rules that no service traffic meets are not reported as warnings.",
         varies="info when the rule is off every service path",
+        meaning=(
+            "A match or a target that ruleaudit does not model stands where service traffic passes, so whether the rule "
+            "applies is unknown. Both outcomes are followed, and every finding that rests on it is marked possible."
+        ),
+        why="The rule may refuse, redirect or accept service traffic; neither can be said from the dump.",
+        action="Read the rule that is named and judge it by hand; then see whether the findings marked possible hold.",
+        exceptions="Rules that no service traffic meets are not reported as warnings.",
     ),
     Entry(
         "RA004",
         "not-checked",
         INFO,
-        "Something could not be checked, with the input that would make it checkable: a table, a family, the objects, the "
-        "node's "
-        "name, kube-proxy's settings. What was not checked is never reported as missing.",
-        "Silence about it is not health.",
-        "Give the input that the message names, or leave it when that part does not matter to you.",
+        meaning=(
+            "Something could not be checked, with the input that would make it checkable: a table, a family, the objects, "
+            "the node's name, kube-proxy's settings. What was not checked is never reported as missing."
+        ),
+        why="Silence about it is not health.",
+        action="Give the input that the message names, or leave it when that part does not matter to you.",
     ),
     Entry(
         "RA005",
         "no-kube-proxy-rules",
         ERROR,
-        "Services exist, but the dump holds no rules of kube-proxy at all.",
-        "No Service works on this node, unless another service proxy does the work, or the rules are in another backend than "
-        "the "
-        "one that was dumped.",
-        "Is kube-proxy running on the node? Dump both backends (`iptables-legacy-save` and `iptables-nft-save`), or `nft list "
-        "ruleset` in nftables mode. Then look at kube-proxy's log.",
-        "A family without any kube-proxy rules is not served and no fault, unless the settings or the other family say that "
-        "kube-proxy serves it.",
         varies="info when another service proxy is recognised",
+        meaning="Services exist, but the dump holds no rules of kube-proxy at all.",
+        why=(
+            "No Service works on this node, unless another service proxy does the work, or the rules are in another backend "
+            "than the one that was dumped."
+        ),
+        action=(
+            "Is kube-proxy running on the node? Dump both backends (`iptables-legacy-save` and `iptables-nft-save`), or "
+            "`nft list ruleset` in nftables mode. Then look at kube-proxy's log."
+        ),
+        exceptions=(
+            "A family without any kube-proxy rules is not served and no fault, unless the settings or the other family say "
+            "that kube-proxy serves it."
+        ),
     ),
     Entry(
         "RA006",
         "time-skew",
         WARNING,
-        "The dump and the objects were taken too far apart for their differences to mean anything.",
-        "What looks missing or stale may only have changed in between.",
-        "Take both again within a few seconds: the objects first, then the dump.",
         varies="info when the times are not certain: the header of iptables-save is local time without a zone",
+        meaning="The dump and the objects were taken too far apart for their differences to mean anything.",
+        why="What looks missing or stale may only have changed in between.",
+        action="Take both again within a few seconds: the objects first, then the dump.",
     ),
     Entry(
         "RA101",
         "missing-service",
         ERROR,
-        "No frontend of a service port is programmed: neither its cluster IP nor its node port, external IPs or load-balancer "
-        "IPs.",
-        "Connections from this node to the Service, on whatever address, are not translated: they time out or are refused.",
-        RESTART,
-        "Headless and ExternalName Services, Services labelled service.kubernetes.io/service-proxy-name and Services without "
-        "an address of "
-        "the family have no rules by design. A service port without usable endpoints is asked for its reject (RA107). " + LATER,
+        meaning=(
+            "No frontend of a service port is programmed: neither its cluster IP nor its node port, external IPs or "
+            "load-balancer IPs."
+        ),
+        why=("Connections from this node to the Service, on whatever address, are not translated: they time out or are refused."),
+        action=RESTART,
+        exceptions="Headless and ExternalName Services, Services labelled service.kubernetes.io/service-proxy-name and Services "
+        "without an address of the family have no rules by design. A service port without usable endpoints is asked for "
+        "its reject (RA107). " + LATER,
     ),
     Entry(
         "RA102",
         "missing-cluster-ip",
         ERROR,
-        "The cluster IP of a service port is not programmed, though other frontends of it are.",
-        "Pods and the node itself cannot reach the Service at its cluster IP; DNS names lead there.",
-        RESTART,
-        LATER,
+        meaning="The cluster IP of a service port is not programmed, though other frontends of it are.",
+        why="Pods and the node itself cannot reach the Service at its cluster IP; DNS names lead there.",
+        action=RESTART,
+        exceptions=LATER,
     ),
     Entry(
         "RA103",
         "missing-node-port",
         ERROR,
-        "The node port of a service port is not programmed.",
-        "Clients and load balancers that use the node port find it closed on this node.",
-        "Look whether KUBE-NODEPORTS is reached at all (RA108) and whether --nodeport-addresses excludes the node. " + RESTART,
-        "Node ports on addresses that --nodeport-addresses leaves out are not asked for. " + LATER,
+        meaning="The node port of a service port is not programmed.",
+        why="Clients and load balancers that use the node port find it closed on this node.",
+        action="Look whether KUBE-NODEPORTS is reached at all (RA108) and whether --nodeport-addresses excludes the node. "
+        + RESTART,
+        exceptions="Node ports on addresses that --nodeport-addresses leaves out are not asked for. " + LATER,
     ),
     Entry(
         "RA104",
         "missing-external-ip",
         ERROR,
-        "One of a service port's external IPs is not programmed.",
-        "Traffic routed to the node for that address is not translated.",
-        RESTART,
-        LATER,
+        meaning="One of a service port's external IPs is not programmed.",
+        why="Traffic routed to the node for that address is not translated.",
+        action=RESTART,
+        exceptions=LATER,
     ),
     Entry(
         "RA105",
         "missing-load-balancer-ip",
         ERROR,
-        "One of a service port's load-balancer ingress IPs is not programmed.",
-        "Traffic that the load balancer sends to the node with that address, and pods that use it, are not served.",
-        RESTART,
-        "Ingress IPs with ipMode Proxy have no rules by design (1.30 and newer). " + LATER,
+        meaning="One of a service port's load-balancer ingress IPs is not programmed.",
+        why="Traffic that the load balancer sends to the node with that address, and pods that use it, are not served.",
+        action=RESTART,
+        exceptions="Ingress IPs with ipMode Proxy have no rules by design (1.30 and newer). " + LATER,
     ),
     Entry(
         "RA106",
         "missing-endpoint",
         ERROR,
-        "A usable endpoint of a service port receives no share of its traffic.",
-        "The remaining endpoints carry its load; when it is the only one, the Service does not work from this node.",
-        "Compare with another node: when that one has the endpoint, this node's kube-proxy is behind. " + RESTART,
-        "Endpoints that traffic policies or topology hints keep from this node are not asked for. " + LATER,
+        meaning="A usable endpoint of a service port receives no share of its traffic.",
+        why="The remaining endpoints carry its load; when it is the only one, the Service does not work from this node.",
+        action="Compare with another node: when that one has the endpoint, this node's kube-proxy is behind. " + RESTART,
+        exceptions="Endpoints that traffic policies or topology hints keep from this node are not asked for. " + LATER,
     ),
     Entry(
         "RA107",
         "missing-reject",
         ERROR,
-        "A frontend without usable endpoints is neither rejected nor dropped, as kube-proxy would do it.",
-        "Clients wait for a time-out instead of an error, or the packet leaves the node by the default route.",
-        RESTART,
-        LATER,
+        meaning="A frontend without usable endpoints is neither rejected nor dropped, as kube-proxy would do it.",
+        why="Clients wait for a time-out instead of an error, or the packet leaves the node by the default route.",
+        action=RESTART,
+        exceptions=LATER,
     ),
     Entry(
         "RA108",
         "missing-hook",
         ERROR,
-        "A top-level chain of kube-proxy is not reached from its built-in chain or hook, or KUBE-NODEPORTS not from "
-        "KUBE-SERVICES.",
-        "All the rules behind it are dead: Services fail from pods (PREROUTING), from the node (OUTPUT) or on node ports, all "
-        "at once.",
-        "Somebody flushed or rewrote the built-in chain: look for a firewall's reload (firewalld, ufw, a script with "
-        "iptables-restore). "
-        "kube-proxy restores its jumps at its next full sync; a restart makes that now.",
-        "One finding stands for all the services behind the hook.",
         varies="warning when no traffic changes, as with a lost KUBE-FORWARD jump under policy ACCEPT",
+        meaning=(
+            "A top-level chain of kube-proxy is not reached from its built-in chain or hook, or KUBE-NODEPORTS not from "
+            "KUBE-SERVICES."
+        ),
+        why=(
+            "All the rules behind it are dead: Services fail from pods (PREROUTING), from the node (OUTPUT) or on node "
+            "ports, all at once."
+        ),
+        action=(
+            "Somebody flushed or rewrote the built-in chain: look for a firewall's reload (firewalld, ufw, a script with "
+            "iptables-restore). kube-proxy restores its jumps at its next full sync; a restart makes that now."
+        ),
+        exceptions="One finding stands for all the services behind the hook.",
     ),
     Entry(
         "RA109",
         "missing-health-check-port",
         WARNING,
-        "The rule that accepts traffic to a Service's healthCheckNodePort is absent.",
-        "A load balancer may take this node for unhealthy, as soon as another rule or policy drops the probe.",
-        RESTART,
+        meaning="The rule that accepts traffic to a Service's healthCheckNodePort is absent.",
+        why="A load balancer may take this node for unhealthy, as soon as another rule or policy drops the probe.",
+        action=RESTART,
     ),
     Entry(
         "RA110",
         "missing-set-entry",
         ERROR,
-        "An ipset or nft set lacks an entry that a live frontend or endpoint needs.",
-        "The rules that match the set pass that frontend or endpoint by: no masquerade, no accept, no source range.",
-        "Look at the set with `ipset list NAME` or `nft list set`. " + RESTART,
-        "When another code says the effect on traffic, this one follows from it or is left out.",
+        meaning="An ipset or nft set lacks an entry that a live frontend or endpoint needs.",
+        why="The rules that match the set pass that frontend or endpoint by: no masquerade, no accept, no source range.",
+        action="Look at the set with `ipset list NAME` or `nft list set`. " + RESTART,
+        exceptions="When another code says the effect on traffic, this one follows from it or is left out.",
     ),
     Entry(
         "RA111",
         "missing-address",
         ERROR,
-        "The device kube-ipvs0 lacks a virtual IP of a Service.",
-        "Packets for that address are routed on instead of being delivered to IPVS: the Service does not answer there.",
-        "Compare `ip addr show kube-ipvs0` with the Service. " + RESTART,
+        meaning="The device kube-ipvs0 lacks a virtual IP of a Service.",
+        why="Packets for that address are routed on instead of being delivered to IPVS: the Service does not answer there.",
+        action="Compare `ip addr show kube-ipvs0` with the Service. " + RESTART,
     ),
     Entry(
         "RA201",
         "stale-service",
         ERROR,
-        "The rules hold frontends of a service port that does not exist, or no longer.",
-        "Connections to the old address go to pods that may belong to somebody else by now; a new Service that gets the "
-        "address "
-        "or node port collides.",
-        "Make sure that the objects are of this cluster and complete. " + RESTART,
-        "Chains that nothing reaches are no traffic fault (RA209). IPVS dumps hold no names: there the finding names the "
-        "address only.",
+        meaning="The rules hold frontends of a service port that does not exist, or no longer.",
+        why=(
+            "Connections to the old address go to pods that may belong to somebody else by now; a new Service that gets the "
+            "address or node port collides."
+        ),
+        action="Make sure that the objects are of this cluster and complete. " + RESTART,
+        exceptions=(
+            "Chains that nothing reaches are no traffic fault (RA209). IPVS dumps hold no names: there the finding names "
+            "the address only."
+        ),
     ),
     Entry(
         "RA202",
         "stale-cluster-ip",
         ERROR,
-        "A live service port is programmed on a cluster IP or port that it does not have.",
-        "Clients of the old address still arrive, and whoever gets that address next is hijacked.",
-        RESTART,
-        LATER,
+        meaning="A live service port is programmed on a cluster IP or port that it does not have.",
+        why="Clients of the old address still arrive, and whoever gets that address next is hijacked.",
+        action=RESTART,
+        exceptions=LATER,
     ),
     Entry(
         "RA203",
         "stale-node-port",
         ERROR,
-        "A live service port is programmed on a node port that it does not have.",
-        "The node forwards a port that should be closed, and collides with the next Service that gets it.",
-        RESTART,
-        LATER,
+        meaning="A live service port is programmed on a node port that it does not have.",
+        why="The node forwards a port that should be closed, and collides with the next Service that gets it.",
+        action=RESTART,
+        exceptions=LATER,
     ),
     Entry(
         "RA204",
         "stale-external-ip",
         ERROR,
-        "A live service port is programmed on an external IP that it does not have.",
-        "The node captures traffic for an address that is none of the Service's any more.",
-        RESTART,
-        LATER,
+        meaning="A live service port is programmed on an external IP that it does not have.",
+        why="The node captures traffic for an address that is none of the Service's any more.",
+        action=RESTART,
+        exceptions=LATER,
     ),
     Entry(
         "RA205",
         "stale-load-balancer-ip",
         ERROR,
-        "A live service port is programmed on a load-balancer ingress IP that it does not have.",
-        "Pods and nodes that use the address are led to this Service, whoever owns it now.",
-        RESTART,
-        LATER,
+        meaning="A live service port is programmed on a load-balancer ingress IP that it does not have.",
+        why="Pods and nodes that use the address are led to this Service, whoever owns it now.",
+        action=RESTART,
+        exceptions=LATER,
     ),
     Entry(
         "RA206",
         "stale-endpoint",
         ERROR,
-        "Traffic of a service port is sent to an address and port that is no endpoint of it.",
-        "That share of the connections fails, or reaches a pod of somebody else that got the address.",
-        "Look who has the address now (`kubectl get pods -A -o wide`). When the rule was changed by hand, a restart of "
-        "kube-proxy "
-        "writes it anew; when many are stale, kube-proxy is behind. " + RESTART,
-        "IPVS real servers of weight 0 are being drained and get no new connections. " + LATER,
+        meaning="Traffic of a service port is sent to an address and port that is no endpoint of it.",
+        why="That share of the connections fails, or reaches a pod of somebody else that got the address.",
+        action="Look who has the address now (`kubectl get pods -A -o wide`). When the rule was changed by hand, a restart of "
+        "kube-proxy writes it anew; when many are stale, kube-proxy is behind. " + RESTART,
+        exceptions="IPVS real servers of weight 0 are being drained and get no new connections. " + LATER,
     ),
     Entry(
         "RA207",
         "not-ready-endpoint",
         ERROR,
-        "Traffic is sent to an endpoint that exists but must not be used: it is not ready, or it is terminating while others "
-        "are ready.",
-        "That share of the connections meets a pod that does not answer, or that is about to go.",
-        RESTART,
-        "Without any ready endpoint, those that are terminating but still serving are right (1.26 and newer; 1.22 to 1.25 "
-        "with a "
-        "feature gate). With publishNotReadyAddresses endpoints count as ready. " + LATER,
+        meaning=(
+            "Traffic is sent to an endpoint that exists but must not be used: it is not ready, or it is terminating while "
+            "others are ready."
+        ),
+        why="That share of the connections meets a pod that does not answer, or that is about to go.",
+        action=RESTART,
+        exceptions="Without any ready endpoint, those that are terminating but still serving are right (1.26 and newer; 1.22 to "
+        "1.25 with a feature gate). With publishNotReadyAddresses endpoints count as ready. " + LATER,
     ),
     Entry(
         "RA208",
         "stale-reject",
         ERROR,
-        "A frontend is refused or dropped although there is a usable endpoint for it.",
-        "Clients get errors for a Service that works elsewhere.",
-        "After a change of mode, an old reject rule in the filter table may have stayed: `kube-proxy --cleanup`, then start "
-        "it again. " + RESTART,
-        "With a traffic policy Local and no endpoint on this node, dropping is right.",
         varies="warning when the refusing rule is there but never reached",
+        meaning="A frontend is refused or dropped although there is a usable endpoint for it.",
+        why="Clients get errors for a Service that works elsewhere.",
+        action="After a change of mode, an old reject rule in the filter table may have stayed: `kube-proxy --cleanup`, then "
+        "start it again. " + RESTART,
+        exceptions="With a traffic policy Local and no endpoint on this node, dropping is right.",
     ),
     Entry(
         "RA209",
         "orphan-chain",
         INFO,
-        "A chain of kube-proxy to which nothing jumps.",
-        "None for traffic: no packet gets there.",
-        "Nothing, as a rule: kube-proxy deletes such chains at a later sync. RA503 and RA504 say when they are left for good.",
-        "The canary and hint chains, which are empty by design. Above 1,000 endpoints chains wait for their deletion.",
+        meaning="A chain of kube-proxy to which nothing jumps.",
+        why="None for traffic: no packet gets there.",
+        action=(
+            "Nothing, as a rule: kube-proxy deletes such chains at a later sync. RA503 and RA504 say when they are left for good."
+        ),
+        exceptions="The canary and hint chains, which are empty by design. Above 1,000 endpoints chains wait for their deletion.",
     ),
     Entry(
         "RA210",
         "stale-set-entry",
         WARNING,
-        "An entry of an ipset or nft set, or an address of kube-ipvs0, belongs to no Service.",
-        "An address on kube-ipvs0 makes the node answer for it, so that its real owner cannot be reached from here.",
-        "Look whether the address is in use elsewhere. " + RESTART,
-        "When another code says the effect on traffic, this one follows from it or is left out.",
+        meaning="An entry of an ipset or nft set, or an address of kube-ipvs0, belongs to no Service.",
+        why="An address on kube-ipvs0 makes the node answer for it, so that its real owner cannot be reached from here.",
+        action="Look whether the address is in use elsewhere. " + RESTART,
+        exceptions="When another code says the effect on traffic, this one follows from it or is left out.",
     ),
     Entry(
         "RA301",
         "wrong-service",
         ERROR,
-        "A frontend leads to the endpoints of another service port.",
-        "Clients of one Service reach another: wrong answers instead of errors, and a breach where the two are not to be mixed.",
-        "Look at the rule that is named: kube-proxy does not write such a jump, so it was changed by hand, or the address was "
-        "taken over by another Service. " + RESTART,
-        "Services that share their endpoints are not told apart by them.",
+        meaning="A frontend leads to the endpoints of another service port.",
+        why=(
+            "Clients of one Service reach another: wrong answers instead of errors, and a breach where the two are not to "
+            "be mixed."
+        ),
+        action="Look at the rule that is named: kube-proxy does not write such a jump, so it was changed by hand, or the "
+        "address was taken over by another Service. " + RESTART,
+        exceptions="Services that share their endpoints are not told apart by them.",
     ),
     Entry(
         "RA302",
         "wrong-target-port",
         ERROR,
-        "The right endpoint addresses receive the traffic on a port that they do not serve.",
-        "Connections are refused by the pods, or answered by another process of theirs.",
-        "Compare targetPort, the container's ports and the slice's ports. " + RESTART,
-        LATER,
+        meaning="The right endpoint addresses receive the traffic on a port that they do not serve.",
+        why="Connections are refused by the pods, or answered by another process of theirs.",
+        action="Compare targetPort, the container's ports and the slice's ports. " + RESTART,
+        exceptions=LATER,
     ),
     Entry(
         "RA303",
         "uneven-shares",
         ERROR,
-        "The endpoints of a service port do not get equal shares of its new connections (in IPVS: their weights differ), or "
-        "one can "
-        "never be reached.",
-        "Some pods are overloaded while others idle.",
-        "The finding gives the share of each endpoint, with the probabilities multiplied out. A rule is missing, repeated or "
-        "out "
-        "of order. " + RESTART,
-        "1/3, 1/2, 1 in consecutive rules are equal shares; so are the rounded numbers that the kernel prints.",
+        meaning=(
+            "The endpoints of a service port do not get equal shares of its new connections (in IPVS: their weights "
+            "differ), or one can never be reached."
+        ),
+        why="Some pods are overloaded while others idle.",
+        action="The finding gives the share of each endpoint, with the probabilities multiplied out. A rule is missing, "
+        "repeated or out of order. " + RESTART,
+        exceptions="1/3, 1/2, 1 in consecutive rules are equal shares; so are the rounded numbers that the kernel prints.",
     ),
     Entry(
         "RA304",
         "wrong-session-affinity",
         ERROR,
-        "Session affinity is absent, unasked for, incomplete, or has another timeout than the Service asks for.",
-        "Clients lose their session, or stick to one pod that they should not stick to.",
-        RESTART,
-        LATER,
+        meaning="Session affinity is absent, unasked for, incomplete, or has another timeout than the Service asks for.",
+        why="Clients lose their session, or stick to one pod that they should not stick to.",
+        action=RESTART,
+        exceptions=LATER,
     ),
     Entry(
         "RA305",
         "wrong-traffic-policy",
         ERROR,
-        "The rules follow another internal or external traffic policy, other topology hints or another traffic distribution "
-        "than the "
-        "objects ask for.",
-        "Source addresses are lost, nodes without endpoints swallow traffic, or traffic crosses zones that it should not cross.",
-        "The finding says which policy the rules follow. " + RESTART,
-        "Releases before 1.21 know neither hints nor internalTrafficPolicy; hints count only when every ready endpoint has "
-        "them "
-        "and one fits this node.",
+        meaning=(
+            "The rules follow another internal or external traffic policy, other topology hints or another traffic "
+            "distribution than the objects ask for."
+        ),
+        why=(
+            "Source addresses are lost, nodes without endpoints swallow traffic, or traffic crosses zones that it should "
+            "not cross."
+        ),
+        action="The finding says which policy the rules follow. " + RESTART,
+        exceptions=(
+            "Releases before 1.21 know neither hints nor internalTrafficPolicy; hints count only when every ready endpoint "
+            "has them and one fits this node."
+        ),
     ),
     Entry(
         "RA306",
         "wrong-source-ranges",
         ERROR,
-        "loadBalancerSourceRanges are not enforced as the Service asks.",
-        "Clients that must be kept out get in, or clients that are allowed are dropped.",
-        "Compare spec.loadBalancerSourceRanges with the rules that are named. " + RESTART,
-        "They hold for load-balancer IPs only, not for node ports or external IPs. In iptables mode a Service without "
-        "endpoints "
-        "rejects everybody. From 1.34 on a range of length zero (0.0.0.0/0) stands for no ranges at all.",
+        meaning="loadBalancerSourceRanges are not enforced as the Service asks.",
+        why="Clients that must be kept out get in, or clients that are allowed are dropped.",
+        action="Compare spec.loadBalancerSourceRanges with the rules that are named. " + RESTART,
+        exceptions=(
+            "They hold for load-balancer IPs only, not for node ports or external IPs. In iptables mode a Service without "
+            "endpoints rejects everybody. From 1.34 on a range of length zero (0.0.0.0/0) stands for no ranges at all."
+        ),
     ),
     Entry(
         "RA307",
         "duplicate-rule",
         INFO,
-        "The same rule stands twice in one chain.",
-        "None in most cases: the first decides. Hundreds of them slow every packet, and show a program that adds without "
-        "looking.",
-        "Find who adds it: its comment and its neighbours often tell.",
-        "Health-check accepts, once for each port of a Service; and the repeated groups that releases up to 1.24 write.",
+        meaning="The same rule stands twice in one chain.",
+        why=(
+            "None in most cases: the first decides. Hundreds of them slow every packet, and show a program that adds "
+            "without looking."
+        ),
+        action="Find who adds it: its comment and its neighbours often tell.",
+        exceptions="Health-check accepts, once for each port of a Service; the repeated groups that releases up to 1.24 write.",
     ),
     Entry(
         "RA308",
         "rule-order",
         WARNING,
-        "A rule stands where an earlier or later rule changes, or may change, its effect.",
-        "It works now or seems to, and fails for some clients or after the next change.",
-        "Look at both rules that are named. " + RESTART,
-        "The order of services in KUBE-SERVICES and KUBE-NODEPORTS is random by design.",
+        meaning="A rule stands where an earlier or later rule changes, or may change, its effect.",
+        why="It works now or seems to, and fails for some clients or after the next change.",
+        action="Look at both rules that are named. " + RESTART,
+        exceptions="The order of services in KUBE-SERVICES and KUBE-NODEPORTS is random by design.",
     ),
     Entry(
         "RA309",
         "broken-chain",
         ERROR,
-        "A chain on the path of a service is empty, undeclared, or part of a loop.",
-        "Packets fall through without being translated; a dump with an undeclared chain cannot be restored.",
-        "When the dump was cut or edited, take it again. An update lost by kube-proxy 1.27 to 1.29 looks like this: restart it.",
-        "Empty chains that nothing reaches; a Local chain that is absent because the node has no endpoint.",
+        meaning="A chain on the path of a service is empty, undeclared, or part of a loop.",
+        why="Packets fall through without being translated; a dump with an undeclared chain cannot be restored.",
+        action=(
+            "When the dump was cut or edited, take it again. An update lost by kube-proxy 1.27 to 1.29 looks like this: "
+            "restart it."
+        ),
+        exceptions="Empty chains that nothing reaches; a Local chain that is absent because the node has no endpoint.",
     ),
     Entry(
         "RA401",
         "missing-masquerade",
         ERROR,
-        "Traffic to a frontend that kube-proxy masquerades is not marked for it.",
-        "The reply takes another way than the request and is dropped: connections from outside or from the node hang.",
-        "Look for the KUBE-MARK-MASQ jump of the chains that are named, and at --cluster-cidr and --detect-local-mode. "
+        meaning="Traffic to a frontend that kube-proxy masquerades is not marked for it.",
+        why="The reply takes another way than the request and is dropped: connections from outside or from the node hang.",
+        action="Look for the KUBE-MARK-MASQ jump of the chains that are named, and at --cluster-cidr and --detect-local-mode. "
         + RESTART,
-        "Without a configured way to tell local traffic, kube-proxy writes no such rule for cluster IPs.",
+        exceptions="Without a configured way to tell local traffic, kube-proxy writes no such rule for cluster IPs.",
     ),
     Entry(
         "RA402",
         "broken-masquerade",
         ERROR,
-        "Packets are marked for masquerade but not masqueraded: the mark, its mask, or the path to KUBE-POSTROUTING is wrong.",
-        "Everything that needs masquerade fails at once: node ports, external addresses, hairpin.",
-        "Compare the mark of KUBE-MARK-MASQ with that of KUBE-POSTROUTING; see that POSTROUTING jumps there before other rules "
-        "accept. kubelet and kube-proxy must use the same bit. " + RESTART,
+        meaning=(
+            "Packets are marked for masquerade but not masqueraded: the mark, its mask, or the path to KUBE-POSTROUTING is wrong."
+        ),
+        why="Everything that needs masquerade fails at once: node ports, external addresses, hairpin.",
+        action="Compare the mark of KUBE-MARK-MASQ with that of KUBE-POSTROUTING; see that POSTROUTING jumps there before "
+        "other rules accept. kubelet and kube-proxy must use the same bit. " + RESTART,
     ),
     Entry(
         "RA403",
         "missing-hairpin",
         ERROR,
-        "A pod that reaches itself through its Service is not masqueraded.",
-        "Such connections hang, one time in as many as there are endpoints.",
-        "Look for the rule of the endpoint's own source address (in IPVS: the set KUBE-LOOP-BACK). " + RESTART,
-        "The bridge's or CNI's own hairpin mode is in no dump.",
+        meaning="A pod that reaches itself through its Service is not masqueraded.",
+        why="Such connections hang, one time in as many as there are endpoints.",
+        action="Look for the rule of the endpoint's own source address (in IPVS: the set KUBE-LOOP-BACK). " + RESTART,
+        exceptions="The bridge's or CNI's own hairpin mode is in no dump.",
     ),
     Entry(
         "RA404",
         "wrong-local-detection",
         WARNING,
-        "The rules take other traffic for local than the nodes' pod CIDRs and the pods' addresses say.",
-        "Pod traffic is masqueraded needlessly, so that network policies and logs see the node; or traffic from outside is not.",
-        "Compare --cluster-cidr and --detect-local-mode with Node.spec.podCIDRs and the pods' addresses.",
-        "Host-network pods have the node's address and are not counted.",
+        meaning="The rules take other traffic for local than the nodes' pod CIDRs and the pods' addresses say.",
+        why=(
+            "Pod traffic is masqueraded needlessly, so that network policies and logs see the node; or traffic from outside "
+            "is not."
+        ),
+        action="Compare --cluster-cidr and --detect-local-mode with Node.spec.podCIDRs and the pods' addresses.",
+        exceptions="Host-network pods have the node's address and are not counted.",
     ),
     Entry(
         "RA405",
         "unexpected-masquerade",
         ERROR,
-        "Traffic to a frontend that kube-proxy leaves its source address is masqueraded.",
-        "The endpoint sees the node's address instead of the client's: network policies and allow lists that look at the "
-        "client "
-        "refuse it or let it in wrongly, and logs name the node.",
-        "Look at the rule that is named: a KUBE-MARK-MASQ jump that kube-proxy does not write there, or another program's "
-        "MASQUERADE "
-        "or SNAT. See also whether --masquerade-all and --cluster-cidr are those that kube-proxy runs with. " + RESTART,
-        "With --masquerade-all every cluster IP is masqueraded. Traffic that only another program masquerades when it leaves "
-        "the "
-        "cluster, as a pod's traffic to the world, is no service traffic.",
+        meaning="Traffic to a frontend that kube-proxy leaves its source address is masqueraded.",
+        why=(
+            "The endpoint sees the node's address instead of the client's: network policies and allow lists that look at "
+            "the client refuse it or let it in wrongly, and logs name the node."
+        ),
+        action="Look at the rule that is named: a KUBE-MARK-MASQ jump that kube-proxy does not write there, or another "
+        "program's MASQUERADE or SNAT. See also whether --masquerade-all and --cluster-cidr are those that kube-proxy "
+        "runs with. " + RESTART,
+        exceptions=(
+            "With --masquerade-all every cluster IP is masqueraded. Traffic that only another program masquerades when it "
+            "leaves the cluster, as a pod's traffic to the world, is no service traffic."
+        ),
     ),
     Entry(
         "RA501",
         "mixed-modes",
         ERROR,
-        "Rules of two proxy modes are live at once.",
-        "Whichever comes first decides, and only one of them is kept up to date: Services change and traffic does not follow.",
-        "Clean up the mode that is no longer used (`kube-proxy --cleanup`, or reboot the node), then start kube-proxy. "
-        "Between iptables "
-        "and IPVS no release removes the leftovers by itself.",
-        "kubelet's own chains stay in every mode.",
+        meaning="Rules of two proxy modes are live at once.",
+        why=(
+            "Whichever comes first decides, and only one of them is kept up to date: Services change and traffic does not follow."
+        ),
+        action=(
+            "Clean up the mode that is no longer used (`kube-proxy --cleanup`, or reboot the node), then start kube-proxy. "
+            "Between iptables and IPVS no release removes the leftovers by itself."
+        ),
+        exceptions="kubelet's own chains stay in every mode.",
     ),
     Entry(
         "RA502",
         "split-backends",
         ERROR,
-        "Rules of kube-proxy or kubelet are in iptables-legacy and in iptables-nft at once.",
-        "Both see every packet, only one is kept up to date, and stale rules of the other win or refuse.",
-        "Find which backend kube-proxy uses today, flush the KUBE- chains of the other, and make every tool on the node use "
-        "one "
-        "backend (`update-alternatives --display iptables`).",
+        meaning="Rules of kube-proxy or kubelet are in iptables-legacy and in iptables-nft at once.",
+        why="Both see every packet, only one is kept up to date, and stale rules of the other win or refuse.",
+        action=(
+            "Find which backend kube-proxy uses today, flush the KUBE- chains of the other, and make every tool on the node "
+            "use one backend (`update-alternatives --display iptables`)."
+        ),
     ),
     Entry(
         "RA503",
         "leftover-chains",
         WARNING,
-        "Chains of an older kube-proxy release are there that today's release will not clean up.",
-        "None today, as nothing reaches them; but a sync that deletes a chain they jump to fails as a whole (RA504).",
-        "Delete them, or reboot the node after the upgrade.",
-        "kubelet's chains, and chains that wait for their deletion.",
+        meaning="Chains of an older kube-proxy release are there that today's release will not clean up.",
+        why="None today, as nothing reaches them; but a sync that deletes a chain they jump to fails as a whole (RA504).",
+        action="Delete them, or reboot the node after the upgrade.",
+        exceptions="kubelet's chains, and chains that wait for their deletion.",
     ),
     Entry(
         "RA504",
         "blocked-sync",
         ERROR,
-        "A chain or an object makes every further sync of kube-proxy fail: leftover chains that still jump into those it "
-        "deletes, or "
-        "addresses of the wrong family.",
-        "kube-proxy runs and looks healthy, but the rules no longer change: every Service goes stale from now on.",
-        "Remove what is named (`iptables -t nat -F CHAIN` and `-X CHAIN`, or correct the object), then restart kube-proxy and "
-        "look in "
-        "its log for iptables-restore errors.",
+        meaning=(
+            "A chain or an object makes every further sync of kube-proxy fail: leftover chains that still jump into those "
+            "it deletes, or addresses of the wrong family."
+        ),
+        why="kube-proxy runs and looks healthy, but the rules no longer change: every Service goes stale from now on.",
+        action=(
+            "Remove what is named (`iptables -t nat -F CHAIN` and `-X CHAIN`, or correct the object), then restart "
+            "kube-proxy and look in its log for iptables-restore errors."
+        ),
     ),
     Entry(
         "RA505",
         "stopped-kube-proxy",
         ERROR,
-        "The differences together say that kube-proxy stopped applying changes on this node; the time is given where the "
-        "objects tell "
-        "it. It leads the report, and the services' own findings follow as its consequences.",
-        "The node serves the cluster of that time: deleted pods get traffic, new ones none.",
-        "Is the kube-proxy pod of this node running, can it reach the API server, do its syncs fail? Read its log, then "
-        "restart it; "
-        "drain the node when it does not recover.",
+        meaning=(
+            "The differences together say that kube-proxy stopped applying changes on this node; the time is given where "
+            "the objects tell it. It leads the report, and the services' own findings follow as its consequences."
+        ),
+        why="The node serves the cluster of that time: deleted pods get traffic, new ones none.",
+        action=(
+            "Is the kube-proxy pod of this node running, can it reach the API server, do its syncs fail? Read its log, then "
+            "restart it; drain the node when it does not recover."
+        ),
     ),
     Entry(
         "RA601",
         "shadowed-service",
         ERROR,
-        "A rule of other software decides about service traffic before kube-proxy's rules do, or after their translation.",
-        "The Service behaves as that rule says, whatever its objects say: other destinations, drops, refusals.",
-        "Look at the rule that is named and at its owner: its chain, its comment. Narrow it, or move it behind kube-proxy's.",
-        "Rules that accept, count or mark without deciding. NodeLocal DNSCache takes the DNS Service's address on purpose.",
+        meaning=(
+            "A rule of other software decides about service traffic before kube-proxy's rules do, or after their translation."
+        ),
+        why="The Service behaves as that rule says, whatever its objects say: other destinations, drops, refusals.",
+        action=(
+            "Look at the rule that is named and at its owner: its chain, its comment. Narrow it, or move it behind kube-proxy's."
+        ),
+        exceptions=(
+            "Rules that accept, count or mark without deciding. NodeLocal DNSCache takes the DNS Service's address on purpose."
+        ),
     ),
     Entry(
         "RA602",
         "forward-drop",
         ERROR,
-        "Forwarded service traffic meets a drop policy or rule, and nothing before it accepts it.",
-        "Pods on this node cannot be reached through Services from elsewhere, or cannot reach them.",
-        "Docker, firewalld and ufw set such policies: accept the pod CIDR in FORWARD (for Docker in DOCKER-USER), and see "
-        "that KUBE-FORWARD comes first.",
-        "Traffic that carries the masquerade mark is accepted by KUBE-FORWARD.",
+        meaning="Forwarded service traffic meets a drop policy or rule, and nothing before it accepts it.",
+        why="Pods on this node cannot be reached through Services from elsewhere, or cannot reach them.",
+        action=(
+            "Docker, firewalld and ufw set such policies: accept the pod CIDR in FORWARD (for Docker in DOCKER-USER), and "
+            "see that KUBE-FORWARD comes first."
+        ),
+        exceptions="Traffic that carries the masquerade mark is accepted by KUBE-FORWARD.",
     ),
     Entry(
         "RA603",
         "host-port-conflict",
         ERROR,
-        "A hostPort or another DNAT that is not kube-proxy's takes the traffic of a frontend.",
-        "Clients of the Service reach that pod or process instead.",
-        "Compare the port with the hostPort of the pods on this node, and move one of the two.",
+        meaning="A hostPort or another DNAT that is not kube-proxy's takes the traffic of a frontend.",
+        why="Clients of the Service reach that pod or process instead.",
+        action="Compare the port with the hostPort of the pods on this node, and move one of the two.",
     ),
     Entry(
         "RA604",
         "untracked-service",
         WARNING,
-        "A NOTRACK rule keeps a frontend's packets out of the nat table.",
-        "kube-proxy's translation never sees them: the address works only when something on the node itself answers there.",
-        "Look who wrote the rule in the raw table, and whether that software serves the address.",
-        "NodeLocal DNSCache does this for the DNS Service on purpose.",
+        meaning="A NOTRACK rule keeps a frontend's packets out of the nat table.",
+        why=("kube-proxy's translation never sees them: the address works only when something on the node itself answers there."),
+        action="Look who wrote the rule in the raw table, and whether that software serves the address.",
+        exceptions="NodeLocal DNSCache does this for the DNS Service on purpose.",
     ),
     Entry(
         "RA701",
         "no-matching-pod",
         INFO,
-        "A Service's selector matches no pod, or its targetPort resolves on none.",
-        "The Service has no endpoints; the node refuses it, rightly.",
-        "Compare the selector with the pods' labels, and a named targetPort with the containers' port names.",
+        meaning="A Service's selector matches no pod, or its targetPort resolves on none.",
+        why="The Service has no endpoints; the node refuses it, rightly.",
+        action="Compare the selector with the pods' labels, and a named targetPort with the containers' port names.",
     ),
     Entry(
         "RA702",
         "slice-disagrees",
         WARNING,
-        "A ready endpoint of the slices of a Service with a selector names a pod that does not exist or has another address, "
-        "or "
-        "the Service's Endpoints differ from its slices.",
-        "kube-proxy programs what the slices say: it is right, and the traffic is wrong.",
-        "Look at the EndpointSlice controller, and for slices that something else left behind "
-        "(endpointslice.kubernetes.io/managed-by).",
-        "Services without a selector, terminating endpoints, and the second family, which Endpoints do not hold.",
+        meaning=(
+            "A ready endpoint of the slices of a Service with a selector names a pod that does not exist or has another "
+            "address, or the Service's Endpoints differ from its slices."
+        ),
+        why="kube-proxy programs what the slices say: it is right, and the traffic is wrong.",
+        action=(
+            "Look at the EndpointSlice controller, and for slices that something else left behind "
+            "(endpointslice.kubernetes.io/managed-by)."
+        ),
+        exceptions="Services without a selector, terminating endpoints, and the second family, which Endpoints do not hold.",
     ),
     Entry(
         "RA703",
         "duplicate-frontend",
         ERROR,
-        "Two service ports claim the same frontend: address, port and protocol.",
-        "One of them gets the traffic, and which one may change with every sync.",
-        "Give one of them another address or port.",
-        "Services that share endpoints; a load-balancer IP that is shared on different ports.",
+        meaning="Two service ports claim the same frontend: address, port and protocol.",
+        why="One of them gets the traffic, and which one may change with every sync.",
+        action="Give one of them another address or port.",
+        exceptions="Services that share endpoints; a load-balancer IP that is shared on different ports.",
     ),
     Entry(
         "RA704",
         "broken-ingress-backend",
         WARNING,
-        "An Ingress names a Service or a port that does not exist or cannot serve.",
-        "The Ingress answers with an error for that path; the node is not at fault.",
-        "Correct the Ingress, or create the Service.",
         varies="info in `check`",
+        meaning="An Ingress names a Service or a port that does not exist or cannot serve.",
+        why="The Ingress answers with an error for that path; the node is not at fault.",
+        action="Correct the Ingress, or create the Service.",
     ),
     Entry(
         "RA801",
         "external-ip-takeover",
         WARNING,
-        "An external IP of a Service is the address of a node, or the address and port of another Service.",
-        "Every node leads traffic for that address to this Service: whoever may set externalIPs may intercept it "
-        "(CVE-2020-8554).",
-        "Ask who set it; forbid external IPs by admission control when nobody needs them.",
+        meaning="An external IP of a Service is the address of a node, or the address and port of another Service.",
+        why=(
+            "Every node leads traffic for that address to this Service: whoever may set externalIPs may intercept it "
+            "(CVE-2020-8554)."
+        ),
+        action="Ask who set it; forbid external IPs by admission control when nobody needs them.",
     ),
     Entry(
         "RA802",
         "exposed-localhost",
         WARNING,
-        "route_localnet is on without the rule that blocks martian packets, or a node port on localhost is open to others.",
-        "Neighbours of the node can reach what listens on its 127.0.0.1 only (CVE-2020-8558).",
-        "Let kubelet write its KUBE-FIREWALL rule, or set --iptables-localhost-nodeports=false.",
+        meaning=(
+            "route_localnet is on without the rule that blocks martian packets, or a node port on localhost is open to others."
+        ),
+        why="Neighbours of the node can reach what listens on its 127.0.0.1 only (CVE-2020-8558).",
+        action="Let kubelet write its KUBE-FIREWALL rule, or set --iptables-localhost-nodeports=false.",
     ),
 )
 

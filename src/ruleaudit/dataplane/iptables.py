@@ -62,13 +62,21 @@ class RuleReference(NamedTuple):
 class Plan:
     """What a rule shape asks and does, worked out once per shape."""
 
-    __slots__ = ("action", "argument_slots", "flags", "goto", "key_slots", "name", "name_slot", "named_slots", "shape", "tests")
+    __slots__ = (
+        "action", "argument_slots", "flags", "goto", "key_slots", "name", "name_slot", "named_slots", "only_protocol", "only_source", "shape", "tests",
+        "unconditional",
+    )  # fmt: skip
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
         self.tests: TestPlan = plan_tests(shape)
         self.key_slots = _key_slots(shape)
         self.named_slots = _named_slots(shape)
+        # What the rule asks for, where that is one thing only: nothing, one source (its slot), one protocol (its slot).
+        simple = _simple_question(shape, self.tests)
+        self.unconditional = simple == ()
+        self.only_source = simple[1] if simple and simple[0] == "-s" else None
+        self.only_protocol = simple[1] if simple and simple[0] == "-p" else None
         target = shape.target
         self.goto = target is not None and target.goto
         self.name_slot: int | None = target.name_slot if target is not None else None
@@ -108,10 +116,48 @@ class Entry(NamedTuple):
     target: str
 
 
+class Leaf(NamedTuple):
+    """A chain that sends every packet of one protocol to one endpoint, and only for named sources does something else before.
+
+    `sources`: those sources, with their host suffix; `masquerading`: the endpoint's own address is among them and is marked.
+    """
+
+    name: str
+    endpoint: str
+    address: str
+    key: str
+    number: int
+    port: int
+    line: int
+    protocol: str
+    sources: tuple[str, ...]
+    masquerading: bool
+
+
+class Balance:
+    """The end of a chain that only spreads packets over leaves: summarised once, whoever asks (S11, S13).
+
+    `backends`: endpoint -> share; `rest`: the share that falls through; `start`: the position of its first rule.
+    """
+
+    __slots__ = ("backends", "leaves", "line", "masquerading", "protocol", "rest", "sources", "start")
+
+    def __init__(self, start: int, line: int, leaves: Sequence[tuple[Leaf, float]], rest: float) -> None:
+        self.start, self.line, self.rest = start, line, rest
+        self.leaves = tuple(leaf for leaf, _share in leaves)
+        self.protocol = self.leaves[0].protocol
+        self.sources = frozenset(source for leaf in self.leaves for source in leaf.sources)
+        self.masquerading = all(leaf.masquerading for leaf in self.leaves)
+        self.backends: dict[str, float] = {}
+        for leaf, share in leaves:
+            if share > 0:
+                self.backends[leaf.endpoint] = self.backends.get(leaf.endpoint, 0.0) + share
+
+
 class PreparedChain:
     """A chain made ready for evaluation: its rules in order, and an index by destination and port when it is long."""
 
-    __slots__ = ("_by_both", "_by_destination", "_by_port", "_others", "chain", "dump", "entries", "indexed", "name")
+    __slots__ = ("_by_both", "_by_destination", "_by_port", "_others", "balance", "chain", "dump", "entries", "head", "indexed", "name")
 
     def __init__(self, name: str, chain: Chain, dump: Dump, chains: Mapping[str, Chain], first: Sequence[Entry] = ()) -> None:
         self.name, self.chain, self.dump = name, chain, dump
@@ -129,9 +175,13 @@ class PreparedChain:
                     action = A_JUMP  # a chain that is not declared: the kernel cannot hold this; checks report it
             entries.append(Entry(plan, row, line, action, target))
         self.entries: Sequence[Entry] = entries
-        self.indexed = len(entries) >= _INDEX_FROM
-        if self.indexed:
+        self.balance: Balance | None = None
+        self.head: Sequence[Entry] = entries
+        self.indexed = len(entries) >= _INDEX_FROM and entries[-1].plan.only_source is None
+        if self.indexed and not entries[-1].plan.unconditional:
             self._index()
+        else:
+            self.indexed = False
 
     def _index(self) -> None:
         by_both: dict[tuple[str, str], list[int]] = {}
@@ -207,6 +257,28 @@ def keys_of(plan: Plan, values: Sequence[str]) -> tuple[str | None, str | None]:
     return address, port
 
 
+def _simple_question(shape: Shape, tests: TestPlan) -> tuple[()] | tuple[str, int] | None:
+    """() when a rule asks for nothing but a share, (option, slot) when it asks for one source or one protocol, else None."""
+    if tests.recall is not None or tests.remember is not None or tests.unmodelled:
+        return None
+    asked: tuple[()] | tuple[str, int] = ()
+    for option in shape.options:
+        if option.flag == "-c":
+            continue
+        if asked or option.negated or option.flag not in ("-s", "-p"):
+            return None
+        asked = (option.flag, option.slots[0])
+    for match in shape.matches:
+        if match.module in ("comment", "statistic"):
+            continue
+        if match.module in ("tcp", "udp", "sctp") and not match.options:
+            continue  # `-m tcp` asks for the protocol that `-p tcp` names already
+        return None
+    if asked and tests.share is not None:
+        return None
+    return asked
+
+
 class Ruleset:
     """The iptables tables of one family of one node: chains by table and name, prepared on first use.
 
@@ -237,6 +309,7 @@ class Ruleset:
                 self._chains[table_name] = chains
                 self._dumps[table_name, chain_name] = dump
         self._prepared: dict[tuple[str, str], PreparedChain | None] = {}
+        self._leaves: dict[tuple[str, str], Leaf | None] = {}
 
     def has_table(self, table: str) -> bool:
         """Whether the dump holds this table."""
@@ -264,7 +337,74 @@ class Ruleset:
                 first = [entry._replace(line=0) for entry in PreparedChain(name, before[0], before[1], chains).entries]
             ready = None if chain is None else PreparedChain(name, chain, self.dump_of(table, name), chains, first)
             self._prepared[key] = ready
+            if ready is not None:
+                self._find_balance(table, ready)
             return ready
+
+    def _find_balance(self, table: str, ready: PreparedChain) -> None:
+        """Summarise the end of a chain where it only spreads packets over leaves."""
+        entries = ready.entries
+        start = len(entries)
+        chosen: list[tuple[Leaf, float]] = []
+        while start and entries[start - 1].action == A_JUMP and entries[start - 1].plan.unconditional:
+            leaf = self.leaf(table, entries[start - 1].target)
+            if leaf is None or (chosen and leaf.protocol != chosen[0][0].protocol):
+                break
+            start -= 1
+            share = entries[start].plan.tests.share
+            chosen.append((leaf, 1.0 if share is None else min(1.0, max(0.0, share(entries[start].values)))))
+        if not chosen:
+            return
+        chosen.reverse()
+        left, shares = 1.0, []
+        for leaf, share_of_rest in chosen:
+            shares.append((leaf, left * share_of_rest))
+            left *= 1.0 - share_of_rest
+        ready.balance = Balance(start, entries[start].line, shares, left)
+        ready.head = entries[:start]
+        ready.indexed = False
+
+    def leaf(self, table: str, name: str) -> Leaf | None:
+        """The summary of a chain that leads to one endpoint, None when it does anything else."""
+        key = (table, name)
+        try:
+            return self._leaves[key]
+        except KeyError:
+            found = self._leaves[key] = self._make_leaf(table, name)
+            return found
+
+    def _make_leaf(self, table: str, name: str) -> Leaf | None:
+        chain = self._chains.get(table, {}).get(name)
+        if chain is None or not chain.lines or (table, name) in self._first:
+            return None
+        dump = self.dump_of(table, name)
+        shapes, values = dump.shapes, dump.values
+        last = chain.lines[-1]
+        plan, row = _plan_of(shapes[last]), values[last]
+        slots = plan.argument_slots.get("--to-destination")
+        if plan.action != A_DNAT or plan.only_protocol is None or not slots:
+            return None
+        sources: list[str] = []
+        marked: list[str] = []
+        for line in chain.lines[:-1]:
+            first, first_row = _plan_of(shapes[line]), values[line]
+            if first.only_source is None:
+                return None
+            source = first_row[first.only_source]
+            if not source.endswith("/32") and not source.endswith("/128"):
+                return None
+            sources.append(source)
+            if first.name_slot is not None and first_row[first.name_slot] == "KUBE-MARK-MASQ":
+                marked.append(source)
+        try:
+            address, port, certain = destination_of(row[slots[0]], "", 0)
+            if not certain or not address or not port:
+                return None
+            number = address_number(address)
+        except ValueError:
+            return None
+        key = address + ("/128" if ":" in address else "/32")
+        return Leaf(name, endpoint_text(address, port), address, key, number, port, last, row[plan.only_protocol], tuple(sources), key in marked)
 
     def entries(self, table: str, name: str) -> Sequence[Entry]:
         """The rules of a chain, in order; empty when there is no such chain."""
@@ -280,12 +420,13 @@ class Flow:
     """A part of the packet's probability, with what the rules have done to it so far."""
 
     __slots__ = (
-        "address", "connmark", "key", "mark", "mark_unknown", "nat_mark", "nat_rule", "number", "port", "possible", "remembered", "share",
+        "address", "bundle", "connmark", "key", "mark", "mark_unknown", "nat_mark", "nat_rule", "number", "port", "possible", "remembered", "share",
         "snat_rule", "trail", "translated", "unknown_rule", "untracked",
     )  # fmt: skip
 
     def __init__(self, share: float, address: str, key: str, number: int, port: int) -> None:
         self.share = share
+        self.bundle: Balance | None = None  # set when the flow has gone to many endpoints at once
         self.possible = False
         self.mark = 0
         self.mark_unknown = 0
@@ -302,10 +443,20 @@ class Flow:
 
     def clone(self, share: float) -> Flow:
         """The same state with another share."""
-        other = Flow.__new__(Flow)
-        for name in Flow.__slots__:
-            setattr(other, name, getattr(self, name))
-        other.share = share
+        other = Flow(share, self.address, self.key, self.number, self.port)
+        other.bundle = self.bundle
+        other.possible = self.possible
+        other.mark = self.mark
+        other.mark_unknown = self.mark_unknown
+        other.nat_mark = self.nat_mark
+        other.connmark = self.connmark
+        other.translated = self.translated
+        other.untracked = self.untracked
+        other.remembered = self.remembered
+        other.nat_rule = self.nat_rule
+        other.snat_rule = self.snat_rule
+        other.unknown_rule = self.unknown_rule
+        other.trail = self.trail
         return other
 
     def state(self) -> tuple[object, ...]:
@@ -413,15 +564,34 @@ class Run:
             return [flow]
         live = [flow]
         returned: list[Flow] = []
-        for entry in chain.candidates(flow.key, str(flow.port)):
+        balance = chain.balance
+        if balance is None or self.tracing or balance.protocol != self.protocol or self.source_key in balance.sources:
+            entries = chain.candidates(flow.key, str(flow.port))
+            balance = None
+        else:
+            entries = chain.head
+        for entry in entries:
             if len(live) == 1:
                 live = self.step(table, name, entry, live[0], returned)
             else:
                 live = _merge([left for one in live for left in self.step(table, name, entry, one, returned)])
             if not live:
                 break
+        if balance is not None and live:
+            live = [left for one in live for left in self.spread(table, name, balance, one)]
         self.depth -= 1
         return live if not returned else _merge(live + returned)
+
+    def spread(self, table: str, name: str, balance: Balance, flow: Flow) -> list[Flow]:
+        """Send a flow to all endpoints of a balance at once; what falls through goes on."""
+        left = []
+        if balance.rest > 1e-12:
+            left.append(flow.clone(flow.share * balance.rest))
+            if not balance.backends:
+                return left
+        flow.bundle, flow.translated = balance, True
+        self.ends.append(_End(flow, A_DNAT, (table, name, balance.line)))
+        return left
 
     def step(self, table: str, name: str, entry: Entry, flow: Flow, returned: list[Flow]) -> list[Flow]:
         """One rule and one flow: the flows that go on to the next rule; those that return are added to `returned`."""
@@ -481,7 +651,12 @@ class Run:
         ends, tracing = self.ends, self.tracing
         self.ends, self.tracing = [], False
         back = self.act(table, name, entry, flow.clone(1.0), [])
-        reached = {endpoint_text(end.flow.address, end.flow.port) for end in self.ends if end.flow.translated}
+        reached: set[str] = set()
+        for end in self.ends:
+            if end.flow.bundle is not None:
+                reached.update(end.flow.bundle.backends)
+            elif end.flow.translated:
+                reached.add(endpoint_text(end.flow.address, end.flow.port))
         if back or any(not end.flow.translated for end in self.ends):
             reached.add("")
         self.ends, self.tracing = ends, tracing
@@ -703,6 +878,7 @@ class Evaluator:
         self._answers: dict[tuple[int, str], dict[str, bool]] = {}
         self._later: dict[tuple[object, ...], list[tuple[float, Outcome]]] = {}
         self._classes: _Classes | None = None
+        self._groups: dict[Balance, list[tuple[Leaf, dict[str, float]]]] = {}
         self.unmodelled: set[tuple[str, str, int]] = set()
         if sys.getrecursionlimit() < 4 * _DEPTH_LIMIT:
             sys.setrecursionlimit(4 * _DEPTH_LIMIT)
@@ -717,24 +893,22 @@ class Evaluator:
 
         Follows the hooks in the kernel's order (S1): raw, mangle, nat, then filter, then POSTROUTING.
         """
+        run, outcomes, flows = self.pursue(packet, tracing=tracing)
+        for flow in flows:
+            outcomes.extend(self.deliver(run, flow))
+        self.unmodelled |= run.unmodelled
+        return outcomes, run.affinity
+
+    def pursue(self, packet: Packet, *, tracing: bool = False) -> tuple[Run, list[Outcome], list[Flow]]:
+        """The way of a packet up to the routing decision: what has ended there, and the flows that go on (some in bundles)."""
         run = self.run(packet, tracing=tracing)
-        key = packet.destination + run.host_suffix
-        start = Flow(1.0, packet.destination, key, run.destination, packet.port)
+        start = Flow(1.0, packet.destination, packet.destination + run.host_suffix, run.destination, packet.port)
         hook = "OUTPUT" if packet.from_node else "PREROUTING"
         outcomes: list[Outcome] = []
         flows = [start]
         for table in ("raw", "mangle"):
             flows = self._stage(run, table, hook, flows, outcomes)
-        for flow in self._translate(run, hook, flows, outcomes):
-            outcomes.extend(self._deliver(run, flow))
-        self.unmodelled |= run.unmodelled
-        return outcomes, run.affinity
-
-    def translate(self, packet: Packet) -> list[Flow]:
-        """What the destination pass of the nat table alone makes of a packet: flows with their new destinations."""
-        run = self.run(packet)
-        start = Flow(1.0, packet.destination, packet.destination + run.host_suffix, run.destination, packet.port)
-        return self._translate(run, "OUTPUT" if packet.from_node else "PREROUTING", [start], [])
+        return run, outcomes, self._translate(run, hook, flows, outcomes)
 
     def through(self, table: str, chain: str, packet: Packet, *, mark: int = 0) -> tuple[list[Flow], list[tuple[Flow, Verdict, tuple[str, str, int] | None]]]:
         """Send a packet through one chain only: flows that come back, and verdicts with their rules."""
@@ -799,29 +973,67 @@ class Evaluator:
             out.extend(back)
         return out
 
-    def _deliver(self, run: Run, flow: Flow) -> Iterable[Outcome]:
-        """From the routing decision to the end: filter and POSTROUTING, remembered per class of destination (S13)."""
+    def deliver(self, run: Run, flow: Flow) -> Iterable[Outcome]:
+        """From the routing decision to the end: every outcome of a flow, one per endpoint of a bundle."""
+        if flow.bundle is None:
+            flow.nat_mark = flow.mark
+            if run.tracing:
+                return self._deliver_now(run, flow)
+            endpoint = endpoint_text(flow.address, flow.port) if flow.translated else None
+            return [_applied(flow, flow.share * share, endpoint, outcome) for share, outcome in self._later_of(run, flow)]
+        return [
+            _applied(flow, flow.share * part * share, endpoint, outcome)
+            for backends, known in self.deliver_bundle(run, flow)
+            for share, outcome in known
+            for endpoint, part in backends.items()
+        ]
+
+    def deliver_bundle(self, run: Run, flow: Flow) -> list[tuple[dict[str, float], list[tuple[float, Outcome]]]]:
+        """The same for a bundle, per group of endpoints that later rules treat alike: (endpoint -> share of the flow, (share, outcome))."""
+        bundle = flow.bundle
+        assert bundle is not None
         flow.nat_mark = flow.mark
-        if run.tracing:
-            return self._deliver_now(run, flow)
-        classes = self._classes
-        if classes is None:
+        groups = self._groups.get(bundle)
+        if groups is None:
+            groups = self._groups[bundle] = self._grouped(run, bundle)
+        found = []
+        for leaf, backends in groups:
+            flow.address, flow.key, flow.number, flow.port = leaf.address, leaf.key, leaf.number, leaf.port
+            found.append((backends, self._later_of(run, flow)))
+        return found
+
+    def _grouped(self, run: Run, bundle: Balance) -> list[tuple[Leaf, dict[str, float]]]:
+        classes = self._told_apart()
+        groups: dict[tuple[object, ...], tuple[Leaf, dict[str, float]]] = {}
+        for leaf in bundle.leaves:
+            share = bundle.backends.get(leaf.endpoint)
+            if share is None:
+                continue
+            key = (classes.of_address(leaf.address, leaf.number), classes.of_port(leaf.port), run.host.is_local(leaf.address))
+            groups.setdefault(key, (leaf, {}))[1][leaf.endpoint] = share
+        if len(groups) == 1:
+            leaf, _ = next(iter(groups.values()))
+            return [(leaf, bundle.backends)]
+        return list(groups.values())
+
+    def _told_apart(self) -> _Classes:
+        if self._classes is None:
             places = [(table, chain) for table in ("mangle", "filter", "security") for chain in BUILT_IN[table]]
-            classes = self._classes = _Classes(self.rules, [*places, ("nat", "POSTROUTING"), ("nat", "INPUT"), ("raw", "PREROUTING")])
+            self._classes = _Classes(self.rules, [*places, ("nat", "POSTROUTING"), ("nat", "INPUT"), ("raw", "PREROUTING")])
+        return self._classes
+
+    def _later_of(self, run: Run, flow: Flow) -> list[tuple[float, Outcome]]:
+        """What follows the routing decision, remembered per class of destination (S13)."""
+        classes = self._told_apart()
         key = (run.packet.key, classes.of_address(flow.address, flow.number), classes.of_port(flow.port), flow.translated,
                flow.mark, flow.mark_unknown, flow.connmark, flow.untracked is None, run.host.is_local(flow.address),
                None if run.destination == flow.number else classes.of_address(run.packet.destination, run.destination))  # fmt: skip
         known = self._later.get(key)
         if known is None:
             probe = flow.clone(1.0)
-            probe.possible, probe.unknown_rule = False, None
+            probe.possible, probe.unknown_rule, probe.bundle = False, None, None
             known = self._later[key] = [(outcome.share, outcome) for outcome in self._deliver_now(run, probe)]
-        endpoint = endpoint_text(flow.address, flow.port) if flow.translated else None
-        return [
-            Outcome(outcome.verdict, flow.share * share, endpoint, outcome.mark, outcome.masquerade, flow.possible or outcome.possible,
-                    flow.nat_rule, outcome.final_rule, outcome.snat_rule, flow.unknown_rule or outcome.unknown_rule, flow.untracked, flow.remembered)
-            for share, outcome in known
-        ]  # fmt: skip
+        return known
 
     def _deliver_now(self, run: Run, flow: Flow) -> list[Outcome]:
         outcomes: list[Outcome] = []
@@ -875,6 +1087,12 @@ class Evaluator:
             out.extend(ways)
         run.in_interface = run_in
         return out
+
+
+def _applied(flow: Flow, share: float, endpoint: str | None, outcome: Outcome) -> Outcome:
+    """An outcome remembered for a class, for one flow of it."""
+    return Outcome(outcome.verdict, share, endpoint, outcome.mark, outcome.masquerade, flow.possible or outcome.possible,
+                   flow.nat_rule, outcome.final_rule, outcome.snat_rule, flow.unknown_rule or outcome.unknown_rule, flow.untracked, flow.remembered)  # fmt: skip
 
 
 def _verdict_of(end: _End) -> Verdict:

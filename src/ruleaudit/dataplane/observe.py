@@ -51,17 +51,47 @@ class Observation:
 
 def observe(evaluator: Evaluator, packet: Packet, mark: int) -> Observation:
     """Follow a packet and sort its outcomes. `mark` is the masquerade mark."""
-    outcomes, affinity = evaluator.evaluate(packet)
+    run, outcomes, flows = evaluator.pursue(packet)
     seen = Observation(packet)
-    backends = seen.backends
     remembered: dict[str, tuple[str, ...]] = {}
+    for flow in flows:
+        if flow.bundle is None or flow.possible or run.affinity:
+            outcomes.extend(evaluator.deliver(run, flow))
+            continue
+        groups = evaluator.deliver_bundle(run, flow)
+        if any(
+            outcome.verdict is not Verdict.FORWARD or outcome.possible or (outcome.mark & mark and not outcome.masquerade)
+            for _backends, known in groups
+            for _share, outcome in known
+        ):
+            outcomes.extend(evaluator.deliver(run, flow))
+            continue
+        for backends, known in groups:
+            for share, outcome in known:
+                part = flow.share * share
+                if part == 1.0 and not seen.backends:
+                    seen.backends = backends  # shared, never changed: one mapping serves all questions that lead to these endpoints
+                    total = 1.0 if backends is flow.bundle.backends else sum(backends.values())
+                else:
+                    merged = dict(seen.backends)
+                    for endpoint, one in backends.items():
+                        merged[endpoint] = merged.get(endpoint, 0.0) + one * part
+                    seen.backends = merged
+                    total = sum(backends.values()) * part
+                if outcome.mark & mark:
+                    seen.marked += total
+                else:
+                    seen.unmarked += total
+    if outcomes:
+        seen.backends = dict(seen.backends)
+    backends_now, affinity = seen.backends, run.affinity
     for outcome in outcomes:
         if outcome.possible:
             seen.possible = True
         verdict = outcome.verdict
         if verdict is Verdict.FORWARD and outcome.endpoint is not None:
             endpoint = outcome.endpoint
-            backends[endpoint] = backends.get(endpoint, 0.0) + outcome.share
+            backends_now[endpoint] = backends_now.get(endpoint, 0.0) + outcome.share
             if outcome.remembered or affinity:
                 remembered[endpoint] = outcome.remembered
             if split_endpoint(endpoint)[0] == packet.source:
@@ -77,7 +107,7 @@ def observe(evaluator: Evaluator, packet: Packet, mark: int) -> Observation:
         else:
             seen.untranslated.append(outcome)
     if affinity or any(remembered.values()):
-        seen.affinity, seen.affinity_fault = _judge_affinity(remembered, affinity, backends)
+        seen.affinity, seen.affinity_fault = _judge_affinity(remembered, affinity, backends_now)
     return seen
 
 

@@ -177,7 +177,10 @@ def chains(audit: FamilyAudit, judge: ServiceJudge) -> Iterator[Finding]:
     new_layout = audit.expectation.release.minor >= 24
     strange_prefixes = ("KUBE-XLB-",) if new_layout else ("KUBE-EXT-", "KUBE-SVL-")
     live = _live(audit)
-    for name in nat:
+    for name, chain in nat.items():
+        leaf = rules.leaf("nat", name) if len(chain.lines) <= 2 else None
+        if leaf is not None and (len(chain.lines) == 1 or leaf.masquerading):
+            continue  # an endpoint chain of at most two rules that differ in kind: it jumps to KUBE-MARK-MASQ at most
         entries = rules.entries("nat", name)
         if is_kube_proxy_chain(name) or name in ("PREROUTING", "OUTPUT", "POSTROUTING"):
             if len(entries) > 1:
@@ -238,6 +241,8 @@ def _live(audit: FamilyAudit) -> set[str]:
         if name in seen:
             continue
         seen.add(name)
+        if rules.leaf("nat", name) is not None:
+            continue  # leads to an endpoint, and to KUBE-MARK-MASQ, which others lead to as well
         todo.extend(entry.target for entry in rules.entries("nat", name) if entry.action in (A_JUMP, A_GOTO))
     return seen
 

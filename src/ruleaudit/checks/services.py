@@ -100,6 +100,7 @@ class ServiceJudge:
         self.unmasqueraded: list[tuple[ExpectedServicePort, Judgement, Outcome]] = []
         self.frontends = 0
         self.absent: set[int] = set()
+        self._hashes: dict[int, frozenset[str]] = {}
 
     # --- observing ---------------------------------------------------------------------------------------------------------------------
 
@@ -166,9 +167,12 @@ class ServiceJudge:
         """How the service port's name may stand in comments and hashes."""
         return expected.name.texts(self.audit.expectation.release)
 
-    def own_hashes(self, expected: ExpectedServicePort) -> set[str]:
+    def own_hashes(self, expected: ExpectedServicePort) -> frozenset[str]:
         """The sixteen characters that all service chains of this port share (KPR 3.2)."""
-        return {chain_hash(text, expected.protocol.lower()) for text in self.name_texts(expected)}
+        known = self._hashes.get(id(expected))
+        if known is None:
+            known = self._hashes[id(expected)] = frozenset(chain_hash(text, expected.protocol) for text in self.name_texts(expected))
+        return known
 
     def serving_chains(self, expected: ExpectedServicePort) -> dict[str, list[tuple[str, Entry, str]]]:
         """Per endpoint (as DNAT writes it) the endpoint chains of this port: (KUBE-SEP chain, the rule that jumps there, from which chain)."""
@@ -821,6 +825,13 @@ class ServiceJudge:
         reachable = expected.selection.reachable
         if not reachable:
             return
+        sound: set[str] = set()
+        for own in self.own_hashes(expected):
+            for prefix in ("KUBE-SVC-", "KUBE-SVL-", "KUBE-XLB-"):
+                ready = self.rules.prepared("nat", prefix + own)
+                if ready is not None and ready.balance is not None:
+                    sound.update(leaf.endpoint for leaf in ready.balance.leaves if leaf.masquerading)
+        reachable = tuple(endpoint for endpoint in reachable if endpoint.text not in sound)
         protocol = expected.protocol.lower()
         texts = self.name_texts(expected)
         chains = self.rules.chains("nat")

@@ -9,6 +9,7 @@ import re
 from dataclasses import dataclass, field
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from socket import AF_INET, AF_INET6, inet_pton
 
 __all__ = ["HOST_SIDE", "PROTOCOL_NUMBERS", "Host", "Interface", "Packet", "address_number", "network"]
 
@@ -33,10 +34,12 @@ def network(text: str) -> tuple[int, int, int]:
     return parsed.version, int(parsed.network_address), int(parsed.netmask)
 
 
-@lru_cache(maxsize=1 << 16)
 def address_number(text: str) -> int:
     """The number of an address text. Raises ValueError when it is none."""
-    return int(ip_address(text))
+    try:
+        return int.from_bytes(inet_pton(AF_INET6 if ":" in text else AF_INET, text))
+    except (OSError, ValueError):
+        return int(ip_address(text))
 
 
 @dataclass(frozen=True, slots=True)

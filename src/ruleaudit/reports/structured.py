@@ -1,0 +1,105 @@
+"""The report for programs: one JSON object, schema ruleaudit/report/v1.
+
+Its fields and their order are a contract: later releases add fields and take none away.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from ruleaudit.findings import Severity
+from ruleaudit.reports.printable import escape
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ruleaudit.findings import Finding, Report
+    from ruleaudit.forwarding import Frontend
+
+__all__ = ["SCHEMA", "json_report"]
+
+SCHEMA = "ruleaudit/report/v1"
+
+
+def json_report(report: Report) -> str:
+    """The JSON text of `report`, with a line feed at its end: a finding to a line, ASCII throughout."""
+    head = {
+        "schema": SCHEMA,
+        "node": report.node,
+        "inputs": [
+            {"path": source.path, "kind": source.kind, "family": source.family, "lines": source.lines, "used": source.used}
+            for source in report.inputs
+        ],
+        "proxy": {
+            "mode": report.proxy.mode,
+            "layout": report.proxy.layout,
+            "cluster_cidr": report.proxy.cluster_cidr,
+            "local_detection": report.proxy.local_detection,
+            "masquerade_mark": report.proxy.masquerade_mark,
+            "nodeport_addresses": report.proxy.nodeport_addresses,
+            "inferred": report.proxy.inferred,
+        },
+        "summary": {
+            "services": report.services,
+            "frontends": report.frontends,
+            "endpoints": report.endpoints,
+            "findings": _severities(report),
+            "codes": dict(sorted(Counter(finding.code for finding in report.findings).items())),
+        },
+    }
+    members = [f'  "{name}": {_dumps(value)}' for name, value in head.items()]
+    findings = ",\n".join(f"    {_dumps(_finding(finding))}" for finding in report.findings)
+    members.append(f'  "findings": [\n{findings}\n  ]' if findings else '  "findings": []')
+    return "{\n" + ",\n".join(members) + "\n}\n"
+
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def _dumps(value: object) -> str:
+    """JSON in ASCII. Bytes that were no UTF-8 stand as `\\xff`: half a surrogate pair is text that some readers refuse."""
+    text = json.dumps(value)
+    if "\\ud" not in text:
+        return text
+    whole = json.dumps(value, ensure_ascii=False)
+    return json.dumps(json.loads(_SURROGATE.sub(lambda found: f"\\{escape(found[0])}", whole)))
+
+
+def _severities(report: Report) -> Mapping[str, int]:
+    counts = Counter(finding.severity for finding in report.findings)
+    return {severity.value: counts[severity] for severity in Severity}
+
+
+def _finding(finding: Finding) -> Mapping[str, object]:
+    return {
+        "code": finding.code,
+        "name": finding.name,
+        "severity": finding.severity.value,
+        "certainty": finding.certainty.value,
+        "node": finding.node,
+        "service": finding.service,
+        "port": finding.port,
+        "frontend": None if finding.frontend is None else _frontend(finding.frontend),
+        "endpoint": finding.endpoint,
+        "message": finding.message,
+        "expected": finding.expected,
+        "observed": finding.observed,
+        "hint": finding.hint,
+        "cause": finding.cause,
+        "locations": [{"file": one.file, "line": one.line, "text": one.text} for one in finding.locations],
+        "objects": [{"kind": one.kind, "namespace": one.namespace, "name": one.name} for one in finding.objects],
+        "fingerprint": finding.fingerprint,
+    }
+
+
+def _frontend(frontend: Frontend) -> Mapping[str, object]:
+    return {
+        "kind": frontend.kind.value,
+        "address": frontend.address,
+        "port": frontend.port,
+        "protocol": frontend.protocol,
+        "family": frontend.family,
+    }

@@ -188,7 +188,7 @@ def chains(audit: FamilyAudit, judge: ServiceJudge) -> Iterator[Finding]:
         for entry in entries:
             if entry.action in (A_JUMP, A_GOTO):
                 referenced.add(entry.target)
-                if name.startswith(strange_prefixes) and name not in live:
+                if name.startswith(strange_prefixes):
                     referring[entry.target].append(("nat", name, entry.line))
                 if entry.target not in nat and entry.action == A_JUMP and is_kube_proxy_chain(entry.target) and name in live:
                     yield audit.finding(
@@ -202,7 +202,7 @@ def chains(audit: FamilyAudit, judge: ServiceJudge) -> Iterator[Finding]:
         for name in rules.chains(table):
             if is_kube_proxy_chain(name) and len(rules.entries(table, name)) > 1:
                 yield from _duplicates(audit, table, name)
-    strange = [name for name in nat if name.startswith(strange_prefixes) and name not in live]
+    strange = [name for name in nat if name.startswith(strange_prefixes)]
     if strange:
         yield from _leftovers(audit, judge, strange, referring)
     leftovers = set(strange)

@@ -123,7 +123,8 @@ def hooks(audit: FamilyAudit) -> Iterator[Finding]:
     for hook in lost:
         affected = _affected(audit, hook)
         traffic = affected[0] > 0
-        severity = None if traffic else Severity.WARNING
+        # Without its nat hooks kube-proxy does nothing at all for those clients, whether or not it has anything to do now.
+        severity = None if traffic or hook.table == "nat" else Severity.WARNING
         effect = (
             f"{_count(affected[0], 'frontend')} of {affected[1]} behave otherwise for {_and(affected[2])}" if traffic else "no service's traffic changes by it now"
         )

@@ -225,7 +225,10 @@ class ServiceJudge:
             return findings + wrong_service
         untranslated, rest = self.untranslated(expected, judgements)
         findings.extend(untranslated)
-        findings.extend(self.effects(expected, rest))
+        broken = next((found.fingerprint for found in untranslated if found.code == "RA309"), None)
+        for found in self.effects(expected, rest):
+            follows = broken is not None and found.code in ("RA106", "RA303") and found.cause is None
+            findings.append(replace(found, cause=broken) if follows else found)
         return findings
 
     def set_unmodelled_aside(self, expected: ExpectedServicePort, judgements: list[Judgement]) -> list[Judgement]:
@@ -514,6 +517,9 @@ class ServiceJudge:
             whole = one.untranslated_share > 0.999
             ends = {self.dead_end(outcome) for outcome in one.outcomes if outcome.endpoint is None and outcome.verdict in (Verdict.PASS, Verdict.LOCAL)}
             ends.discard(None)
+            if not whole and one.has(DifferenceKind.MISSING_BACKEND):
+                # A balancing chain that lost a rule: the endpoint that is missing tells it, with what falls through.
+                ends = {chain for chain in ends if chain is not None and not self.rules.entries("nat", chain)}
             if one.has(DifferenceKind.UNTRANSLATED) and ends:
                 for chain in ends:
                     broken[str(chain)].append(one)
@@ -693,7 +699,7 @@ class ServiceJudge:
         share = max((d.share for j in event.judgements for d in j.differences if d.endpoint == endpoint), default=0.0)
         share = max([share, *(o.share for j in event.judgements for o in j.outcomes if endpoint and o.endpoint == endpoint)])
         messages = {
-            "RA106": f"{name} sends nothing to {endpoint}{where}, which is {self.describe(expected, endpoint)}",
+            "RA106": f"{name} sends nothing to {endpoint}{where}, which is {self.describe(expected, endpoint)}" + _falls_through(event.judgements),
             "RA206": f"{name} sends {_percent(share)} of new connections to {endpoint}{where}, {event.note}",
             "RA207": f"{name} sends {_percent(share)} of new connections to {endpoint}{where}, which is {event.note}",
             "RA208": f"{name} refuses connections{where}{clients} although it has usable endpoints",
@@ -907,7 +913,8 @@ class ServiceJudge:
                 items = [item for one in group for item in one]
                 first, judgement, endpoint = items[0]
                 ports = list(dict.fromkeys(id(item[0]) for item in items))
-                what = _list(dict.fromkeys(service_port_of(item[0]) for item in items))
+                named = list(dict.fromkeys(service_port_of(item[0]) for item in items))
+                what = _list(named) if len(group) < _NODE_WIDE else f"{len(named)} service ports ({_list(named, 3)})"
                 whence = " and ".join(_WHENCE[v] for v in Vantage if any(item[1].vantage is v for item in items))
                 does = {
                     "RA601": "decides about",
@@ -1004,6 +1011,11 @@ def _contains(where: object, address: str) -> bool:
 
     assert isinstance(where, IPv4Network | IPv6Network)
     return ip_address(address) in where
+
+
+def _falls_through(judgements: Iterable[Judgement]) -> str:
+    share = max((one.untranslated_share for one in judgements), default=0.0)
+    return f"; {_percent(share)} of new connections pass untranslated" if share > 0 else ""
 
 
 def _condition(endpoint: Endpoint) -> str:

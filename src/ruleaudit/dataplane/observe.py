@@ -103,11 +103,13 @@ def observe(evaluator: Evaluator, packet: Packet, mark: int) -> Observation:
             else:
                 seen.unmarked += outcome.share
         elif verdict in (Verdict.REJECT, Verdict.DROP):
+            if outcome.endpoint is not None and (outcome.remembered or affinity):
+                remembered[outcome.endpoint] = outcome.remembered
             (seen.lost if outcome.endpoint is not None else seen.refused).append(outcome)
         else:
             seen.untranslated.append(outcome)
     if affinity or any(remembered.values()):
-        seen.affinity, seen.affinity_fault = _judge_affinity(remembered, affinity, backends_now)
+        seen.affinity, seen.affinity_fault = _judge_affinity(remembered, affinity, {**dict.fromkeys(remembered, 0.0), **backends_now})
     return seen
 
 

@@ -12,7 +12,7 @@ from ipaddress import ip_address
 
 from ruleaudit.addresses import canonical_address, parse_network
 from ruleaudit.catalogue import CATALOGUE
-from ruleaudit.checks import leftovers, nodewide, objects, stopped
+from ruleaudit.checks import alone, leftovers, nodewide, objects, stopped
 from ruleaudit.checks.context import FamilyAudit
 from ruleaudit.checks.services import ServiceJudge
 from ruleaudit.cluster import Cluster, load
@@ -76,21 +76,41 @@ def _audit(sources: Sequence[Source], node: str | None, settings: GivenSettings 
     inputs = _read(sources, settings, progress)
     cluster = inputs.cluster
     proxy = resolve(inputs.given)
-    name, node_known = _node_name(cluster, node, inputs.given)
+    name = _node_name(cluster, node, inputs.given)
     findings = list(inputs.findings)
     tables, table_findings = _tables(inputs.dumps)
     findings.extend(table_findings)
     summary = _Summary()
     if not inputs.has_objects:
-        findings.append(_note("objects", "no objects were given: rules are only checked against themselves", "give Services, EndpointSlices, Nodes and Pods with --objects (kubectl get services,endpointslices,endpoints,nodes,pods -A -o json)"))
+        findings.append(
+            _note(
+                "objects",
+                "no objects were given: rules are only checked against themselves",
+                "give Services, EndpointSlices, Nodes and Pods with --objects (kubectl get services,endpointslices,endpoints,nodes,pods -A -o json)",
+            )
+        )
     elif not cluster.services:
-        findings.append(_note("services", "the objects hold no Service, so nothing is expected of the rules", "add Services to the objects (kubectl get services -A -o json)"))
+        findings.append(
+            _note(
+                "services",
+                "the objects hold no Service, so nothing is expected of the rules",
+                "add Services to the objects (kubectl get services -A -o json)",
+            )
+        )
     if name is None and inputs.has_objects:
-        findings.append(_note("node", "the node's name is not known: local endpoints, node ports and hints are not checked for it", "name it with --node"))
+        findings.append(
+            _note(
+                "node",
+                "the node's name is not known: local endpoints, node ports and hints are not checked for it",
+                "name it with --node",
+            )
+        )
     rulesets = {family: Ruleset(family, tables) for family in FAMILIES}
     signs = {family: read_signs(rulesets[family]) for family in FAMILIES}
     if not inputs.dumps and not any(one.kind in ("ipvsadm", "ipset", "nft") for one in inputs.summaries):
-        findings.append(_note("dump", "no dump of the node's rules was given", "add the output of iptables-save and ip6tables-save"))
+        findings.append(
+            _note("dump", "no dump of the node's rules was given", "add the output of iptables-save and ip6tables-save")
+        )
     findings.extend(_serving(inputs, tables, rulesets, signs, cluster))
     shares = 0.0
     for family in FAMILIES:
@@ -98,7 +118,7 @@ def _audit(sources: Sequence[Source], node: str | None, settings: GivenSettings 
             continue
         progress(f"IPv{family}", 0.4 + shares)
         shares += 0.3
-        findings.extend(_audit_family(family, cluster, inputs, tables, rulesets[family], signs, proxy, name, node_known, summary, progress))
+        findings.extend(_audit_family(family, cluster, inputs, tables, rulesets[family], signs, proxy, name, summary))
     findings.extend(_objects_alone(cluster))
     findings.extend(_time_skew(inputs, cluster, tables))
     leader, findings = stopped.stopped(findings, cluster)
@@ -118,7 +138,17 @@ def _audit(sources: Sequence[Source], node: str | None, settings: GivenSettings 
 
 
 def _order(one: Finding) -> tuple[object, ...]:
-    return (one.code != "RA505", one.severity.rank, one.cause is not None, one.service is not None, one.code, one.service or "", one.port or "", one.endpoint or "", one.message)
+    return (
+        one.code != "RA505",
+        one.severity.rank,
+        one.cause is not None,
+        one.service is not None,
+        one.code,
+        one.service or "",
+        one.port or "",
+        one.endpoint or "",
+        one.message,
+    )
 
 
 def _once(findings: Iterable[Finding]) -> list[Finding]:
@@ -161,18 +191,34 @@ def _read(sources: Sequence[Source], settings: GivenSettings | None, progress: P
             given.append(read_settings(source.data, source.path))
         elif kind is InputKind.EMPTY:
             inputs.findings.append(
-                _note(f"empty {source.path}", f"{source.path} is empty", "if it should hold a dump, take it again; an empty ip6tables-save means that no IPv6 table exists")
+                _note(
+                    f"empty {source.path}",
+                    f"{source.path} is empty",
+                    "if it should hold a dump, take it again; an empty ip6tables-save means that no IPv6 table exists",
+                )
             )
         elif kind in (InputKind.IPVSADM, InputKind.IPSET, InputKind.NFT, InputKind.IP_ADDR, InputKind.CONNTRACK):
-            inputs.findings.append(_note(f"{kind.value} {source.path}", f"{source.path} ({kind.value}) is not looked at: only the iptables mode is audited yet", "nothing to do"))
+            inputs.findings.append(
+                _note(
+                    f"{kind.value} {source.path}",
+                    f"{source.path} ({kind.value}) is not looked at: only the iptables mode is audited yet",
+                    "nothing to do",
+                )
+            )
         ours += used
         inputs.summaries.append(InputSummary(source.path, kind.value, family, lines, used))
     if not ours:
         empty = [source for source in sources if source.kind is InputKind.EMPTY]
         if empty:
             raise InputError("is empty: there is nothing to audit; give the output of iptables-save", empty[0].path)
-        if not any(source.kind in (InputKind.IPVSADM, InputKind.IPSET, InputKind.NFT, InputKind.IP_ADDR, InputKind.CONNTRACK) for source in sources):
-            raise InputError("holds nothing that can be audited; give the output of iptables-save, and objects", sources[0].path if sources else "input")
+        if not any(
+            source.kind in (InputKind.IPVSADM, InputKind.IPSET, InputKind.NFT, InputKind.IP_ADDR, InputKind.CONNTRACK)
+            for source in sources
+        ):
+            raise InputError(
+                "holds nothing that can be audited; give the output of iptables-save, and objects",
+                sources[0].path if sources else "input",
+            )
     if parts:
         inputs.cluster = load(parts)
         inputs.has_objects = True
@@ -205,7 +251,15 @@ def _dump_problems(dump: Dump) -> Iterator[Finding]:
     for code, count in counts.items():
         if count > 20:
             entry = CATALOGUE[code]
-            yield Finding(code, entry.name, entry.severity, f"{dump.path}: {count - 20} more such lines", hint=entry.action, locations=(Location(dump.path, 0, ""),), subject=f"more {dump.path}")
+            yield Finding(
+                code,
+                entry.name,
+                entry.severity,
+                f"{dump.path}: {count - 20} more such lines",
+                hint=entry.action,
+                locations=(Location(dump.path, 0, ""),),
+                subject=f"more {dump.path}",
+            )
 
 
 def _tables(dumps: Sequence[Dump]) -> tuple[list[Table], list[Finding]]:
@@ -248,7 +302,9 @@ def _content(table: Table) -> list[tuple[str, list[str]]]:
         for line in table.chains[name].lines:
             shape = shapes[line]
             slots = shape.counter_slots or ()
-            rules.append(shape.render(tuple("" if slot in slots else value for slot, value in enumerate(values[line]))).replace("[:] ", ""))
+            rules.append(
+                shape.render(tuple("" if slot in slots else value for slot, value in enumerate(values[line]))).replace("[:] ", "")
+            )
         out.append((name, rules))
     return out
 
@@ -280,22 +336,24 @@ def _split(one: Table, other: Table) -> Finding:
 # --- node and coverage -----------------------------------------------------------------------------------------------------------------
 
 
-def _node_name(cluster: Cluster, asked: str | None, given: GivenSettings | None) -> tuple[str | None, bool]:
-    """(the node's name, whether its Node object is there)."""
+def _node_name(cluster: Cluster, asked: str | None, given: GivenSettings | None) -> str | None:
+    """The node's name: asked for, given by an input, or the only Node's."""
     if asked is not None:
         if cluster.nodes and asked not in cluster.nodes:
             near = get_close_matches(asked, cluster.nodes, 3, 0.4)
             known = ", ".join(near) if near else ", ".join(sorted(cluster.nodes)[:5])
             raise UnknownNodeError(f"no Node {asked!r} among the objects; {'near matches' if near else 'there are'}: {known}")
-        return asked, asked in cluster.nodes
+        return asked
     if given is not None and given.node:
-        return given.node, given.node in cluster.nodes
+        return given.node
     if len(cluster.nodes) == 1:
-        return next(iter(cluster.nodes)), True
-    return None, False
+        return next(iter(cluster.nodes))
+    return None
 
 
-def _serving(inputs: _Inputs, tables: Sequence[Table], rulesets: dict[int, Ruleset], signs: dict[int, Signs], cluster: Cluster) -> Iterator[Finding]:
+def _serving(
+    inputs: _Inputs, tables: Sequence[Table], rulesets: dict[int, Ruleset], signs: dict[int, Signs], cluster: Cluster
+) -> Iterator[Finding]:
     """RA004 and RA005: which families and tables are there, and whether kube-proxy serves them."""
     present = {family: {table.name for table in tables if table.family == family} for family in FAMILIES}
     ipvs = False
@@ -322,13 +380,23 @@ def _serving(inputs: _Inputs, tables: Sequence[Table], rulesets: dict[int, Rules
         tool = "iptables-save" if family == 4 else "ip6tables-save"
         if not names:
             if inputs.dumps and services[family]:
-                yield _note(f"family {family}", f"no IPv{family} table was given: IPv{family} is not checked", f"add the output of {tool}")
+                yield _note(
+                    f"family {family}", f"no IPv{family} table was given: IPv{family} is not checked", f"add the output of {tool}"
+                )
             continue
         if "nat" not in names:
-            yield _note(f"nat {family}", f"the nat table of IPv{family} is not in the dump: its services are not checked", f"take the whole of {tool}, without -t")
+            yield _note(
+                f"nat {family}",
+                f"the nat table of IPv{family} is not in the dump: its services are not checked",
+                f"take the whole of {tool}, without -t",
+            )
             continue
         if "filter" not in names and family in served:
-            yield _note(f"filter {family}", f"the filter table of IPv{family} is not in the dump: refusals and forwarding are not checked", f"take the whole of {tool}, without -t")
+            yield _note(
+                f"filter {family}",
+                f"the filter table of IPv{family} is not in the dump: refusals and forwarding are not checked",
+                f"take the whole of {tool}, without -t",
+            )
     if served or not any("nat" in present[family] for family in FAMILIES):
         return
     if not any(services.values()):
@@ -370,6 +438,18 @@ class _Summary:
     node_ports: tuple[str, ...] = ()
     inferred: list[str] = field(default_factory=list)
 
+    def note(self, audit: FamilyAudit, sign: Signs, inferred: list[str], judge: ServiceJudge) -> None:
+        """Count one family in."""
+        expectation = audit.expectation
+        self.services.update((one.name.namespace, one.name.name) for one in expectation.service_ports)
+        self.frontends += judge.frontends
+        self.endpoints += sum(len(one.candidates.endpoints) for one in expectation.service_ports)
+        self.releases.append(expectation.release)
+        self.detections[audit.family] = expectation.local_detection
+        self.mark = audit.mark
+        self.node_ports = tuple(dict.fromkeys((*self.node_ports, *(sign.nodeport_addresses or ()))))
+        self.inferred.extend(inferred)
+
     def proxy(self, settings: ProxySettings, signs: dict[int, Signs]) -> ProxySummary:
         if not any(one.served for one in signs.values()):
             return ProxySummary(mode=settings.mode)
@@ -394,9 +474,7 @@ def _audit_family(
     signs: dict[int, Signs],
     given: ProxySettings,
     name: str | None,
-    node_known: bool,
     summary: _Summary,
-    progress: Progress,
 ) -> Iterator[Finding]:
     sign = signs[family]
     settings, inferred = _settled(family, given, sign, cluster, name)
@@ -406,11 +484,17 @@ def _audit_family(
     releases = _releases(given, signs)
     if given.minor is None:
         inferred.append("layout")
-    what = {release.minor: expect(cluster, node=name or "", family=family, settings=settings, release=release) for release in releases[:1]}
-    audit = _family_audit(family, cluster, tables, rules, sign, settings, what[releases[0].minor], name, mark, inputs.given)
-    faults = audit[1]
-    family_audit = audit[0]
+    expectation = expect(cluster, node=name or "", family=family, settings=settings, release=releases[0])
+    family_audit, faults = _family_audit(family, cluster, tables, rules, sign, settings, expectation, name, mark, inputs.given)
     judge = ServiceJudge(family_audit)
+    if not cluster.services:
+        yield from nodewide.hooks(family_audit)
+        yield from nodewide.masquerade(family_audit, judge, faults)
+        yield from nodewide.dispatching(family_audit)
+        yield from alone.self_contradictions(family_audit, judge)
+        yield from leftovers.chains(family_audit, judge)
+        summary.note(family_audit, sign, inferred, judge)
+        return
     findings = judge.run()
     if len(releases) > 1 and judge.judged:
         family_audit, judge, findings = _best_release(family_audit, judge, findings, releases, name, settings)
@@ -420,35 +504,39 @@ def _audit_family(
         yield leader
         # Nothing is dispatched, so no finding about one service says anything more; what other software's rules do still stands.
         findings = [one for one in findings if one.code.startswith("RA6")]
-    hook_findings = list(nodewide.hooks(family_audit))
-    yield from hook_findings
+    yield from nodewide.hooks(family_audit)
     yield from nodewide.masquerade(family_audit, judge, faults)
     yield from nodewide.dispatching(family_audit)
     yield from nodewide.local_detection(family_audit)
-    yield from _collapsed(family_audit, judge, findings)
+    yield from _collapsed(family_audit, findings)
     yield from leftovers.stale_frontends(family_audit, judge)
     yield from leftovers.chains(family_audit, judge)
     yield from objects.duplicate_frontends(family_audit)
-    for note in expectation.notes:
+    if judge.passed_over:
+        yield _note(
+            f"local {family}", f"{judge.passed_over} service ports of IPv{family} depend on which node this is (traffic policy Local, topology hints): they are not checked",
+            "name the node with --node",
+        )  # fmt: skip
+    for note in expectation.notes if name is not None else ():
         yield _note(f"{note} {family}", note, "give the objects or settings that it names")
     if not expectation.endpoint_sources and expectation.service_ports:
-        yield _note("endpoints", "neither EndpointSlices nor Endpoints were given: endpoints are not checked", "add them to the objects (kubectl get endpointslices -A -o json)")
+        yield _note(
+            "endpoints",
+            "neither EndpointSlices nor Endpoints were given: endpoints are not checked",
+            "add them to the objects (kubectl get endpointslices -A -o json)",
+        )
     if "local_detection" in inferred:
         detection = settings.local_detection[family]
         if detection == "unset":
-            yield _note(f"detection {family}", f"how kube-proxy tells local pods in IPv{family} cannot be seen: masquerade is not checked where it matters", "give --kube-proxy-config")
-    summary.services.update((one.name.namespace, one.name.name) for one in expectation.service_ports)
-    summary.frontends += judge.frontends
-    summary.endpoints += sum(len(one.candidates.endpoints) for one in expectation.service_ports)
-    summary.releases.append(expectation.release)
-    summary.detections[family] = expectation.local_detection
-    summary.mark = mark
-    summary.node_ports = tuple(dict.fromkeys((*summary.node_ports, *(sign.nodeport_addresses or ()))))
-    summary.inferred.extend(inferred)
-    del node_known, progress
+            yield _note(
+                f"detection {family}",
+                f"how kube-proxy tells local pods in IPv{family} cannot be seen: masquerade is not checked where it matters",
+                "give --kube-proxy-config",
+            )
+    summary.note(family_audit, sign, inferred, judge)
 
 
-def _collapsed(audit: FamilyAudit, judge: ServiceJudge, findings: list[Finding]) -> Iterator[Finding]:
+def _collapsed(audit: FamilyAudit, findings: list[Finding]) -> Iterator[Finding]:
     """When most service ports are missing in the same way, one finding leads and the others follow it (incidents 7)."""
     total = sum(1 for expected in audit.expectation.service_ports if expected.selection.any)
     for code in ("RA101", "RA103"):
@@ -462,12 +550,15 @@ def _collapsed(audit: FamilyAudit, judge: ServiceJudge, findings: list[Finding])
                 subject=f"most IPv{audit.family}",
             )
             yield leader
-            findings = [replace(one, cause=leader.fingerprint) if one.code == code and one.cause is None else one for one in findings]
-    del judge
+            findings = [
+                replace(one, cause=leader.fingerprint) if one.code == code and one.cause is None else one for one in findings
+            ]
     yield from findings
 
 
-def _settled(family: int, given: ProxySettings, sign: Signs, cluster: Cluster, name: str | None) -> tuple[ProxySettings, list[str]]:
+def _settled(
+    family: int, given: ProxySettings, sign: Signs, cluster: Cluster, name: str | None
+) -> tuple[ProxySettings, list[str]]:
     """The settings of one family: given ones, else what the rules show, else unset; and which were inferred."""
     inferred: list[str] = []
     settings = given
@@ -478,11 +569,16 @@ def _settled(family: int, given: ProxySettings, sign: Signs, cluster: Cluster, n
         if sign.local_match is not None:
             flag, value = sign.local_match
             if flag == "-i":
-                detection = LocalDetection("InterfaceNamePrefix", value.removesuffix("+")) if value.endswith("+") else LocalDetection("BridgeInterface", value)
+                detection = (
+                    LocalDetection("InterfaceNamePrefix", value.removesuffix("+"))
+                    if value.endswith("+")
+                    else LocalDetection("BridgeInterface", value)
+                )
             else:
                 node = cluster.nodes.get(name or "")
                 own = node is not None and any(
-                    (parsed := parse_network(text, family)) is not None and str(parsed) == value for text in (*node.spec.pod_cidrs, node.spec.pod_cidr or "")
+                    (parsed := parse_network(text, family)) is not None and str(parsed) == value
+                    for text in (*node.spec.pod_cidrs, node.spec.pod_cidr or "")
                 )
                 detection = LocalDetection("NodeCIDR" if own else "ClusterCIDR", value)
         elif sign.masquerade_all and sign.detects is not True:
@@ -519,7 +615,12 @@ def _behaviour(release: Release) -> tuple[object, ...]:
 
 
 def _best_release(
-    audit: FamilyAudit, judge: ServiceJudge, findings: list[Finding], releases: Sequence[Release], name: str | None, settings: ProxySettings
+    audit: FamilyAudit,
+    judge: ServiceJudge,
+    findings: list[Finding],
+    releases: Sequence[Release],
+    name: str | None,
+    settings: ProxySettings,
 ) -> tuple[FamilyAudit, ServiceJudge, list[Finding]]:
     """Of the releases that can have written the rules, the one under which the fewest service ports differ; the newest of equals.
 
@@ -550,9 +651,15 @@ def _disagree(one: Expectation, other: Expectation, judge: ServiceJudge) -> bool
         same = ports.get((port.name, port.protocol))
         if same is None or same.frontends != port.frontends or same.source_ranges != port.source_ranges:
             return True
-        if [tuple(e.text for e in s.cluster + s.local) for s in same.selections] != [tuple(e.text for e in s.cluster + s.local) for s in port.selections]:
+        if [tuple(e.text for e in s.cluster + s.local) for s in same.selections] != [
+            tuple(e.text for e in s.cluster + s.local) for s in port.selections
+        ]:
             return True
-        if (same.internal_local, same.external_local, same.selection.any) != (port.internal_local, port.external_local, port.selection.any):
+        if (same.internal_local, same.external_local, same.selection.any) != (
+            port.internal_local,
+            port.external_local,
+            port.selection.any,
+        ):
             return True
         if one.release.layout is not other.release.layout:
             return True
@@ -575,7 +682,11 @@ def _family_audit(
     own: list[str] = []
     if node_object is not None:
         for kind in ("InternalIP", "ExternalIP"):
-            own += [address for one in node_object.status.addresses if one.type == kind and (address := canonical_address(one.address or "", family))]
+            own += [
+                address
+                for one in node_object.status.addresses
+                if one.type == kind and (address := canonical_address(one.address or "", family))
+            ]
     for text in (given.node_addresses or ()) if given is not None else ():
         address = canonical_address(text, family)
         if address and address not in own:
@@ -588,7 +699,11 @@ def _family_audit(
         for chain_name, chain in rules.chains(table).items():
             if chain_name.startswith("KUBE-SEP-") or len(chain.lines) > 5000:
                 continue
-            for entry in rules.entries(table, chain_name) if not is_kube_proxy_chain(chain_name) or chain_name.startswith("KUBE-FW-") else ():
+            for entry in (
+                rules.entries(table, chain_name)
+                if not is_kube_proxy_chain(chain_name) or chain_name.startswith("KUBE-FW-")
+                else ()
+            ):
                 value = entry_value(entry, "-s", negated=None)
                 if value is not None:
                     prefixes.add(value)
@@ -607,9 +722,13 @@ def _family_audit(
         else:
             where = parse_network(detection.value, family)
             if where is not None:
-                inside = [text for text in networks if (parsed := parse_network(text, family)) is not None and parsed.subnet_of(where)]  # type: ignore[arg-type]  # one family
+                inside = [
+                    text for text in networks if (parsed := parse_network(text, family)) is not None and parsed.subnet_of(where)
+                ]  # type: ignore[arg-type]  # one family
                 networks = inside or [detection.value]
-    clients = choose_clients(family, pod_networks=networks, node_addresses=everywhere, pod_interface=interface, avoid=avoid, avoid_networks=prefixes)
+    clients = choose_clients(
+        family, pod_networks=networks, node_addresses=everywhere, pod_interface=interface, avoid=avoid, avoid_networks=prefixes
+    )
     host = Host(frozenset({*everywhere, clients.node_address}))
     oldest = expectation.release.minor if given is not None and given.minor is not None else sign.oldest
     lost = nodewide.missing_hooks(rules, sign, oldest)
@@ -624,7 +743,13 @@ def _family_audit(
 
 
 def _node_port_addresses(
-    family: int, settings: ProxySettings, sign: Signs, own: Sequence[str], tails: Sequence[str], fallback: str, expectation: Expectation
+    family: int,
+    settings: ProxySettings,
+    sign: Signs,
+    own: Sequence[str],
+    tails: Sequence[str],
+    fallback: str,
+    expectation: Expectation,
 ) -> tuple[str, ...]:
     """The addresses at which node ports are judged: those that the settings, or else the rules, serve (KPR 1.5, 4.4)."""
     wanted: list[str] = []
@@ -642,7 +767,14 @@ def _node_port_addresses(
     else:
         wanted = list(own) or [fallback]
     every_local = not tails
-    if family == 4 and every_local and sign.localhost_nodeports and settings.localhost_nodeports and expectation.release.minor >= 20 and wanted:
+    if (
+        family == 4
+        and every_local
+        and sign.localhost_nodeports
+        and settings.localhost_nodeports
+        and expectation.release.minor >= 20
+        and wanted
+    ):
         wanted.append("127.0.0.1")
     return tuple(dict.fromkeys(wanted))
 
@@ -653,7 +785,17 @@ def _node_port_addresses(
 def _objects_alone(cluster: Cluster) -> Iterator[Finding]:
     entry = CATALOGUE["RA702"]
     for service, message, reference, address in objects.slice_disagreements(cluster):
-        yield Finding("RA702", entry.name, Severity.INFO, message, service=service, endpoint=None, hint=entry.action, objects=(reference,), subject=address)
+        yield Finding(
+            "RA702",
+            entry.name,
+            Severity.INFO,
+            message,
+            service=service,
+            endpoint=None,
+            hint=entry.action,
+            objects=(reference,),
+            subject=address,
+        )
 
 
 _GRACE = timedelta(minutes=15)
@@ -662,7 +804,14 @@ _GRACE = timedelta(minutes=15)
 def _time_skew(inputs: _Inputs, cluster: Cluster, tables: Sequence[Table]) -> Iterator[Finding]:
     """RA006, as information: the header's time has no zone, so only a distance that no zone explains is spoken of (incidents 1.6)."""
     times = [time for table in tables if (time := _header_time(table)) is not None]
-    newest = max((time for key, service in cluster.services.items() for time in _object_times(cluster, key, service.metadata.creation_timestamp)), default=None)
+    newest = max(
+        (
+            time
+            for key, service in cluster.services.items()
+            for time in _object_times(cluster, key, service.metadata.creation_timestamp)
+        ),
+        default=None,
+    )
     if not times or newest is None:
         return
     dump = min(times).replace(tzinfo=timezone.utc)
@@ -689,4 +838,3 @@ def _object_times(cluster: Cluster, key: tuple[str, str], created: str | None) -
                 continue
             if found.tzinfo is not None:
                 yield found
-

@@ -80,7 +80,9 @@ def compare(expected: Forwarding, observed: Observation) -> list[Difference]:
     if expected.verdict is not Verdict.FORWARD:
         return found
     if observed.untranslated:
-        found.append(Difference(kind.UNTRANSLATED, None, sum(one.share for one in observed.untranslated), tuple(observed.untranslated)))
+        found.append(
+            Difference(kind.UNTRANSLATED, None, sum(one.share for one in observed.untranslated), tuple(observed.untranslated))
+        )
     if observed.refused:
         found.append(Difference(kind.REFUSED, None, sum(one.share for one in observed.refused), tuple(observed.refused)))
     if observed.lost:
@@ -90,7 +92,11 @@ def compare(expected: Forwarding, observed: Observation) -> list[Difference]:
         if one.endpoint is not None:
             reached[one.endpoint] = reached.get(one.endpoint, 0.0) + one.share
     found.extend(Difference(kind.MISSING_BACKEND, endpoint) for endpoint in expected.backends if reached.get(endpoint, 0.0) <= 0)
-    found.extend(Difference(kind.EXTRA_BACKEND, endpoint, share) for endpoint, share in reached.items() if endpoint not in expected.backends)
+    found.extend(
+        Difference(kind.EXTRA_BACKEND, endpoint, share)
+        for endpoint, share in reached.items()
+        if endpoint not in expected.backends
+    )
     if reached.keys() == expected.backends.keys() and not observed.untranslated and not observed.refused:
         if any(abs(reached[endpoint] - share) > SHARE_TOLERANCE for endpoint, share in expected.backends.items()):
             found.append(Difference(kind.UNEVEN))

@@ -122,7 +122,12 @@ _COMMENT_KINDS = (
     (" has no endpoints", None),
     (" has no local endpoints", None),
 )
-DISPATCH_CHAINS = (("nat", "KUBE-SERVICES"), ("nat", "KUBE-NODEPORTS"), ("filter", "KUBE-SERVICES"), ("filter", "KUBE-EXTERNAL-SERVICES"))
+DISPATCH_CHAINS = (
+    ("nat", "KUBE-SERVICES"),
+    ("nat", "KUBE-NODEPORTS"),
+    ("filter", "KUBE-SERVICES"),
+    ("filter", "KUBE-EXTERNAL-SERVICES"),
+)
 
 
 def dispatches(rules: Ruleset) -> Iterator[Dispatch]:
@@ -161,7 +166,12 @@ def _destination_local(entry: Entry) -> bool:
     for match in entry.plan.shape.matches:
         if match.module == "addrtype":
             for option in match.options:
-                if option.flag == "--dst-type" and not option.negated and option.slots and entry.values[option.slots[0]] == "LOCAL":
+                if (
+                    option.flag == "--dst-type"
+                    and not option.negated
+                    and option.slots
+                    and entry.values[option.slots[0]] == "LOCAL"
+                ):
                     return True
     return False
 
@@ -245,7 +255,9 @@ def _release_bounds(rules: Ruleset) -> tuple[int, int, list[str]]:
     services = rules.entries("nat", "KUBE-SERVICES")
     node_ports = rules.entries("nat", "KUBE-NODEPORTS")
     targets = Counter(_prefix(entry.target) for entry in chained_entries(services, node_ports))
-    old = targets["KUBE-XLB-"] + sum(1 for entry in node_ports if entry.target == "KUBE-MARK-MASQ" or entry.target.startswith("KUBE-SVC-"))
+    old = targets["KUBE-XLB-"] + sum(
+        1 for entry in node_ports if entry.target == "KUBE-MARK-MASQ" or entry.target.startswith("KUBE-SVC-")
+    )
     new = targets["KUBE-EXT-"] + targets["KUBE-SVL-"]
     arrow, plain = 0, 0
     for name in list(rules.chains("nat"))[:20000]:
@@ -264,7 +276,12 @@ def _release_bounds(rules: Ruleset) -> tuple[int, int, list[str]]:
         at_most(23, "balancing comments do not name the endpoint")
     if masq_in_services:
         at_most(21, "the masquerade rules of cluster IPs stand in KUBE-SERVICES")
-    elif high < 24 and any(entry.target == "KUBE-MARK-MASQ" for name in rules.chains("nat") if name.startswith("KUBE-SVC-") for entry in rules.entries("nat", name)):
+    elif high < 24 and any(
+        entry.target == "KUBE-MARK-MASQ"
+        for name in rules.chains("nat")
+        if name.startswith("KUBE-SVC-")
+        for entry in rules.entries("nat", name)
+    ):
         at_least(22, "the masquerade rules of cluster IPs stand in KUBE-SVC-")
     filter_chains = rules.chains("filter")
     if rules.has_table("filter"):
@@ -286,7 +303,10 @@ def _release_bounds(rules: Ruleset) -> tuple[int, int, list[str]]:
         if any(_has_match(entry, "nfacct") for entry in rules.entries("filter", "KUBE-FORWARD")):
             at_least(31, "nfacct counters")
         if "KUBE-PROXY-FIREWALL" in filter_chains and any(
-            entry.target == "KUBE-MARK-DROP" for name in rules.chains("nat") if name.startswith(("KUBE-FW-", "KUBE-SVL-")) for entry in rules.entries("nat", name)
+            entry.target == "KUBE-MARK-DROP"
+            for name in rules.chains("nat")
+            if name.startswith(("KUBE-FW-", "KUBE-SVL-"))
+            for entry in rules.entries("nat", name)
         ):
             reasons.append("KUBE-MARK-DROP is in use beside KUBE-PROXY-FIREWALL")
     if any(_has_match(entry, "nfacct") for entry in node_ports):
@@ -294,10 +314,18 @@ def _release_bounds(rules: Ruleset) -> tuple[int, int, list[str]]:
     if any(entry_value(entry, "-d", negated=True) is not None for entry in tail_rules(rules)):
         at_least(26, "the node port rule excludes loopback addresses")
     for name in rules.chains("nat"):
-        if name.startswith("KUBE-FW-") and any((entry_comment(entry) or "").endswith("will be dropped by KUBE-PROXY-FIREWALL") for entry in rules.entries("nat", name)):
+        if name.startswith("KUBE-FW-") and any(
+            (entry_comment(entry) or "").endswith("will be dropped by KUBE-PROXY-FIREWALL")
+            for entry in rules.entries("nat", name)
+        ):
             at_least(27, "KUBE-FW- chains end in a rule without target")
             break
-    if low < 25 <= high and rules.has_table("filter") and "KUBE-PROXY-FIREWALL" not in filter_chains and "KUBE-FORWARD" in filter_chains:
+    if (
+        low < 25 <= high
+        and rules.has_table("filter")
+        and "KUBE-PROXY-FIREWALL" not in filter_chains
+        and "KUBE-FORWARD" in filter_chains
+    ):
         at_most(24, "no chain KUBE-PROXY-FIREWALL")
     return low, high, reasons
 
@@ -342,14 +370,22 @@ def _local_detection(rules: Ruleset, newest: int) -> tuple[tuple[str, str] | Non
     if newest <= 21:
         votes.clear()
         entries = rules.entries("nat", "KUBE-SERVICES")
-        jumps = sum(1 for entry in entries if entry.target.startswith("KUBE-SVC-") and (entry_comment(entry) or "").endswith(" cluster IP"))
+        jumps = sum(
+            1
+            for entry in entries
+            if entry.target.startswith("KUBE-SVC-") and (entry_comment(entry) or "").endswith(" cluster IP")
+        )
         for entry in entries:
             if entry.target == "KUBE-MARK-MASQ" and (entry_comment(entry) or "").endswith(" cluster IP"):
                 _vote(entry, votes)
         balanced = max(0, jumps - sum(votes.values()))
     else:
         # Chains that only external traffic uses carry no masquerade rule: they say nothing where another chain of the same port does.
-        targeted = {entry.target for entry in rules.entries("nat", "KUBE-SERVICES") if (entry_comment(entry) or "").endswith(" cluster IP")}
+        targeted = {
+            entry.target
+            for entry in rules.entries("nat", "KUBE-SERVICES")
+            if (entry_comment(entry) or "").endswith(" cluster IP")
+        }
         balanced = sum(
             1 for name in targeted if (entries := rules.entries("nat", name)) and entries[0].target != "KUBE-MARK-MASQ"
         )
@@ -414,4 +450,3 @@ def other_proxy(chains: Mapping[str, object] | Iterable[str]) -> str | None:
         if any(pattern.match(chain) for chain in chains):
             return name
     return None
-

@@ -61,7 +61,11 @@ def choose_clients(
     """
     nodes = [one for one in node_addresses if (":" in one) == (family == 6)]
     node = nodes[0] if nodes else ("198.18.255.254" if family == 4 else "2001:2::fffe")
-    blocked = [parsed for text in avoid_networks if (parsed := _network(text)) is not None and parsed.version == family and parsed.prefixlen]
+    blocked = [
+        parsed
+        for text in avoid_networks
+        if (parsed := _network(text)) is not None and parsed.version == family and parsed.prefixlen
+    ]
     pod = None
     for text in pod_networks:
         parsed = _network(text)

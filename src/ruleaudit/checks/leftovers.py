@@ -20,7 +20,13 @@ from ruleaudit.kubeproxy import SERVICE_CHAIN, Dispatch, dispatches, is_kube_pro
 __all__ = ["chains", "needed_chains", "stale_frontends"]
 
 _STALE_CODE = {"ClusterIP": "RA202", "NodePort": "RA203", "ExternalIP": "RA204", "LoadBalancerIP": "RA205"}
-_KIND_TEXT = {"ClusterIP": "cluster IP", "NodePort": "node port", "ExternalIP": "external IP", "LoadBalancerIP": "load-balancer IP", None: "address"}
+_KIND_TEXT = {
+    "ClusterIP": "cluster IP",
+    "NodePort": "node port",
+    "ExternalIP": "external IP",
+    "LoadBalancerIP": "load-balancer IP",
+    None: "address",
+}
 
 
 def stale_frontends(audit: FamilyAudit, judge: ServiceJudge) -> Iterator[Finding]:
@@ -51,7 +57,9 @@ def _by_name(audit: FamilyAudit) -> dict[str | None, list[ExpectedServicePort]]:
     return dict(found)
 
 
-def _owner(audit: FamilyAudit, judge: ServiceJudge, one: Dispatch, by_name: dict[str | None, list[ExpectedServicePort]]) -> str | None:
+def _owner(
+    audit: FamilyAudit, judge: ServiceJudge, one: Dispatch, by_name: dict[str | None, list[ExpectedServicePort]]
+) -> str | None:
     """The service port name that a dispatching rule belongs to: by its chain's hash, which cannot be mistyped, else by its comment."""
     found = SERVICE_CHAIN.match(one.target)
     if found is not None:
@@ -67,7 +75,11 @@ def _owner(audit: FamilyAudit, judge: ServiceJudge, one: Dispatch, by_name: dict
 
 
 def _stale(
-    audit: FamilyAudit, by_name: dict[str | None, list[ExpectedServicePort]], name: str | None, protocol: str, group: list[Dispatch]
+    audit: FamilyAudit,
+    by_name: dict[str | None, list[ExpectedServicePort]],
+    name: str | None,
+    protocol: str,
+    group: list[Dispatch],
 ) -> Finding:
     places = [(one.table, one.chain, one.line) for one in group]
     texts = [_address(one) for one in group]
@@ -155,7 +167,7 @@ def _out_of_date(audit: FamilyAudit, judge: ServiceJudge, group: list[tuple[Disp
         )
 
 
-def needed_chains(audit: FamilyAudit, judge: ServiceJudge) -> set[str]:
+def needed_chains(audit: FamilyAudit) -> set[str]:
     """The service chains that kube-proxy needs for today's objects (KPR 5.8, 6)."""
     needed: set[str] = set()
     release = audit.expectation.release
@@ -164,7 +176,10 @@ def needed_chains(audit: FamilyAudit, judge: ServiceJudge) -> set[str]:
             suffix = chain_hash(text, expected.protocol.lower())
             needed.update(prefix + suffix for prefix in ("KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-FW-", "KUBE-XLB-"))
             for selection in expected.selections:
-                needed.update("KUBE-SEP-" + endpoint_chain_hash(text, expected.protocol.lower(), endpoint.text) for endpoint in selection.reachable)
+                needed.update(
+                    "KUBE-SEP-" + endpoint_chain_hash(text, expected.protocol.lower(), endpoint.text)
+                    for endpoint in selection.reachable
+                )
     return needed
 
 
@@ -183,7 +198,10 @@ def chains(audit: FamilyAudit, judge: ServiceJudge) -> Iterator[Finding]:
             continue  # an endpoint chain of at most two rules that differ in kind: it jumps to KUBE-MARK-MASQ at most
         entries = rules.entries("nat", name)
         if is_kube_proxy_chain(name) or name in ("PREROUTING", "OUTPUT", "POSTROUTING"):
-            if len(entries) > 1:
+            repeated = (
+                name.startswith("KUBE-FW-") and audit.expectation.release.minor <= 24
+            )  # one group per load-balancer IP (T-18)
+            if len(entries) > 1 and not repeated:
                 yield from _duplicates(audit, "nat", name)
         for entry in entries:
             if entry.action in (A_JUMP, A_GOTO):
@@ -278,13 +296,18 @@ def _attribution(audit: FamilyAudit, table: str, name: str, line: int) -> dict[s
             namespace, slash, rest = comment.partition("/")
             service = rest.partition(":")[0]
             if slash and (namespace, service) in audit.cluster.services:
-                return {"service": f"{namespace}/{service}", "subject": f"{table} {name} {audit.rules.reference(table, name, line).text}"}
+                return {
+                    "service": f"{namespace}/{service}",
+                    "subject": f"{table} {name} {audit.rules.reference(table, name, line).text}",
+                }
     return {"subject": f"{table} {name} {audit.rules.reference(table, name, line).text} IPv{audit.family}"}
 
 
-def _leftovers(audit: FamilyAudit, judge: ServiceJudge, strange: list[str], referring: dict[str, list[RulePlace]]) -> Iterator[Finding]:
+def _leftovers(
+    audit: FamilyAudit, judge: ServiceJudge, strange: list[str], referring: dict[str, list[RulePlace]]
+) -> Iterator[Finding]:
     """RA503 and RA504: chains of another release's layout; they block every sync once kube-proxy must delete what they jump to."""
-    needed = needed_chains(audit, judge)
+    needed = needed_chains(audit) if audit.cluster.services else set(audit.rules.chains("nat"))
     into = {target: places for target, places in referring.items() if SERVICE_CHAIN.match(target)}
     blocking = {target: places for target, places in into.items() if target not in needed and target in audit.rules.chains("nat")}
     prefix = strange[0][:9]
@@ -307,7 +330,11 @@ def _leftovers(audit: FamilyAudit, judge: ServiceJudge, strange: list[str], refe
     yield audit.finding(
         "RA503",
         f"{len(strange)} {prefix} chains of a kube-proxy {layout} are left in IPv{audit.family}"
-        + (f", and {len(into)} service chains are still jumped to by them: the sync that must delete one of those will fail" if into and not blocking else ""),
+        + (
+            f", and {len(into)} service chains are still jumped to by them: the sync that must delete one of those will fail"
+            if into and not blocking
+            else ""
+        ),
         expected=f"no {prefix} chain",
         observed=", ".join(strange[:5]) + (" …" if len(strange) > 5 else ""),
         places=[("nat", name, 0) for name in strange[:6]],

@@ -72,14 +72,38 @@ def repair(
     nat = rules.chains("nat")
     host = f"{mark:#x}/{mark:#x}"
     if not _marks(rules, packet, mark):
-        faults.append("KUBE-MARK-MASQ does not set the mark " + host if rules.entries("nat", "KUBE-MARK-MASQ") else "KUBE-MARK-MASQ is empty" if "KUBE-MARK-MASQ" in nat else "KUBE-MARK-MASQ is not declared")
+        faults.append(
+            "KUBE-MARK-MASQ does not set the mark " + host
+            if rules.entries("nat", "KUBE-MARK-MASQ")
+            else "KUBE-MARK-MASQ is empty"
+            if "KUBE-MARK-MASQ" in nat
+            else "KUBE-MARK-MASQ is not declared"
+        )
         overlay.update(_written("nat", "KUBE-MARK-MASQ", f"-A KUBE-MARK-MASQ -j MARK --set-xmark {host}\n"))
     if _masquerades(rules, packet, mark) is False:
-        faults.append("KUBE-POSTROUTING does not masquerade what carries the mark " + host if rules.entries("nat", "KUBE-POSTROUTING") else "KUBE-POSTROUTING is empty" if "KUBE-POSTROUTING" in nat else "KUBE-POSTROUTING is not declared")
-        overlay.update(_written("nat", "KUBE-POSTROUTING", f"-A KUBE-POSTROUTING -m mark ! --mark {host} -j RETURN\n-A KUBE-POSTROUTING -j MASQUERADE\n"))
+        faults.append(
+            "KUBE-POSTROUTING does not masquerade what carries the mark " + host
+            if rules.entries("nat", "KUBE-POSTROUTING")
+            else "KUBE-POSTROUTING is empty"
+            if "KUBE-POSTROUTING" in nat
+            else "KUBE-POSTROUTING is not declared"
+        )
+        overlay.update(
+            _written(
+                "nat",
+                "KUBE-POSTROUTING",
+                f"-A KUBE-POSTROUTING -m mark ! --mark {host} -j RETURN\n-A KUBE-POSTROUTING -j MASQUERADE\n",
+            )
+        )
     elif _masquerades(rules, packet, 0) is not False:
         faults.append("KUBE-POSTROUTING masquerades what does not carry the mark " + host)
-        overlay.update(_written("nat", "KUBE-POSTROUTING", f"-A KUBE-POSTROUTING -m mark ! --mark {host} -j RETURN\n-A KUBE-POSTROUTING -j MASQUERADE\n"))
+        overlay.update(
+            _written(
+                "nat",
+                "KUBE-POSTROUTING",
+                f"-A KUBE-POSTROUTING -m mark ! --mark {host} -j RETURN\n-A KUBE-POSTROUTING -j MASQUERADE\n",
+            )
+        )
     for hook in hooks_missing:
         if hook.target not in rules.chains(hook.table):
             continue
@@ -90,7 +114,9 @@ def repair(
         # Behind all other rules, as kube-proxy has it; a chain of the same rules and one more.
         first_of = rules.tables["nat"]
         body = "".join(first_of.dump.text(line) + "\n" for line in nat["KUBE-SERVICES"].lines)
-        overlay.update(_written("nat", "KUBE-SERVICES", body + "-A KUBE-SERVICES -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS\n"))
+        overlay.update(
+            _written("nat", "KUBE-SERVICES", body + "-A KUBE-SERVICES -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS\n")
+        )
     if not overlay and not first:
         return rules, faults
     return Ruleset(family, tables, overlay, first), faults
@@ -106,12 +132,19 @@ def hooks(audit: FamilyAudit) -> Iterator[Finding]:
     lost = list(audit.missing_hooks)
     nat_services = "KUBE-SERVICES" in audit.rules.chains("nat")
     if nat_services and "KUBE-NODEPORTS" in audit.rules.chains("nat") and not node_ports_reached(audit.rules):
-        node_ports = sum(1 for expected in audit.expectation.service_ports for frontend in expected.frontends if frontend.kind is FrontendKind.NODE_PORT)
+        node_ports = sum(
+            1
+            for expected in audit.expectation.service_ports
+            for frontend in expected.frontends
+            if frontend.kind is FrontendKind.NODE_PORT
+        )
         if audit.rules.entries("nat", "KUBE-SERVICES") or not node_ports:
             message = "nat KUBE-SERVICES does not jump to KUBE-NODEPORTS"
             yield audit.finding(
                 "RA108",
-                f"{message}: {_count(node_ports, 'node port')} of IPv{audit.family} cannot be reached" if node_ports else f"{message}; no Service has a node port",
+                f"{message}: {_count(node_ports, 'node port')} of IPv{audit.family} cannot be reached"
+                if node_ports
+                else f"{message}; no Service has a node port",
                 severity=None if node_ports else Severity.WARNING,
                 expected="nat KUBE-SERVICES -> KUBE-NODEPORTS as its last rule",
                 observed="no such jump",
@@ -126,7 +159,9 @@ def hooks(audit: FamilyAudit) -> Iterator[Finding]:
         # Without its nat hooks kube-proxy does nothing at all for those clients, whether or not it has anything to do now.
         severity = None if traffic or hook.table == "nat" else Severity.WARNING
         effect = (
-            f"{_count(affected[0], 'frontend')} of {affected[1]} behave otherwise for {_and(affected[2])}" if traffic else "no service's traffic changes by it now"
+            f"{_count(affected[0], 'frontend')} of {affected[1]} behave otherwise for {_and(affected[2])}"
+            if traffic
+            else "no service's traffic changes by it now"
         )
         yield audit.finding(
             "RA108",
@@ -134,7 +169,10 @@ def hooks(audit: FamilyAudit) -> Iterator[Finding]:
             severity=severity,
             expected=f"a rule of {hook.table} {hook.chain} that sends every new packet to {hook.target}",
             observed="none" + ("" if hook.target in audit.rules.chains(hook.table) else f", and no chain {hook.target}"),
-            places=[(hook.table, hook.chain, 0), *((hook.table, hook.chain, entry.line) for entry in audit.rules.entries(hook.table, hook.chain)[:4])],
+            places=[
+                (hook.table, hook.chain, 0),
+                *((hook.table, hook.chain, entry.line) for entry in audit.rules.entries(hook.table, hook.chain)[:4]),
+            ],
             subject=f"{hook} IPv{audit.family}",
         )
 
@@ -153,14 +191,22 @@ def _affected(audit: FamilyAudit, hook: Hook) -> tuple[int, int, list[str]]:
     for expected in audit.expectation.service_ports:
         for frontend in expected.frontends:
             total += 1
-            addresses = [frontend.address] if frontend.address is not None else [one for one in audit.node_port_addresses if not one.startswith("127.")][:1]
+            addresses = (
+                [frontend.address]
+                if frontend.address is not None
+                else [one for one in audit.node_port_addresses if not one.startswith("127.")][:1]
+            )
             hit = False
             for address in addresses:
                 for vantage in Vantage:
                     packet = audit.clients.packet(vantage, frontend.protocol, address, frontend.port)
                     with_it = observe(audit.evaluator, packet, audit.mark)
                     without = observe(alone, packet, audit.mark)
-                    if (with_it.backends.keys(), with_it.verdict, bool(with_it.not_masqueraded)) != (without.backends.keys(), without.verdict, bool(without.not_masqueraded)):
+                    if (with_it.backends.keys(), with_it.verdict, bool(with_it.not_masqueraded)) != (
+                        without.backends.keys(),
+                        without.verdict,
+                        bool(without.not_masqueraded),
+                    ):
                         accepted = expected.accepted(frontend, vantage)
                         same = bool(without.not_masqueraded) == bool(with_it.not_masqueraded)
                         if accepted and not (same and any(equal(one, without) for one in accepted)):
@@ -193,7 +239,9 @@ def masquerade(audit: FamilyAudit, judge: ServiceJudge, faults: Iterable[str]) -
     names = list(dict.fromkeys(str(item[0].name) for item in judge.unmasqueraded))
     packet = judgement.observed.packet
     traced = audit.evaluator.evaluate(packet, tracing=True)[0]
-    places: list[RulePlace] = [place for one in traced if one.endpoint == outcome.endpoint for place in one.trail if place[1].endswith("POSTROUTING")]
+    places: list[RulePlace] = [
+        place for one in traced if one.endpoint == outcome.endpoint for place in one.trail if place[1].endswith("POSTROUTING")
+    ]
     address = split_endpoint(outcome.endpoint or "0.0.0.0:0")[0]
     yield audit.finding(
         "RA402",
@@ -213,14 +261,21 @@ def dispatching(audit: FamilyAudit) -> Iterator[Finding]:
     first_tail = next((position for position, entry in enumerate(entries) if entry.target == "KUBE-NODEPORTS"), None)
     if first_tail is not None and last_tail is not None:
         before = {(entry.plan, entry.values) for entry in entries[:first_tail]}
-        behind = [entry for entry in entries[first_tail:] if entry.target != "KUBE-NODEPORTS" and (entry.plan, entry.values) not in before]
+        behind = [
+            entry
+            for entry in entries[first_tail:]
+            if entry.target != "KUBE-NODEPORTS" and (entry.plan, entry.values) not in before
+        ]
         if behind:
             yield audit.finding(
                 "RA308",
                 f"the jump to KUBE-NODEPORTS is not the last rule of nat KUBE-SERVICES: {_count(len(behind), 'rule')} {'stands' if len(behind) == 1 else 'stand'} behind it",
                 expected="the jump to KUBE-NODEPORTS as the last rule (kube-proxy's own comment says so)",
                 observed=f"it is rule {first_tail + 1} of {len(entries)}",
-                places=[("nat", "KUBE-SERVICES", entries[first_tail].line), *(("nat", "KUBE-SERVICES", entry.line) for entry in behind[:3])],
+                places=[
+                    ("nat", "KUBE-SERVICES", entries[first_tail].line),
+                    *(("nat", "KUBE-SERVICES", entry.line) for entry in behind[:3]),
+                ],
                 subject=f"KUBE-NODEPORTS IPv{audit.family}",
             )
 
@@ -262,7 +317,9 @@ def local_detection(audit: FamilyAudit) -> Iterator[Finding]:
               for entry in audit.rules.entries("nat", name)[:1] if entry.target == "KUBE-MARK-MASQ"][:2]  # fmt: skip
     yield audit.finding(
         "RA404",
-        f"the rules take {detection.value} for local pods' addresses, but {outside[0]}" + (f" and {len(outside) - 1} more lie" if len(outside) > 1 else " lies") + " outside of it",
+        f"the rules take {detection.value} for local pods' addresses, but {outside[0]}"
+        + (f" and {len(outside) - 1} more lie" if len(outside) > 1 else " lies")
+        + " outside of it",
         expected="a CIDR that holds " + ", ".join(outside[:5]),
         observed=detection.value,
         places=places,
@@ -292,4 +349,3 @@ def _count(number: int, what: str) -> str:
 
 def _and(names: list[str]) -> str:
     return " and ".join(names)
-

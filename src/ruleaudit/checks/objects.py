@@ -32,7 +32,9 @@ def duplicate_frontends(audit: FamilyAudit) -> Iterator[Finding]:
         )
 
 
-def _frontend_of(expectation: Expectation, frontends: tuple[Frontend, ...], address: str | None, port: int, protocol: str) -> Frontend:
+def _frontend_of(
+    expectation: Expectation, frontends: tuple[Frontend, ...], address: str | None, port: int, protocol: str
+) -> Frontend:
     del expectation
     return next(one for one in frontends if (one.address, one.port, one.protocol) == (address, port, protocol))
 
@@ -51,7 +53,12 @@ def slice_disagreements(cluster: Cluster) -> Iterator[tuple[str, str, ObjectRefe
         for endpoint in entry.endpoints:
             target = endpoint.target_ref
             conditions = endpoint.conditions
-            if target is None or target.kind != "Pod" or not endpoint.addresses or (conditions is not None and conditions.ready is False):
+            if (
+                target is None
+                or target.kind != "Pod"
+                or not endpoint.addresses
+                or (conditions is not None and conditions.ready is False)
+            ):
                 continue
             namespace = target.namespace or entry.metadata.namespace
             pod = cluster.pods.get((namespace, target.name or ""))
@@ -59,13 +66,21 @@ def slice_disagreements(cluster: Cluster) -> Iterator[tuple[str, str, ObjectRefe
             reference = ObjectReference("EndpointSlice", entry.metadata.namespace, entry.metadata.name)
             where = f"{entry.metadata.namespace}/{name}"
             if pod is None:
-                yield where, f"EndpointSlice {entry.metadata.name} names pod {namespace}/{target.name} at {address}, which does not exist", reference, address
+                yield (
+                    where,
+                    f"EndpointSlice {entry.metadata.name} names pod {namespace}/{target.name} at {address}, which does not exist",
+                    reference,
+                    address,
+                )
                 continue
             addresses = {one.ip for one in pod.status.pod_ips} | {pod.status.pod_ip}
             addresses.discard(None)
             if addresses and address not in addresses:
-                yield where, (
-                    f"EndpointSlice {entry.metadata.name} gives {address} for pod {namespace}/{target.name}, which has {', '.join(sorted(str(a) for a in addresses))}"
-                ), reference, address
-
-
+                yield (
+                    where,
+                    (
+                        f"EndpointSlice {entry.metadata.name} gives {address} for pod {namespace}/{target.name}, which has {', '.join(sorted(str(a) for a in addresses))}"
+                    ),
+                    reference,
+                    address,
+                )

@@ -40,7 +40,18 @@ _KIND_TEXT = {
     FrontendKind.LOAD_BALANCER_IP: "load-balancer IP",
 }
 _WHENCE = {Vantage.POD: "pods", Vantage.NODE: "the node itself", Vantage.OUTSIDE: "outside clients"}
-_POLICY_ENGINES = ("cali-", "KUBE-NWPLCY-", "KUBE-POD-FW-", "KUBE-ROUTER-", "WEAVE-NPC", "CILIUM_", "AZURE-NPM", "ANTREA-", "felix-", "ROMANA-")
+_POLICY_ENGINES = (
+    "cali-",
+    "KUBE-NWPLCY-",
+    "KUBE-POD-FW-",
+    "KUBE-ROUTER-",
+    "WEAVE-NPC",
+    "CILIUM_",
+    "AZURE-NPM",
+    "ANTREA-",
+    "felix-",
+    "ROMANA-",
+)
 # From how many services on one foreign rule is reported once for the node, not once for each service.
 _NODE_WIDE = 6
 
@@ -100,6 +111,7 @@ class ServiceJudge:
         self.unmasqueraded: list[tuple[ExpectedServicePort, Judgement, Outcome]] = []
         self.frontends = 0
         self.absent: set[int] = set()
+        self.passed_over = 0
         self._hashes: dict[int, frozenset[str]] = {}
 
     # --- observing ---------------------------------------------------------------------------------------------------------------------
@@ -116,13 +128,23 @@ class ServiceJudge:
             for vantage, destination in self.questions(frontend):
                 source = None
                 if guarded:
-                    source = self.admitted_source(expected) if vantage is Vantage.OUTSIDE else clients.pod if vantage is Vantage.POD else clients.node
+                    source = (
+                        self.admitted_source(expected)
+                        if vantage is Vantage.OUTSIDE
+                        else clients.pod
+                        if vantage is Vantage.POD
+                        else clients.node
+                    )
                 accepted = expected.accepted(frontend, vantage, source)
                 if len(claims) > 1:
-                    accepted += tuple(one for other in claims if other is not expected for one in other.accepted(frontend, vantage, source))
+                    accepted += tuple(
+                        one for other in claims if other is not expected for one in other.accepted(frontend, vantage, source)
+                    )
                 if not accepted:
                     continue
-                packet = clients.packet(vantage, frontend.protocol, destination, frontend.port, source if vantage is Vantage.OUTSIDE else None)
+                packet = clients.packet(
+                    vantage, frontend.protocol, destination, frontend.port, source if vantage is Vantage.OUTSIDE else None
+                )
                 seen = observe(evaluator, packet, mark)
                 if seen.not_masqueraded:
                     self.note_unmasqueraded(expected, frontend, vantage, destination, accepted[0], seen)
@@ -153,11 +175,21 @@ class ServiceJudge:
         return self.audit.clients.outside
 
     def note_unmasqueraded(
-        self, expected: ExpectedServicePort, frontend: Frontend, vantage: Vantage, destination: str, want: Forwarding, seen: Observation
+        self,
+        expected: ExpectedServicePort,
+        frontend: Frontend,
+        vantage: Vantage,
+        destination: str,
+        want: Forwarding,
+        seen: Observation,
     ) -> None:
         """Remember marked connections that leave the node with their source address; those that stay on it meet no POSTROUTING."""
         for outcome in seen.not_masqueraded:
-            if outcome.endpoint is not None and not self.audit.host.is_local(split_endpoint(outcome.endpoint)[0]) and want.masquerade:
+            if (
+                outcome.endpoint is not None
+                and not self.audit.host.is_local(split_endpoint(outcome.endpoint)[0])
+                and want.masquerade
+            ):
                 self.unmasqueraded.append((expected, Judgement(frontend, vantage, destination, want, seen, []), outcome))
                 return
 
@@ -171,7 +203,9 @@ class ServiceJudge:
         """The sixteen characters that all service chains of this port share (KPR 3.2)."""
         known = self._hashes.get(id(expected))
         if known is None:
-            known = self._hashes[id(expected)] = frozenset(chain_hash(text, expected.protocol) for text in self.name_texts(expected))
+            known = self._hashes[id(expected)] = frozenset(
+                chain_hash(text, expected.protocol) for text in self.name_texts(expected)
+            )
         return known
 
     def serving_chains(self, expected: ExpectedServicePort) -> dict[str, list[tuple[str, Entry, str]]]:
@@ -268,6 +302,8 @@ class ServiceJudge:
                     continue
                 packet = audit.clients.packet(Vantage.OUTSIDE, frontend.protocol, frontend.address or "", frontend.port, source)
                 seen = observe(audit.evaluator, packet, audit.mark)
+                if any(equal(one, seen) for one in accepted):
+                    continue
                 wants_in = any(one.verdict is Verdict.FORWARD for one in accepted)
                 got_in = bool(seen.backends)
                 refused = bool(seen.refused) or (bool(seen.untranslated) and any(one.verdict is Verdict.PASS for one in accepted))
@@ -288,7 +324,8 @@ class ServiceJudge:
                     f"{service_port_of(expected)} {' and '.join(parts)} at {frontend}, against its loadBalancerSourceRanges",
                     of=expected,
                     frontend=frontend,
-                    expected="only " + (", ".join(expected.source_ranges) if expected.source_ranges else "no limit: no loadBalancerSourceRanges"),
+                    expected="only "
+                    + (", ".join(expected.source_ranges) if expected.source_ranges else "no limit: no loadBalancerSourceRanges"),
                     observed="rules name " + (", ".join(sorted(named)) or "no range"),
                     places=dict.fromkeys(places),
                 )
@@ -301,7 +338,11 @@ class ServiceJudge:
 
     def named_ranges(self, expected: ExpectedServicePort) -> set[str]:
         """The source prefixes in the KUBE-FW chain of this port, but for the exception of its own load-balancer IPs (KPR 5.6)."""
-        own = {f"{frontend.address}{'/32' if frontend.family == 4 else '/128'}" for frontend in expected.frontends if frontend.address}
+        own = {
+            f"{frontend.address}{'/32' if frontend.family == 4 else '/128'}"
+            for frontend in expected.frontends
+            if frontend.address
+        }
         return {
             value
             for name in self.own_hashes(expected)
@@ -334,8 +375,22 @@ class ServiceJudge:
                 # What the objects themselves ask differently (an endpoint that is stale as well) still shows at the other vantage points,
                 # or in what is left once the foreign rule's part is taken away.
                 kinds = {DifferenceKind.LOST, DifferenceKind.REFUSED, DifferenceKind.UNTRANSLATED, DifferenceKind.NOT_REFUSED}
-                whole = not any(outcome.verdict is Verdict.FORWARD and self.foreign_cause(one, outcome)[1] is None for outcome in one.outcomes) and not one.observed.lost
-                remaining = [] if whole else [d for d in one.differences if d.kind not in kinds and not (d.endpoint and self.reached_by_foreign(one, d.endpoint))]
+                whole = (
+                    not any(
+                        outcome.verdict is Verdict.FORWARD and self.foreign_cause(one, outcome)[1] is None
+                        for outcome in one.outcomes
+                    )
+                    and not one.observed.lost
+                )
+                remaining = (
+                    []
+                    if whole
+                    else [
+                        d
+                        for d in one.differences
+                        if d.kind not in kinds and not (d.endpoint and self.reached_by_foreign(one, d.endpoint))
+                    ]
+                )
                 if not remaining:
                     continue
                 one.differences = remaining
@@ -353,7 +408,11 @@ class ServiceJudge:
         if outcome.verdict in (Verdict.DROP, Verdict.REJECT):
             place = outcome.final_rule
             if place is not None and not is_kube_proxy_chain(place[1]) and want is Verdict.FORWARD:
-                return ("RA602" if place[0] in ("filter", "security") and (place[1] == "FORWARD" or outcome.endpoint is not None) else "RA601"), place
+                return (
+                    "RA602"
+                    if place[0] in ("filter", "security") and (place[1] == "FORWARD" or outcome.endpoint is not None)
+                    else "RA601"
+                ), place
             return "", None
         place = outcome.nat_rule
         if place is not None and not is_kube_proxy_chain(place[1]):
@@ -373,8 +432,17 @@ class ServiceJudge:
         internal = "Cluster" if spec.internal_traffic_policy == "Local" else "Local"
         changes: list[tuple[str, str, str, dict[str, object]]] = []
         if expected.externally_accessible:
-            changes.append(("externalTrafficPolicy", spec.external_traffic_policy or "Cluster", external, {"external_traffic_policy": external}))
-        changes.append(("internalTrafficPolicy", spec.internal_traffic_policy or "Cluster", internal, {"internal_traffic_policy": internal}))
+            changes.append(
+                (
+                    "externalTrafficPolicy",
+                    spec.external_traffic_policy or "Cluster",
+                    external,
+                    {"external_traffic_policy": external},
+                )
+            )
+        changes.append(
+            ("internalTrafficPolicy", spec.internal_traffic_policy or "Cluster", internal, {"internal_traffic_policy": internal})
+        )
         for field_name, now, then, change in changes:
             other = self.with_spec(expected, change)
             if other is not None and self.agrees(other, expected):
@@ -431,7 +499,11 @@ class ServiceJudge:
         key = (expected.name.namespace, expected.name.name)
         cluster = replace(audit.cluster, services={key: service})
         what_if = expect(
-            cluster, node=audit.expectation.node, family=audit.family, settings=audit.expectation.settings, release=audit.expectation.release
+            cluster,
+            node=audit.expectation.node,
+            family=audit.family,
+            settings=audit.expectation.settings,
+            release=audit.expectation.release,
         )
         for other in what_if.service_ports:
             if other.name == expected.name and other.protocol == expected.protocol:
@@ -446,11 +518,19 @@ class ServiceJudge:
                 guarded = frontend.kind is FrontendKind.LOAD_BALANCER_IP and bool(other.source_ranges)
                 source = None
                 if guarded:
-                    source = self.admitted_source(other) if vantage is Vantage.OUTSIDE else audit.clients.pod if vantage is Vantage.POD else audit.clients.node
+                    source = (
+                        self.admitted_source(other)
+                        if vantage is Vantage.OUTSIDE
+                        else audit.clients.pod
+                        if vantage is Vantage.POD
+                        else audit.clients.node
+                    )
                 accepted = other.accepted(frontend, vantage, source)
                 if not accepted:
                     continue
-                packet = audit.clients.packet(vantage, frontend.protocol, destination, frontend.port, source if vantage is Vantage.OUTSIDE else None)
+                packet = audit.clients.packet(
+                    vantage, frontend.protocol, destination, frontend.port, source if vantage is Vantage.OUTSIDE else None
+                )
                 seen = observe(audit.evaluator, packet, audit.mark)
                 if not any(equal(one, seen) for one in accepted):
                     return False
@@ -468,7 +548,10 @@ class ServiceJudge:
                     (
                         place[1]
                         for place in outcome.trail
-                        if place[0] == "nat" and (found := SERVICE_CHAIN.match(place[1])) and found.group(1) != "SEP" and place[1][found.end() :] not in own
+                        if place[0] == "nat"
+                        and (found := SERVICE_CHAIN.match(place[1]))
+                        and found.group(1) != "SEP"
+                        and place[1][found.end() :] not in own
                     ),
                     None,
                 )
@@ -476,7 +559,9 @@ class ServiceJudge:
                     guilty.setdefault(one.frontend, (one, strange, []))[2].append(outcome)
         findings = []
         for frontend, (one, chain, outcomes) in guilty.items():
-            owner = self.owner_of_hash.get(chain[9:] if chain.startswith(("KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-XLB-")) else chain[8:])
+            owner = self.owner_of_hash.get(
+                chain[9:] if chain.startswith(("KUBE-SVC-", "KUBE-SVL-", "KUBE-EXT-", "KUBE-XLB-")) else chain[8:]
+            )
             name = f"{owner.name}" if owner is not None else self.comment_name(chain) or chain
             findings.append(
                 self.audit.finding(
@@ -515,7 +600,11 @@ class ServiceJudge:
         broken: dict[str, list[Judgement]] = defaultdict(list)
         for one in judgements:
             whole = one.untranslated_share > 0.999
-            ends = {self.dead_end(outcome) for outcome in one.outcomes if outcome.endpoint is None and outcome.verdict in (Verdict.PASS, Verdict.LOCAL)}
+            ends = {
+                self.dead_end(outcome)
+                for outcome in one.outcomes
+                if outcome.endpoint is None and outcome.verdict in (Verdict.PASS, Verdict.LOCAL)
+            }
             ends.discard(None)
             if not whole and one.has(DifferenceKind.MISSING_BACKEND):
                 # A balancing chain that lost a rule: the endpoint that is missing tells it, with what falls through.
@@ -532,7 +621,13 @@ class ServiceJudge:
         findings: list[Finding] = []
         for chain, reached in broken.items():
             frontends = _frontends(reached)
-            state = "is not declared" if chain not in self.rules.chains("nat") else "is empty" if not self.rules.entries("nat", chain) else "leads to no endpoint"
+            state = (
+                "is not declared"
+                if chain not in self.rules.chains("nat")
+                else "is empty"
+                if not self.rules.entries("nat", chain)
+                else "leads to no endpoint"
+            )
             share = max(one.untranslated_share for one in reached)
             findings.append(
                 audit.finding(
@@ -566,8 +661,10 @@ class ServiceJudge:
                 judged = {vantage for vantage, _ in self.questions(frontend)}
                 whence = {one.vantage for one in group}
                 partly = "" if whence >= judged else " for " + " and ".join(_WHENCE[one] for one in Vantage if one in whence)
-                at = "" if frontend.address is not None or {one.destination for one in group} >= set(audit.node_port_addresses) else (
-                    " at " + ", ".join(sorted({one.destination for one in group}))
+                at = (
+                    ""
+                    if frontend.address is not None or {one.destination for one in group} >= set(audit.node_port_addresses)
+                    else (" at " + ", ".join(sorted({one.destination for one in group})))
                 )
                 findings.append(
                     audit.finding(
@@ -601,7 +698,9 @@ class ServiceJudge:
         """What happens at frontends that are programmed, but not as the objects ask."""
         events: dict[tuple[str, str | None], _Event] = {}
 
-        def event(code: str, one: Judgement, endpoint: str | None = None, outcomes: Iterable[Outcome] = (), **texts: str) -> _Event:
+        def event(
+            code: str, one: Judgement, endpoint: str | None = None, outcomes: Iterable[Outcome] = (), **texts: str
+        ) -> _Event:
             known = events.setdefault((code, endpoint), _Event(code, endpoint))
             known.judgements.append(one)
             known.outcomes.extend(outcomes)
@@ -636,7 +735,9 @@ class ServiceJudge:
                 elif kind is DifferenceKind.UNTRANSLATED and not missing:
                     event("RA303", one, note="the rest passes untranslated")
                 elif kind is DifferenceKind.REFUSED:
-                    by_firewall = any(o.final_rule is not None and o.final_rule[1] == "KUBE-PROXY-FIREWALL" for o in difference.outcomes)
+                    by_firewall = any(
+                        o.final_rule is not None and o.final_rule[1] == "KUBE-PROXY-FIREWALL" for o in difference.outcomes
+                    )
                     event("RA306" if by_firewall else "RA208", one, None, [o for o in one.outcomes if o.endpoint is None])
                 elif kind is DifferenceKind.LOST:
                     event("RA601", one, None, [o for o in one.outcomes if o.verdict in (Verdict.DROP, Verdict.REJECT)])
@@ -666,7 +767,11 @@ class ServiceJudge:
         same_address = [one for one in known.values() if one.address == address]
         if same_address:
             wanted = next((one.text for one in same_address if one.text in missing), same_address[0].text)
-            return "RA302", stood_for or (wanted if wanted in missing else ""), f"this endpoint serves port {split_endpoint(wanted)[1]}, not {port}"
+            return (
+                "RA302",
+                stood_for or (wanted if wanted in missing else ""),
+                f"this endpoint serves port {split_endpoint(wanted)[1]}, not {port}",
+            )
         owners = self.owners.get(endpoint)
         note = f"an endpoint of {_list(sorted(owners))}" if owners else "no endpoint of any Service"
         return "RA206", stood_for, note
@@ -699,14 +804,16 @@ class ServiceJudge:
         share = max((d.share for j in event.judgements for d in j.differences if d.endpoint == endpoint), default=0.0)
         share = max([share, *(o.share for j in event.judgements for o in j.outcomes if endpoint and o.endpoint == endpoint)])
         messages = {
-            "RA106": f"{name} sends nothing to {endpoint}{where}, which is {self.describe(expected, endpoint)}" + _falls_through(event.judgements),
+            "RA106": f"{name} sends nothing to {endpoint}{where}, which is {self.describe(expected, endpoint)}"
+            + _falls_through(event.judgements),
             "RA206": f"{name} sends {_percent(share)} of new connections to {endpoint}{where}, {event.note}",
             "RA207": f"{name} sends {_percent(share)} of new connections to {endpoint}{where}, which is {event.note}",
             "RA208": f"{name} refuses connections{where}{clients} although it has usable endpoints",
             "RA302": f"{name} sends {_percent(share)} of new connections to {endpoint}{where}: {event.note}",
             "RA303": (
-                f"{name} never reaches {endpoint}{where}: {event.note}" if endpoint else f"{name} does not share connections evenly{where}"
-                + (f": {event.note}" if event.note else "")
+                f"{name} never reaches {endpoint}{where}: {event.note}"
+                if endpoint
+                else f"{name} does not share connections evenly{where}" + (f": {event.note}" if event.note else "")
             ),
             "RA304": f"{name}: session affinity is {_affinity_text(one.observed)}, the Service asks for {_affinity_wanted(one.expected)}",
             "RA305": f"{name} sends {_percent(share)} of new connections to {endpoint}{where}{clients}: {event.note}",
@@ -769,7 +876,13 @@ class ServiceJudge:
                 continue
             verb = "rejected" if group[0].expected.verdict is Verdict.REJECT else "dropped"
             reason = "has no usable endpoint" if verb == "rejected" else "has none on this node"
-            how = "is forwarded" if any(one.has(DifferenceKind.FORWARDED) for one in group) else "is refused in another way" if not passed else "passes"
+            how = (
+                "is forwarded"
+                if any(one.has(DifferenceKind.FORWARDED) for one in group)
+                else "is refused in another way"
+                if not passed
+                else "passes"
+            )
             findings.append(
                 audit.finding(
                     "RA107",
@@ -779,7 +892,14 @@ class ServiceJudge:
                     frontend=frontend,
                     expected=verb,
                     observed=_seen(group[0]),
-                    places=[*_places(group), ("filter", "KUBE-EXTERNAL-SERVICES" if frontend.kind is not FrontendKind.CLUSTER_IP else "KUBE-SERVICES", 0)],
+                    places=[
+                        *_places(group),
+                        (
+                            "filter",
+                            "KUBE-EXTERNAL-SERVICES" if frontend.kind is not FrontendKind.CLUSTER_IP else "KUBE-SERVICES",
+                            0,
+                        ),
+                    ],
                     cause=cause,
                 )
             )
@@ -796,9 +916,9 @@ class ServiceJudge:
     def accepted_first(self, expected: ExpectedServicePort, frontend: Frontend, group: Sequence[Judgement]) -> None:
         """The refusing rule is there, but another software's rule lets the packet through before: noted per rule, as information."""
         for one in group:
-            self.foreign.setdefault(("filter", "FORWARD" if one.vantage is not Vantage.NODE else "OUTPUT", -1), _Foreign("RA601")).reached.append(
-                (expected, one, None)
-            )
+            self.foreign.setdefault(
+                ("filter", "FORWARD" if one.vantage is not Vantage.NODE else "OUTPUT", -1), _Foreign("RA601")
+            ).reached.append((expected, one, None))
 
     # --- everything --------------------------------------------------------------------------------------------------------------------
 
@@ -807,6 +927,9 @@ class ServiceJudge:
         findings: list[Finding] = []
         for expected in self.audit.expectation.service_ports:
             self.frontends += len(expected.frontends)
+            if self.audit.node is None and self.hangs_on_node(expected):
+                self.passed_over += 1
+                continue
             judgements = self.differing(expected)
             if judgements:
                 self.judged[id(expected)] = judgements
@@ -819,6 +942,12 @@ class ServiceJudge:
         findings.extend(self.foreign_findings())
         findings.extend(self.unmodelled_findings())
         return findings
+
+    def hangs_on_node(self, expected: ExpectedServicePort) -> bool:
+        """Whether what is right depends on which node this is."""
+        return expected.uses_local or any(
+            endpoint.zone_hints or endpoint.node_hints for endpoint in expected.candidates.endpoints
+        )
 
     def has_firewall(self, expected: ExpectedServicePort) -> bool:
         """Whether a KUBE-FW chain of this port exists."""
@@ -927,7 +1056,8 @@ class ServiceJudge:
                 frontends = _frontends([item[1] for item in items])
                 yield audit.finding(
                     foreign.code,
-                    f"{text} {does} traffic of {what} from {whence}" + (f" to {', '.join(sorted(str(e) for e in endpoints))}" if len(endpoints) == 1 and endpoint else ""),
+                    f"{text} {does} traffic of {what} from {whence}"
+                    + (f" to {', '.join(sorted(str(e) for e in endpoints))}" if len(endpoints) == 1 and endpoint else ""),
                     severity=Severity.INFO if dns else None,
                     possible=all(item[1].observed.possible for item in items),
                     of=first if single and len(ports) == 1 else None,
@@ -936,7 +1066,10 @@ class ServiceJudge:
                     endpoint=endpoint if single and len(endpoints) == 1 and endpoint else None,
                     expected=_wanted(judgement),
                     observed=_seen(judgement),
-                    places=[place, *trail_places([o for o in judgement.outcomes if place in (o.final_rule, o.nat_rule, o.untracked)])],
+                    places=[
+                        place,
+                        *trail_places([o for o in judgement.outcomes if place in (o.final_rule, o.nat_rule, o.untracked)]),
+                    ],
                     objects=[ObjectReference("Service", *key) for key in services][:20],
                     subject="" if single else f"{place[0]} {place[1]} {text} IPv{audit.family}",
                 )
@@ -951,7 +1084,8 @@ class ServiceJudge:
         """Whether NOTRACK belongs to NodeLocal DNSCache: it names itself, and accepts what it took out of tracking (incidents 1.9)."""
         reference = self.rules.reference(*place)
         return "NodeLocal DNS" in reference.text or any(
-            "NodeLocal DNS" in self.rules.reference("raw", place[1], entry.line).text for entry in self.rules.entries("raw", place[1])
+            "NodeLocal DNS" in self.rules.reference("raw", place[1], entry.line).text
+            for entry in self.rules.entries("raw", place[1])
         )
 
     def unmodelled_findings(self) -> Iterator[Finding]:
@@ -1070,9 +1204,16 @@ def _seen(one: Judgement) -> str:
     parts = []
     if seen.backends:
         expected = 1 / len(seen.backends)
-        shares = [f"{name} ({_percent(share)})" if abs(share - expected) > 1e-3 else name for name, share in sorted(seen.backends.items())]
+        shares = [
+            f"{name} ({_percent(share)})" if abs(share - expected) > 1e-3 else name
+            for name, share in sorted(seen.backends.items())
+        ]
         parts.append("to " + _list(shares, 8))
-    for outcomes, text in ((seen.untranslated, "untranslated"), (seen.refused, "refused"), (seen.lost, "refused after translation")):
+    for outcomes, text in (
+        (seen.untranslated, "untranslated"),
+        (seen.refused, "refused"),
+        (seen.lost, "refused after translation"),
+    ):
         if outcomes:
             share = sum(outcome.share for outcome in outcomes)
             parts.append(text if share > 0.9995 else f"{_percent(share)} {text}")

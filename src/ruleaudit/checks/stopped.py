@@ -26,15 +26,25 @@ def stopped(findings: Sequence[Finding], cluster: Cluster) -> tuple[Finding | No
     Said when at least three services are behind, or two with dated objects all younger than everything that is programmed, and
     nothing else explains it. The time is that of the oldest change that is not programmed, where the objects give one.
     """
-    behind = [one for one in findings if one.code in _OUT_OF_DATE and one.severity.value != "info" and one.cause is None and one.service is not None]
+    behind = [
+        one
+        for one in findings
+        if one.code in _OUT_OF_DATE and one.severity.value != "info" and one.cause is None and one.service is not None
+    ]
     services = {one.service for one in behind if one.service}
-    if len(services) < 2 or any(one.code in ("RA005", "RA504", "RA108", "RA502") and one.severity.value == "error" for one in findings):
+    if len(services) < 2 or any(
+        one.code in ("RA005", "RA504", "RA108", "RA502") and one.severity.value == "error" for one in findings
+    ):
         return None, list(findings)
     damaged = {one.service for one in findings if one.severity.value == "error" and one.service and one.code not in _OUT_OF_DATE}
     if damaged & services:
         return None, list(findings)
     missed = [time for name in services if (time := _changed(cluster, name)) is not None]
-    applied = [time for key in cluster.services if (name := "/".join(key)) not in services and (time := _changed(cluster, name)) is not None]
+    applied = [
+        time
+        for key in cluster.services
+        if (name := "/".join(key)) not in services and (time := _changed(cluster, name)) is not None
+    ]
     since = min(missed, default=None)
     dated = since is not None and (not applied or since >= max(applied))
     if len(services) < _FEW and not dated:

@@ -15,7 +15,17 @@ from itertools import chain as chained
 from typing import NamedTuple
 
 from ruleaudit.dataplane.matches import Affinity, TestPlan, mark_and_mask, plan_tests, port_ranges
-from ruleaudit.dataplane.packet import ANY_INTERFACE, LOOPBACK, NO_INTERFACE, PROTOCOL_NUMBERS, Host, Interface, Packet, address_number, network
+from ruleaudit.dataplane.packet import (
+    ANY_INTERFACE,
+    LOOPBACK,
+    NO_INTERFACE,
+    PROTOCOL_NUMBERS,
+    Host,
+    Interface,
+    Packet,
+    address_number,
+    network,
+)
 from ruleaudit.forwarding import Verdict, endpoint_text
 from ruleaudit.rules import Chain, Dump, LineKind, Shape, Table
 
@@ -36,10 +46,38 @@ _CONTINUING = frozenset(
     {"LOG", "NFLOG", "ULOG", "TRACE", "AUDIT", "CHECKSUM", "CLASSIFY", "DSCP", "TOS", "TTL", "HL", "TCPMSS", "TCPOPTSTRIP", "SECMARK",
      "CONNSECMARK", "RATEEST", "IDLETIMER", "LED", "SET", "HMARK", "ECN", "TEE", "CLUSTERIP"}
 )  # fmt: skip
-MODELLED_TARGETS = _CONTINUING | {"ACCEPT", "DROP", "RETURN", "REJECT", "MARK", "CONNMARK", "CT", "NOTRACK", "DNAT", "REDIRECT", "SNAT", "MASQUERADE"}
+MODELLED_TARGETS = _CONTINUING | {
+    "ACCEPT",
+    "DROP",
+    "RETURN",
+    "REJECT",
+    "MARK",
+    "CONNMARK",
+    "CT",
+    "NOTRACK",
+    "DNAT",
+    "REDIRECT",
+    "SNAT",
+    "MASQUERADE",
+}
 
 # action codes
-(A_NONE, A_ACCEPT, A_DROP, A_REJECT, A_RETURN, A_JUMP, A_GOTO, A_MARK, A_CONNMARK, A_NOTRACK, A_DNAT, A_REDIRECT, A_SNAT, A_UNKNOWN) = range(14)
+(
+    A_NONE,
+    A_ACCEPT,
+    A_DROP,
+    A_REJECT,
+    A_RETURN,
+    A_JUMP,
+    A_GOTO,
+    A_MARK,
+    A_CONNMARK,
+    A_NOTRACK,
+    A_DNAT,
+    A_REDIRECT,
+    A_SNAT,
+    A_UNKNOWN,
+) = range(14)
 
 _VERDICTS = {"ACCEPT": A_ACCEPT, "DROP": A_DROP, "REJECT": A_REJECT, "RETURN": A_RETURN, "MASQUERADE": A_SNAT, "SNAT": A_SNAT,
              "REDIRECT": A_REDIRECT, "NOTRACK": A_NOTRACK}  # fmt: skip
@@ -157,7 +195,19 @@ class Balance:
 class PreparedChain:
     """A chain made ready for evaluation: its rules in order, and an index by destination and port when it is long."""
 
-    __slots__ = ("_by_both", "_by_destination", "_by_port", "_others", "balance", "chain", "dump", "entries", "head", "indexed", "name")
+    __slots__ = (
+        "_by_both",
+        "_by_destination",
+        "_by_port",
+        "_others",
+        "balance",
+        "chain",
+        "dump",
+        "entries",
+        "head",
+        "indexed",
+        "name",
+    )
 
     def __init__(self, name: str, chain: Chain, dump: Dump, chains: Mapping[str, Chain], first: Sequence[Entry] = ()) -> None:
         self.name, self.chain, self.dump = name, chain, dump
@@ -206,7 +256,12 @@ class PreparedChain:
             return self.entries
         found = [
             rows
-            for rows in (self._by_both.get((address, port)), self._by_destination.get(address), self._by_port.get(port), self._others)
+            for rows in (
+                self._by_both.get((address, port)),
+                self._by_destination.get(address),
+                self._by_port.get(port),
+                self._others,
+            )
             if rows
         ]
         if not found:
@@ -404,7 +459,18 @@ class Ruleset:
         except ValueError:
             return None
         key = address + ("/128" if ":" in address else "/32")
-        return Leaf(name, endpoint_text(address, port), address, key, number, port, last, row[plan.only_protocol], tuple(sources), key in marked)
+        return Leaf(
+            name,
+            endpoint_text(address, port),
+            address,
+            key,
+            number,
+            port,
+            last,
+            row[plan.only_protocol],
+            tuple(sources),
+            key in marked,
+        )
 
     def entries(self, table: str, name: str) -> Sequence[Entry]:
         """The rules of a chain, in order; empty when there is no such chain."""
@@ -687,7 +753,11 @@ class Run:
         elif action == A_REDIRECT:
             ports = plan.argument_slots.get("--to-ports")
             loopback = "127.0.0.1" if self.packet.family == 4 else "::1"
-            local = loopback if self.packet.from_node else next((a for a in sorted(self.host.addresses) if (":" in a) == (self.packet.family == 6)), loopback)
+            local = (
+                loopback
+                if self.packet.from_node
+                else next((a for a in sorted(self.host.addresses) if (":" in a) == (self.packet.family == 6)), loopback)
+            )
             _send_to(flow, local, port_ranges(values[ports[0]].replace("-", ":"))[0][0] if ports else flow.port, self.host_suffix)
         elif action == A_NOTRACK:
             flow.untracked = (table, name, line)
@@ -856,7 +926,9 @@ class _Classes:
 
 def named_in(entry: Entry) -> list[tuple[str | None, str | None]]:
     """The destinations and destination ports that a rule names, as printed: (address or None, ports or None)."""
-    return [(entry.values[slot], None) if is_address else (None, entry.values[slot]) for slot, is_address in entry.plan.named_slots]
+    return [
+        (entry.values[slot], None) if is_address else (None, entry.values[slot]) for slot, is_address in entry.plan.named_slots
+    ]
 
 
 def _named_slots(shape: Shape) -> tuple[tuple[int, bool], ...]:
@@ -888,7 +960,9 @@ class Evaluator:
         answers = self._answers.setdefault((packet.family, packet.source), {})
         return Run(self.rules, self.host, packet, answers, tracing)
 
-    def evaluate(self, packet: Packet, *, tracing: bool = False) -> tuple[list[Outcome], Mapping[str, tuple[Affinity, frozenset[str]]]]:
+    def evaluate(
+        self, packet: Packet, *, tracing: bool = False
+    ) -> tuple[list[Outcome], Mapping[str, tuple[Affinity, frozenset[str]]]]:
         """Every outcome of a packet, and per recent list where a remembered client would go.
 
         Follows the hooks in the kernel's order (S1): raw, mangle, nat, then filter, then POSTROUTING.
@@ -910,7 +984,9 @@ class Evaluator:
             flows = self._stage(run, table, hook, flows, outcomes)
         return run, outcomes, self._translate(run, hook, flows, outcomes)
 
-    def through(self, table: str, chain: str, packet: Packet, *, mark: int = 0) -> tuple[list[Flow], list[tuple[Flow, Verdict, tuple[str, str, int] | None]]]:
+    def through(
+        self, table: str, chain: str, packet: Packet, *, mark: int = 0
+    ) -> tuple[list[Flow], list[tuple[Flow, Verdict, tuple[str, str, int] | None]]]:
         """Send a packet through one chain only: flows that come back, and verdicts with their rules."""
         run = self.run(packet)
         start = Flow(1.0, packet.destination, packet.destination + run.host_suffix, run.destination, packet.port)
@@ -1047,7 +1123,13 @@ class Evaluator:
             if local:
                 # Back in by lo: the connection is known already, so nat is not consulted again (S6).
                 run.in_interface, run.out_interface = LOOPBACK, NO_INTERFACE
-                for table, chain in (("raw", "PREROUTING"), ("mangle", "PREROUTING"), ("mangle", "INPUT"), ("filter", "INPUT"), ("security", "INPUT")):
+                for table, chain in (
+                    ("raw", "PREROUTING"),
+                    ("mangle", "PREROUTING"),
+                    ("mangle", "INPUT"),
+                    ("filter", "INPUT"),
+                    ("security", "INPUT"),
+                ):
                     flows = self._stage(run, table, chain, flows, outcomes)
                 run.in_interface = NO_INTERFACE
         elif local:

@@ -301,7 +301,18 @@ _PLAIN: dict[str, dict[str, Callable[[int], Test]]] = {
     "nfacct": {"--nfacct-name": lambda slot: _always},
 }  # fmt: skip
 
-MODELLED_MATCHES = frozenset(_PLAIN) | {"statistic", "recent", "set", "physdev", "rpfilter", "policy", "owner", "socket", "icmp", "icmp6"}
+MODELLED_MATCHES = frozenset(_PLAIN) | {
+    "statistic",
+    "recent",
+    "set",
+    "physdev",
+    "rpfilter",
+    "policy",
+    "owner",
+    "socket",
+    "icmp",
+    "icmp6",
+}
 
 
 def _physdev(option: Option) -> Test:

@@ -70,7 +70,9 @@ def observe(evaluator: Evaluator, packet: Packet, mark: int) -> Observation:
             for share, outcome in known:
                 part = flow.share * share
                 if part == 1.0 and not seen.backends:
-                    seen.backends = backends  # shared, never changed: one mapping serves all questions that lead to these endpoints
+                    seen.backends = (
+                        backends  # shared, never changed: one mapping serves all questions that lead to these endpoints
+                    )
                     total = 1.0 if backends is flow.bundle.backends else sum(backends.values())
                 else:
                     merged = dict(seen.backends)
@@ -109,12 +111,16 @@ def observe(evaluator: Evaluator, packet: Packet, mark: int) -> Observation:
         else:
             seen.untranslated.append(outcome)
     if affinity or any(remembered.values()):
-        seen.affinity, seen.affinity_fault = _judge_affinity(remembered, affinity, {**dict.fromkeys(remembered, 0.0), **backends_now})
+        seen.affinity, seen.affinity_fault = _judge_affinity(
+            remembered, affinity, {**dict.fromkeys(remembered, 0.0), **backends_now}
+        )
     return seen
 
 
 def _judge_affinity(
-    remembered: Mapping[str, tuple[str, ...]], affinity: Mapping[str, tuple[Affinity, frozenset[str]]], backends: Mapping[str, float]
+    remembered: Mapping[str, tuple[str, ...]],
+    affinity: Mapping[str, tuple[Affinity, frozenset[str]]],
+    backends: Mapping[str, float],
 ) -> tuple[int | None, str]:
     """Whether every backend remembers its client in a list that leads back to it (S12), and for how many seconds."""
     seconds: set[int | None] = set()

@@ -20,7 +20,9 @@ PROTOCOL_NUMBERS = {
 
 # Interfaces whose role their name tells (S9): the loopback and bridges of other container and virtual-machine software never carry a
 # Kubernetes client's packets; pod-side interfaces never carry an outside client's.
-_NOT_KUBERNETES = re.compile(r"^(lo|docker0|docker_gwbridge|br-[0-9a-f]{12}|virbr\d+(-nic)?|lxcbr\d+|lxdbr\d+|podman\d+|vmnet\d+)$")
+_NOT_KUBERNETES = re.compile(
+    r"^(lo|docker0|docker_gwbridge|br-[0-9a-f]{12}|virbr\d+(-nic)?|lxcbr\d+|lxdbr\d+|podman\d+|vmnet\d+)$"
+)
 _POD_SIDE = re.compile(
     r"^(cni\d|cbr\d|kube-bridge|kube-ipvs|nodelocaldns|flannel|vxlan|tunl|wireguard\.cali|veth|cali|lxc|cilium|eni|azv|nerdctl"
     r"|weave|vethwe|antrea|genev_sys|gke|pod)"
@@ -115,5 +117,14 @@ class Packet:
         object.__setattr__(
             self,
             "key",
-            (self.family, self.protocol, self.source, self.from_node, self.in_interface, self.out_interface, self.source_port, self.bridged),
+            (
+                self.family,
+                self.protocol,
+                self.source,
+                self.from_node,
+                self.in_interface,
+                self.out_interface,
+                self.source_port,
+                self.bridged,
+            ),
         )

@@ -60,7 +60,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def _dumps(value: object) -> str:
-    """JSON in ASCII. Bytes that were no UTF-8 stand as `\\xff`: half a surrogate pair is text that some readers refuse."""
+    r"""JSON in ASCII. Bytes that were no UTF-8 stand as `\xff`: half a surrogate pair is text that some readers refuse."""
     text = json.dumps(value)
     if "\\ud" not in text:
         return text

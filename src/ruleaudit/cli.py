@@ -1,0 +1,443 @@
+"""The command line: arguments in, one call of the library, a report out.
+
+What is heavy (parsers, decoders, rich) is imported where it is used: `--version` and `--help` need none of it.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import sys
+import time
+from typing import TYPE_CHECKING, Literal, TypeVar
+
+import click
+
+from ruleaudit import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from types import TracebackType
+
+    from rich.progress import Progress as ProgressBar
+
+    from ruleaudit.findings import Report, Severity
+    from ruleaudit.reports.text import Grouping, Line
+
+__all__ = ["command", "main"]
+
+CLEAN, FOUND, FAILED, INTERRUPTED = 0, 1, 2, 130
+"""Exit statuses: nothing at or above --fail-on; findings; usage, unusable input or a fault of ruleaudit; Ctrl-C."""
+
+Color = Literal["auto", "always", "never"]
+Format = Literal["text", "json"]
+Function = TypeVar("Function", bound="Callable[..., object]")
+
+_EXAMPLES = """\b
+Examples:
+  ruleaudit check iptables-save.txt objects.json --node node-a
+  iptables-save | ruleaudit check --objects objects.json --node node-a
+  ruleaudit explain RA206
+"""
+_CHECK_EPILOG = """\b
+Objects: kubectl get services,endpointslices,endpoints,nodes,pods,ingresses,ingressclasses -A -o json > objects.json
+Rules:   iptables-save > iptables-save.txt; ip6tables-save > ip6tables-save.txt   (as root, on the node)
+
+\b
+Exit status: 0 nothing at or above --fail-on, 1 findings, 2 usage, unreadable or unrecognised input.
+"""
+
+
+class OutputError(Exception):
+    """The report cannot be written; the message says where and why."""
+
+
+# --- the entry point ---
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status. Nothing but SystemExit of an interpreter on its way down gets out."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
+    debug = "--debug" in words
+    try:
+        status = command.main(args=words, prog_name="ruleaudit", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return FAILED
+    except (click.Abort, KeyboardInterrupt):
+        return INTERRUPTED
+    except Exception as error:  # the last line of defence: a fault of ruleaudit itself must not look like a finding
+        return _failed(error, debug=debug)
+    return status if isinstance(status, int) else CLEAN
+
+
+def _failed(error: Exception, *, debug: bool) -> int:
+    from ruleaudit.errors import RuleauditError
+    from ruleaudit.reports.printable import printable
+
+    if debug:
+        import traceback
+
+        traceback.print_exception(error)
+    if isinstance(error, RuleauditError | OutputError):
+        _say(f"ruleaudit: {printable(str(error))}")
+        return FAILED
+    again = "" if debug else " of the same command with --debug, which adds where it happened"
+    _say(
+        f"ruleaudit {__version__}: internal error: {type(error).__name__}: {printable(str(error))}. This is a fault of "
+        f"ruleaudit: please report it with this output{again}"
+    )
+    return FAILED
+
+
+def _say(text: str) -> None:
+    """One line of diagnostics."""
+    click.echo(text, err=True)
+
+
+# --- options that commands share ---
+
+
+def _output_options(function: Function) -> Function:
+    for option in (
+        click.option("--debug", is_flag=True, help="Show a traceback with every error."),
+        click.option(
+            "--color",
+            type=click.Choice(["auto", "always", "never"]),
+            default="auto",
+            show_default=True,
+            help="Colours; auto: on a terminal, unless NO_COLOR is set.",
+        ),
+        click.option("--output", metavar="FILE", help="Write to FILE, as a whole or not at all."),
+    ):
+        function = option(function)
+    return function
+
+
+def _split(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(part.strip() for value in values for part in value.split(",") if part.strip())
+
+
+def _service_names(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    for value in values:
+        namespace, slash, name = value.partition("/")
+        if not (namespace and slash and name) or "/" in name:
+            raise click.BadParameter(f"{value!r} is no NAMESPACE/NAME")
+    return values
+
+
+# --- commands ---
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, epilog=_EXAMPLES)
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def command() -> None:
+    """Compare what kube-proxy has programmed on a node with what the Kubernetes objects ask for, offline."""
+
+
+@command.command(epilog=_CHECK_EPILOG)
+@click.argument("inputs", metavar="[INPUT]...", nargs=-1)
+@click.option("--objects", metavar="FILE", multiple=True, help="Kubernetes objects, JSON or YAML; same as an INPUT.")
+@click.option("--node", metavar="NAME", help="The node whose rules these are.  [default: the only Node of the objects]")
+@click.option(
+    "--kube-proxy-config",
+    metavar="FILE",
+    help="kube-proxy's settings: its configuration, the ConfigMap or DaemonSet that holds it, or its command line.",
+)
+@click.option(
+    "--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True, help="For people or programs."
+)
+@click.option(
+    "--fail-on",
+    type=click.Choice(["info", "warning", "error"]),
+    default="warning",
+    show_default=True,
+    help="Exit with 1 on findings of this severity or worse. info also shows notes in full.",
+)
+@click.option("--exit-zero", is_flag=True, help="Exit with 0 whatever is found.")
+@click.option("--strict-coverage", is_flag=True, help="Exit with 2 when something could not be checked (RA004).")
+@click.option("--select", metavar="PREFIX,...", multiple=True, callback=_split, help="Only codes that begin so.")
+@click.option("--ignore", metavar="PREFIX,...", multiple=True, callback=_split, help="No codes that begin so.")
+@click.option(
+    "--service",
+    "services",
+    metavar="NS/NAME",
+    multiple=True,
+    callback=_service_names,
+    help="Only this Service, and what concerns the node.",
+)
+@click.option(
+    "--namespace", "namespaces", metavar="NS", multiple=True, help="Only Services of this namespace, and what concerns the node."
+)
+@click.option(
+    "--group-by",
+    type=click.Choice(["service", "code", "node"]),
+    default="service",
+    show_default=True,
+    help="How text is ordered.",
+)
+@click.option("--statistics", is_flag=True, help="Add a count for each code to the text.")
+@click.option("--quiet", is_flag=True, help="Print findings only: no notes, no summary, no progress.")
+@_output_options
+def check(
+    *,
+    inputs: tuple[str, ...],
+    objects: tuple[str, ...],
+    node: str | None,
+    kube_proxy_config: str | None,
+    format_: Format,
+    fail_on: str,
+    exit_zero: bool,
+    strict_coverage: bool,
+    select: tuple[str, ...],
+    ignore: tuple[str, ...],
+    services: tuple[str, ...],
+    namespaces: tuple[str, ...],
+    group_by: Grouping,
+    statistics: bool,
+    quiet: bool,
+    output: str | None,
+    color: Color,
+    debug: bool,
+) -> int:
+    """Compare the rules of one node with the objects of its cluster.
+
+    INPUT is a dump (iptables-save), a file of objects, a folder or an archive of both, or - for standard input; what each is, is
+    found by its content. Without INPUT a pipe on standard input is read.
+    """
+    del debug  # main looks for it itself, as it must hold when this function is never reached
+    from ruleaudit.findings import Severity
+    from ruleaudit.reports.selection import Selection, code_prefix
+
+    selection = Selection(tuple(map(code_prefix, select)), tuple(map(code_prefix, ignore)), services, namespaces)
+    threshold = Severity(fail_on)
+    paths = [*(inputs or _piped()), *objects]
+    _check_output(output)
+    with _Progress(shown=not quiet) as progress:
+        report = _audit(paths, node, kube_proxy_config, progress.step)
+        shown, hidden = selection.apply(report)
+    if format_ == "json":
+        from ruleaudit.reports.structured import json_report
+        from ruleaudit.reports.text import hidden_text
+
+        text = json_report(shown)
+        if hidden.count and not quiet:
+            _say(hidden_text(hidden))
+    else:
+        from ruleaudit.reports.text import Layout, report_lines
+
+        layout = Layout(group_by, notes=threshold is Severity.INFO or bool(select), quiet=quiet, statistics=statistics)
+        text = _drawn(list(report_lines(shown, layout, hidden)), color, output)
+    _write(text, output)
+    if output is not None and not quiet:
+        from ruleaudit.reports.text import plain, summary_line
+
+        _say(plain([summary_line(shown, hidden)]).rstrip())
+    return _status(report, shown, threshold, exit_zero=exit_zero, strict_coverage=strict_coverage)
+
+
+@command.command()
+@click.argument("code")
+@_output_options
+def explain(*, code: str, output: str | None, color: Color, debug: bool) -> int:
+    """Say what CODE means, why it matters, what to do, and what looks like it but is right.
+
+    CODE is a code (RA206), its name (stale-endpoint), or the beginning of codes (RA2), which lists them.
+    """
+    del debug
+    from ruleaudit.catalogue import CATALOGUE
+    from ruleaudit.reports.selection import code_prefix
+    from ruleaudit.reports.text import entry_lines
+
+    prefix = code_prefix(code)
+    if prefix in CATALOGUE:
+        _write(_drawn(list(entry_lines(CATALOGUE[prefix])), color, output), output)
+    else:
+        _write(_drawn(_code_lines(prefix), color, output), output)
+    return CLEAN
+
+
+@command.command()
+@click.option(
+    "--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True, help="For people or programs."
+)
+@_output_options
+def codes(*, format_: Format, output: str | None, color: Color, debug: bool) -> int:
+    """List every code with its name and severity; as JSON with all that `explain` says."""
+    del debug
+    if format_ == "text":
+        _write(_drawn(_code_lines(""), color, output), output)
+        return CLEAN
+    import json
+    from dataclasses import asdict
+
+    from ruleaudit.catalogue import CATALOGUE, GROUPS
+
+    entries = [
+        {**asdict(entry), "severity": entry.severity.value, "group": entry.group, "about": GROUPS[entry.group]}
+        for entry in CATALOGUE.values()
+    ]
+    _write(json.dumps({"schema": "ruleaudit/codes/v1", "codes": entries}, indent=2) + "\n", output)
+    return CLEAN
+
+
+def _code_lines(prefix: str) -> list[Line]:
+    from ruleaudit.catalogue import CATALOGUE, GROUPS, RESERVED
+    from ruleaudit.reports.text import Line, Piece
+
+    lines: list[Line] = []
+    for group, about in GROUPS.items():
+        members = [entry for code, entry in CATALOGUE.items() if entry.group == group and code.startswith(prefix)]
+        if members:
+            lines.append(Line(0, "", (Piece(f"{group}  {about}", "bold"),)))
+        lines.extend(Line(2, "", (Piece(f"{entry.code}  {entry.severity.value:8} {entry.name}"),)) for entry in members)
+    if not prefix:
+        lines.extend(Line(0, "", (Piece(f"{group}  reserved for {about}", "dim"),)) for group, about in RESERVED.items())
+    return lines
+
+
+# --- reading ---
+
+
+def _piped() -> tuple[str, ...]:
+    """Standard input where something is led into it. Raises UsageError where nothing is: a terminal, /dev/null, closed."""
+    try:
+        mode = os.fstat(0).st_mode
+    except OSError:
+        mode = None
+    if mode is None or stat.S_ISCHR(mode):
+        raise click.UsageError("no INPUT is given, and nothing is piped into standard input.", click.get_current_context())
+    return ("-",)
+
+
+def _audit(paths: Sequence[str], node: str | None, config: str | None, progress: Callable[[str, float], None]) -> Report:
+    from ruleaudit.audit import audit_inputs
+    from ruleaudit.settings import read_settings
+    from ruleaudit.sources import read
+
+    settings = None if config is None else read_settings(_bytes_of(config), config)
+    sources = read(paths, click.get_binary_stream("stdin") if "-" in paths else None)
+    return audit_inputs(sources, node=node, settings=settings, progress=progress)
+
+
+def _bytes_of(path: str) -> bytes:
+    from pathlib import Path
+
+    from ruleaudit.errors import InputError
+
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}", path) from error
+
+
+class _Progress:
+    """A bar on standard error, if that is a terminal and the work takes longer than a second."""
+
+    def __init__(self, *, shown: bool) -> None:
+        self._shown = shown and sys.stderr.isatty()
+        self._since = time.monotonic()
+        self._bar: ProgressBar | None = None
+
+    def __enter__(self) -> _Progress:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def step(self, what: str, part: float) -> None:
+        """Show that `what` is being done, and that `part` (0 to 1) of the whole is done."""
+        if not self._shown or time.monotonic() - self._since < 1:
+            return
+        from ruleaudit.reports.printable import printable
+
+        if self._bar is None:
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn
+
+            columns = (BarColumn(), TextColumn("{task.fields[what]}", markup=False))
+            self._bar = Progress(*columns, console=Console(stderr=True), transient=True, auto_refresh=False)
+            self._bar.add_task("", total=1.0, what="")
+            self._bar.start()
+        self._bar.update(self._bar.task_ids[0], completed=part, what=printable(what), refresh=True)
+
+
+# --- judging and writing ---
+
+
+def _status(report: Report, shown: Report, threshold: Severity, *, exit_zero: bool, strict_coverage: bool) -> int:
+    if strict_coverage and any(finding.code == "RA004" for finding in report.findings):
+        return FAILED
+    if not exit_zero and any(finding.severity.rank <= threshold.rank for finding in shown.findings):
+        return FOUND
+    return CLEAN
+
+
+def _drawn(lines: Sequence[Line], color: Color, output: str | None) -> str:
+    """The lines as text: with colours where they are wanted, wrapped on a terminal."""
+    from ruleaudit.reports.text import colored, plain
+
+    terminal = output is None and sys.stdout.isatty()
+    automatic = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    if color == "never" or (color == "auto" and not automatic):
+        return plain(lines)
+    import shutil
+
+    return colored(lines, shutil.get_terminal_size().columns if terminal else None)
+
+
+def _check_output(output: str | None) -> None:
+    """Raises OutputError before the work where the folder of `output` is missing."""
+    from pathlib import Path
+
+    if output is not None and output != "-" and not Path(output).absolute().parent.is_dir():
+        raise OutputError(f"{output}: there is no such folder to write to")
+
+
+def _write(text: str, output: str | None) -> None:
+    if output is not None and output != "-":
+        _write_file(text.encode("utf-8", "backslashreplace"), output)
+        return
+    encoding = sys.stdout.encoding or "utf-8"
+    try:
+        stream = click.get_binary_stream("stdout")
+        stream.write(text.encode(encoding, "backslashreplace"))
+        stream.flush()
+    except BrokenPipeError:
+        # Whoever reads has seen enough. What the interpreter flushes at its end must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise OutputError(f"standard output cannot be written: {error.strerror or error}") from error
+
+
+def _write_file(data: bytes, output: str) -> None:
+    """Write `output` as a whole or leave it as it is: a reader never sees half a report."""
+    import tempfile
+    from pathlib import Path
+
+    target = Path(output).resolve()  # a link stays a link
+    try:
+        if target.exists() and not target.is_file():
+            target.write_bytes(data)  # a device or a pipe, which cannot be replaced
+            return
+        mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666 & ~_umask()
+        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as stream:
+            temporary = Path(stream.name)
+            try:
+                stream.write(data)
+                stream.flush()
+                temporary.chmod(mode)
+                temporary.replace(target)
+            except BaseException:
+                temporary.unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be written: {error.strerror or error}") from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

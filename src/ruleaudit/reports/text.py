@@ -1,0 +1,365 @@
+"""The report for people: what is wrong, where, what proves it and what to do, worst first.
+
+A report is laid out as lines of styled pieces, which are printed plain or, on a terminal, by rich. Everything that a line holds
+is made printable when it is printed, so nothing from an input can steer the terminal.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, NamedTuple
+
+from ruleaudit.findings import Certainty, Severity
+from ruleaudit.reports.printable import printable, shortened
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from ruleaudit.catalogue import Entry
+    from ruleaudit.findings import Finding, Report
+    from ruleaudit.reports.selection import Hidden
+
+__all__ = ["Grouping", "Layout", "Line", "Piece", "colored", "entry_lines", "plain", "report_lines", "summary_line"]
+
+Grouping = Literal["service", "code", "node"]
+
+_LINE_WIDTH = 160
+"""A dump line longer than this is cut in the middle."""
+_LOCATIONS = 4
+_CONSEQUENCES = 20
+_NOTES = 3
+_OBJECTS = 4
+_NOT_CHECKED = "RA004"
+_STOPPED = "RA505"
+_STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow", Severity.INFO: "cyan"}
+
+
+class Piece(NamedTuple):
+    """Text in one style; `style` is rich's, "" for none."""
+
+    text: str
+    style: str = ""
+
+
+class Line(NamedTuple):
+    """A line of output: `indent` spaces, a label, and pieces; a terminal continues long ones below the first piece."""
+
+    indent: int
+    label: str
+    pieces: tuple[Piece, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """How a report is laid out.
+
+    `notes`: findings of severity info are shown like the others, not in short. `quiet`: findings only. `statistics`: a count for
+    each code at the end.
+    """
+
+    grouping: Grouping = "service"
+    notes: bool = False
+    quiet: bool = False
+    statistics: bool = False
+
+
+_BLANK = Line(0, "", ())
+
+
+# --- printing ---
+
+
+def plain(lines: Iterable[Line]) -> str:
+    """The lines as text without colour, each ended by a line feed."""
+    return "".join(
+        f"{' ' * line.indent}{line.label}{''.join(printable(piece.text) for piece in line.pieces)}".rstrip() + "\n"
+        for line in lines
+    )
+
+
+def colored(lines: Iterable[Line], width: int | None) -> str:
+    """The lines with colours, wrapped at `width` columns; None: not wrapped."""
+    from io import StringIO
+
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    stream = StringIO()
+    console = Console(
+        file=stream, force_terminal=True, no_color=False, color_system="standard", width=width or 1_000_000, legacy_windows=False
+    )
+    for line in lines:
+        if not line.pieces:
+            stream.write("\n")
+            continue
+        body = Text(no_wrap=width is None, overflow="fold")
+        for piece in line.pieces:
+            body.append(printable(piece.text), piece.style or None)
+        grid = Table.grid()
+        grid.add_column(no_wrap=True)
+        grid.add_column(overflow="fold")
+        grid.add_row(Text(" " * line.indent + line.label, style="dim"), body)
+        console.print(grid, highlight=False)
+    return stream.getvalue()
+
+
+# --- a report ---
+
+
+def report_lines(report: Report, layout: Layout, hidden: Hidden | None = None) -> Iterator[Line]:
+    """The report, a summary of one line last. `hidden` is what a selection left out of it."""
+    full = [one for one in report.findings if one.code != _NOT_CHECKED and (layout.notes or one.severity is not Severity.INFO)]
+    notes = [one for one in report.findings if one.code != _NOT_CHECKED and not layout.notes and one.severity is Severity.INFO]
+    for heading, roots, tree in _groups(full, report, layout.grouping):
+        yield Line(0, "", (Piece(heading, "bold"),))
+        for root in roots:
+            yield from _finding(root, 2)
+            yield from _consequences(root, tree, 4)
+        yield _BLANK
+    if layout.quiet:
+        return
+    yield from _notes(notes)
+    yield from _not_checked(report)
+    if layout.statistics:
+        yield from _statistics(report)
+    if full:
+        example = full[0].code
+        yield Line(0, "", (Piece(f"`ruleaudit explain {example}` says more about a code.", "dim"),))
+    if hidden is not None and hidden.count:
+        yield Line(0, "", (Piece(hidden_text(hidden), "yellow"),))
+    yield summary_line(report, hidden)
+
+
+def hidden_text(hidden: Hidden) -> str:
+    """One sentence on the findings that a selection left out."""
+    codes = ", ".join(f"{count} {code}" for code, count in hidden.codes.items())
+    return (
+        f"{_count(hidden.count, 'finding')} not shown ({', '.join(hidden.options)}): "
+        f"{', '.join(_severity_counts(hidden.severities))} ({codes})"
+    )
+
+
+def summary_line(report: Report, hidden: Hidden | None = None) -> Line:
+    """What was found, in how much: the last line of a report."""
+    counts = Counter(one.severity for one in report.findings if one.code != _NOT_CHECKED)
+    unchecked = sum(one.code == _NOT_CHECKED for one in report.findings)
+    node = Piece(f"{_node(report)}: ", "bold")
+    mode = f"{report.proxy.mode} mode, " if report.proxy.mode else ""
+    rules = sum(one.lines for one in report.inputs if one.used and one.kind == "iptables-save")
+    of = f"{_count(report.services, 'service')}, {_count(report.frontends, 'frontend')}, {_count(report.endpoints, 'endpoint')}"
+    size = f"({mode}{_count(rules, 'line')} of rules)"
+    rest = f"; {_count(unchecked, 'part')} not checked" if unchecked else ""
+    if counts[Severity.ERROR] or counts[Severity.WARNING]:
+        worst = Severity.ERROR if counts[Severity.ERROR] else Severity.WARNING
+        return Line(0, "", (node, Piece(", ".join(_severity_counts(counts)), _STYLES[worst]), Piece(f" in {of} {size}{rest}")))
+    noted = f"; {_count(counts[Severity.INFO], 'note')}" if counts[Severity.INFO] else ""
+    if hidden is not None and hidden.count:
+        return Line(0, "", (node, Piece(f"nothing to show{noted} in {of} {size}{rest}")))
+    if not report.services:
+        return Line(0, "", (node, Piece("no faults found", "green"), Piece(f" {size}{noted}{rest}")))
+    return Line(
+        0,
+        "",
+        (node, Piece("no faults found", "green"), Piece(f": the rules do what the objects ask for in {of} {size}{noted}{rest}")),
+    )
+
+
+def _node(report: Report) -> str:
+    return report.node or "unnamed node"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def _severity_counts(counts: Mapping[Severity, int]) -> list[str]:
+    nouns = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
+    return [_count(counts[severity], noun) for severity, noun in nouns.items() if counts.get(severity)]
+
+
+# --- groups, causes and consequences ---
+
+Tree = dict[str, list["Finding"]]
+
+
+def _groups(findings: Sequence[Finding], report: Report, grouping: Grouping) -> list[tuple[str, list[Finding], Tree]]:
+    """(heading, findings that follow from no other one shown, consequences by fingerprint), in the order of printing."""
+    roots, tree = _forest(findings)
+    groups: dict[tuple[object, ...], list[Finding]] = defaultdict(list)
+    headings: dict[tuple[object, ...], str] = {}
+    for root in roots:
+        key: tuple[object, ...]
+        if grouping == "code":
+            key, heading = (root.code,), f"{root.code} {root.name}"
+        elif grouping == "node" or root.service is None:
+            key, heading = ("",), f"node {report.node}" if report.node else "the node"
+        else:
+            key, heading = (root.service,), f"service {root.service}"
+        groups[key].append(root)
+        headings[key] = heading
+
+    def weight(finding: Finding) -> tuple[object, ...]:
+        leads = finding.code == _STOPPED or finding.fingerprint in tree
+        return (finding.code != _STOPPED, not leads, finding.severity.rank, finding.service or "", finding.code)
+
+    for members in groups.values():
+        members.sort(key=weight)
+    order = sorted(groups, key=lambda key: (key != ("",), weight(groups[key][0])[:3], key))
+    return [(headings[key], groups[key], tree) for key in order]
+
+
+def _forest(findings: Sequence[Finding]) -> tuple[list[Finding], Tree]:
+    """The findings whose cause is not among them, and the others by the fingerprint of their cause.
+
+    Findings that name each other as their cause are not lost: one of them is taken for the first.
+    """
+    fingerprints = {finding.fingerprint for finding in findings}
+    tree: Tree = defaultdict(list)
+    roots = []
+    for finding in findings:
+        if finding.cause in fingerprints and finding.cause != finding.fingerprint:
+            tree[str(finding.cause)].append(finding)
+        else:
+            roots.append(finding)
+    reached: set[str] = set()
+    pending = [root.fingerprint for root in roots]
+    while True:
+        while pending:
+            fingerprint = pending.pop()
+            if fingerprint not in reached:
+                reached.add(fingerprint)
+                pending.extend(child.fingerprint for child in tree.get(fingerprint, ()))
+        lost = next((one for one in findings if one.fingerprint not in reached), None)
+        if lost is None:
+            return roots, dict(tree)
+        tree[str(lost.cause)].remove(lost)
+        roots.append(lost)
+        pending.append(lost.fingerprint)
+
+
+def _consequences(root: Finding, tree: Tree, indent: int) -> Iterator[Line]:
+    found: list[tuple[int, Finding]] = []
+    pending = [(0, child) for child in reversed(tree.get(root.fingerprint, ()))]
+    while pending:
+        depth, finding = pending.pop()
+        found.append((depth, finding))
+        pending.extend((depth + 1, child) for child in reversed(tree.get(finding.fingerprint, ())))
+    if not found:
+        return
+    services = {finding.service for _, finding in found if finding.service}
+    where = f" in {_count(len(services), 'service')}" if services else ""
+    follow = "finding follows" if len(found) == 1 else "findings follow"
+    yield Line(indent, "", (Piece(f"{len(found):,} {follow} from it{where}:", "bold"),))
+    for depth, finding in found[:_CONSEQUENCES]:
+        subject = f"{finding.service}: " if finding.service and finding.service not in finding.message else ""
+        yield Line(indent + 2 + 2 * depth, "", (*_title(finding), Piece(f": {subject}{finding.message}")))
+    if len(found) > _CONSEQUENCES:
+        yield Line(indent + 2, "", (Piece(f"and {len(found) - _CONSEQUENCES:,} more; --format json gives them all", "dim"),))
+
+
+# --- one finding ---
+
+
+def _title(finding: Finding) -> tuple[Piece, ...]:
+    possible = (Piece(" (possible)", "magenta"),) if finding.certainty is Certainty.POSSIBLE else ()
+    severity = Piece(f"{finding.severity.value} {finding.code}", _STYLES[finding.severity])
+    return (severity, Piece(f" {finding.name}"), *possible)
+
+
+def _finding(finding: Finding, indent: int) -> Iterator[Line]:
+    subject = f"{finding.service}: " if finding.service and finding.service not in finding.message else ""
+    yield Line(indent, "", (*_title(finding), Piece(f": {subject}{finding.message}", "bold")))
+    detail = indent + 2
+    if finding.expected:
+        yield Line(detail, "expected: ", (Piece(finding.expected, "green"),))
+    if finding.observed:
+        yield Line(detail, "observed: ", (Piece(finding.observed, "red"),))
+    # What names the endpoint concerned says most; the way there is the same for many findings.
+    telling = sorted(finding.locations, key=lambda one: finding.endpoint is None or finding.endpoint not in one.text)
+    for number, location in enumerate(telling[:_LOCATIONS]):
+        place = f"{location.file}:{location.line}" if location.line else location.file
+        text = f": {shortened(location.text, _LINE_WIDTH)}" if location.text else ""
+        yield Line(detail, "lines:    " if number == 0 else " " * 10, (Piece(place, "cyan"), Piece(text)))
+    if len(finding.locations) > _LOCATIONS:
+        yield Line(
+            detail, " " * 10, (Piece(f"and {len(finding.locations) - _LOCATIONS:,} more; --format json gives them all", "dim"),)
+        )
+    if finding.objects:
+        names = [
+            f"{one.kind} {one.namespace}/{one.name}" if one.namespace else f"{one.kind} {one.name}" for one in finding.objects
+        ]
+        more = f" and {len(names) - _OBJECTS:,} more" if len(names) > _OBJECTS else ""
+        yield Line(detail, "objects:  ", (Piece(", ".join(names[:_OBJECTS]) + more),))
+    if finding.certainty is Certainty.POSSIBLE:
+        yield Line(detail, "possible: ", (Piece("it rests on a rule or an input that is not modelled or not given"),))
+    if finding.hint:
+        yield Line(detail, "to do:    ", (Piece(finding.hint),))
+
+
+# --- the rest ---
+
+
+def _notes(notes: Sequence[Finding]) -> Iterator[Line]:
+    if not notes:
+        return
+    yield Line(0, "", (Piece("notes", "bold"),))
+    by_code: dict[str, list[Finding]] = defaultdict(list)
+    for finding in notes:
+        by_code[finding.code].append(finding)
+    for code, members in sorted(by_code.items()):
+        for finding in members[:_NOTES]:
+            subject = f"{finding.service}: " if finding.service and finding.service not in finding.message else ""
+            yield Line(2, "", (*_title(finding), Piece(f": {subject}{finding.message}")))
+        if len(members) > _NOTES:
+            yield Line(2, "", (Piece(f"and {len(members) - _NOTES:,} more {code}; --fail-on info shows each in full", "dim"),))
+    yield _BLANK
+
+
+def _not_checked(report: Report) -> Iterator[Line]:
+    unchecked = [finding for finding in report.findings if finding.code == _NOT_CHECKED]
+    passed_over = [one.path for one in report.inputs if not one.used]
+    if unchecked:
+        yield Line(0, "", (Piece("not checked", "bold"),))
+    for finding in unchecked:
+        hint = f" ({finding.hint})" if finding.hint else ""
+        subject = f"{finding.service}: " if finding.service and finding.service not in finding.message else ""
+        yield Line(2, "", (Piece(f"{subject}{finding.message}"), Piece(hint, "dim")))
+    if passed_over:
+        more = f" and {len(passed_over) - _NOTES:,} more" if len(passed_over) > _NOTES else ""
+        yield Line(0, "", (Piece("inputs passed over: ", "bold"), Piece(f"{', '.join(passed_over[:_NOTES])}{more}")))
+    if unchecked or passed_over:
+        yield _BLANK
+
+
+def _statistics(report: Report) -> Iterator[Line]:
+    counts = Counter((finding.code, finding.name) for finding in report.findings)
+    width = len(f"{max(counts.values(), default=0):,}")
+    for (code, name), count in sorted(counts.items()):
+        yield Line(0, "", (Piece(f"{count:{width},}  "), Piece(code, "bold"), Piece(f" {name}")))
+    if counts:
+        yield _BLANK
+
+
+# --- the catalogue ---
+
+
+def entry_lines(entry: Entry) -> Iterator[Line]:
+    """What the catalogue says about a code."""
+    varies = f" ({entry.varies})" if entry.varies else ""
+    yield Line(0, "", (Piece(f"{entry.code} {entry.name}", "bold"),))
+    yield Line(0, "", (Piece(entry.severity.value, _STYLES[entry.severity]), Piece(varies)))
+    sections = (
+        ("", entry.meaning),
+        ("Why it matters", entry.why),
+        ("What to do", entry.action),
+        ("Exceptions", entry.exceptions),
+    )
+    for heading, paragraph in sections:
+        if not paragraph:
+            continue
+        yield _BLANK
+        if heading:
+            yield Line(0, "", (Piece(heading, "bold"),))
+        yield Line(2 if heading else 0, "", (Piece(paragraph),))

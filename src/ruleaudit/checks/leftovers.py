@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from ruleaudit.chains import chain_hash, endpoint_chain_hash
 from ruleaudit.checks.context import FamilyAudit, RulePlace, service_port_of
 from ruleaudit.checks.services import ServiceJudge
-from ruleaudit.dataplane.iptables import A_GOTO, A_JUMP
+from ruleaudit.dataplane.iptables import A_GOTO, A_JUMP, Ruleset
 from ruleaudit.expect import ExpectedServicePort
 from ruleaudit.findings import Finding, ObjectReference, Severity
 from ruleaudit.forwarding import Frontend, FrontendKind, Vantage, Verdict
@@ -191,7 +191,7 @@ def chains(audit: FamilyAudit, judge: ServiceJudge) -> Iterator[Finding]:
     referring: dict[str, list[RulePlace]] = defaultdict(list)
     new_layout = audit.expectation.release.minor >= 24
     strange_prefixes = ("KUBE-XLB-",) if new_layout else ("KUBE-EXT-", "KUBE-SVL-")
-    live = _live(audit)
+    live: set[str] | None = None
     for name, chain in nat.items():
         leaf = rules.leaf("nat", name) if len(chain.lines) <= 2 else None
         if leaf is not None and (len(chain.lines) == 1 or leaf.masquerading):
@@ -201,14 +201,17 @@ def chains(audit: FamilyAudit, judge: ServiceJudge) -> Iterator[Finding]:
             repeated = (
                 name.startswith("KUBE-FW-") and audit.expectation.release.minor <= 24
             )  # one group per load-balancer IP (T-18)
-            if len(entries) > 1 and not repeated:
+            if len(entries) > 1 and not repeated and not _only_balances(rules, name):
                 yield from _duplicates(audit, "nat", name)
         for entry in entries:
             if entry.action in (A_JUMP, A_GOTO):
                 referenced.add(entry.target)
                 if name.startswith(strange_prefixes):
                     referring[entry.target].append(("nat", name, entry.line))
-                if entry.target not in nat and entry.action == A_JUMP and is_kube_proxy_chain(entry.target) and name in live:
+                if entry.target not in nat and entry.action == A_JUMP and is_kube_proxy_chain(entry.target):
+                    live = live if live is not None else _live(audit)
+                    if name not in live:
+                        continue
                     yield audit.finding(
                         "RA309",
                         f"{name} jumps to {entry.target}, which is not declared",
@@ -247,6 +250,13 @@ def chains(audit: FamilyAudit, judge: ServiceJudge) -> Iterator[Finding]:
             places=[("nat", name, 0), *(("nat", name, entry.line) for entry in entries[:3])],
             subject=f"{name} IPv{audit.family}",
         )
+
+
+def _only_balances(rules: Ruleset, name: str) -> bool:
+    """Whether a chain is at most one rule and a balance over distinct chains: no rule of it can stand there twice."""
+    ready = rules.prepared("nat", name)
+    balance = ready.balance if ready is not None else None
+    return balance is not None and balance.start <= 1 and len({leaf.name for leaf in balance.leaves}) == len(balance.leaves)
 
 
 def _live(audit: FamilyAudit) -> set[str]:

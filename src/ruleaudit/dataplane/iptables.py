@@ -164,7 +164,6 @@ class Leaf(NamedTuple):
     endpoint: str
     address: str
     key: str
-    number: int
     port: int
     line: int
     protocol: str
@@ -451,22 +450,21 @@ class Ruleset:
             sources.append(source)
             if first.name_slot is not None and first_row[first.name_slot] == "KUBE-MARK-MASQ":
                 marked.append(source)
-        try:
-            address, port, certain = destination_of(row[slots[0]], "", 0)
-            if not certain or not address or not port:
+        text = row[slots[0]]
+        address, _, digits = text.rpartition(":")
+        if digits.isdigit() and address.replace(".", "").isdigit():
+            port = int(digits)  # the form that IPv4 endpoints have; everything else takes the long way
+        else:
+            try:
+                address, port, certain = destination_of(text, "", 0)
+            except ValueError:
                 return None
-            number = address_number(address)
-        except ValueError:
+            if not certain or not address:
+                return None
+        if not port:
             return None
         key = address + ("/128" if ":" in address else "/32")
-        return Leaf(
-            name,
-            endpoint_text(address, port),
-            address,
-            key,
-            number,
-            port,
-            last,
+        return Leaf(name, text if text[0] != "[" else endpoint_text(address, port), address, key, port, last,
             row[plan.only_protocol],
             tuple(sources),
             key in marked,
@@ -911,11 +909,15 @@ class _Classes:
                 for low, high in port_ranges(ports):
                     bounds.update((low, high + 1))
 
-    def of_address(self, text: str, number: int) -> tuple[object, ...] | str:
+    def of_address(self, text: str) -> tuple[object, ...] | str:
         """The class of an address: itself when a rule names it, else the prefixes it lies in."""
         known = self._memo.get(text)
         if known is None:
-            known = text if text in self.exact else tuple(number & mask == base for base, mask in self.prefixes)
+            if text in self.exact:
+                known = text
+            else:
+                number = address_number(text)
+                known = tuple([number & mask == base for base, mask in self.prefixes])
             self._memo[text] = known
         return known
 
@@ -1074,7 +1076,7 @@ class Evaluator:
             groups = self._groups[bundle] = self._grouped(run, bundle)
         found = []
         for leaf, backends in groups:
-            flow.address, flow.key, flow.number, flow.port = leaf.address, leaf.key, leaf.number, leaf.port
+            flow.address, flow.key, flow.number, flow.port = leaf.address, leaf.key, address_number(leaf.address), leaf.port
             found.append((backends, self._later_of(run, flow)))
         return found
 
@@ -1085,7 +1087,7 @@ class Evaluator:
             share = bundle.backends.get(leaf.endpoint)
             if share is None:
                 continue
-            key = (classes.of_address(leaf.address, leaf.number), classes.of_port(leaf.port), run.host.is_local(leaf.address))
+            key = (classes.of_address(leaf.address), classes.of_port(leaf.port), run.host.is_local(leaf.address))
             groups.setdefault(key, (leaf, {}))[1][leaf.endpoint] = share
         if len(groups) == 1:
             leaf, _ = next(iter(groups.values()))
@@ -1101,9 +1103,9 @@ class Evaluator:
     def _later_of(self, run: Run, flow: Flow) -> list[tuple[float, Outcome]]:
         """What follows the routing decision, remembered per class of destination (S13)."""
         classes = self._told_apart()
-        key = (run.packet.key, classes.of_address(flow.address, flow.number), classes.of_port(flow.port), flow.translated,
+        key = (run.packet.key, classes.of_address(flow.address), classes.of_port(flow.port), flow.translated,
                flow.mark, flow.mark_unknown, flow.connmark, flow.untracked is None, run.host.is_local(flow.address),
-               None if run.destination == flow.number else classes.of_address(run.packet.destination, run.destination))  # fmt: skip
+               None if run.destination == flow.number else classes.of_address(run.packet.destination))  # fmt: skip
         known = self._later.get(key)
         if known is None:
             probe = flow.clone(1.0)

@@ -44,7 +44,7 @@ def address_number(text: str) -> int:
         return int(ip_address(text))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Interface:
     """What is known of the interface a packet comes from or leaves by.
 
@@ -91,7 +91,7 @@ class Host:
         return text in self.addresses or text.startswith("127.") or text == "::1"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Packet:
     """The first packet of a connection, as its first hook sees it.
 
@@ -111,20 +111,17 @@ class Packet:
     source_port: int | None = None
     bridged: bool | None = None
     icmp_type: int | None = None
-    key: tuple[object, ...] = field(init=False, compare=False)
+    key: tuple[object, ...] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(
-            self,
-            "key",
-            (
-                self.family,
-                self.protocol,
-                self.source,
-                self.from_node,
-                self.in_interface,
-                self.out_interface,
-                self.source_port,
-                self.bridged,
-            ),
+        # Everything but the destination: packets with equal keys differ in what they are sent to only.
+        self.key = (
+            self.family,
+            self.protocol,
+            self.source,
+            self.from_node,
+            self.in_interface,
+            self.out_interface,
+            self.source_port,
+            self.bridged,
         )

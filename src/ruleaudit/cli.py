@@ -316,7 +316,7 @@ def _audit(paths: Sequence[str], node: str | None, config: str | None, progress:
     from ruleaudit.sources import read
 
     settings = None if config is None else read_settings(_bytes_of(config), config)
-    sources = read(paths, click.get_binary_stream("stdin") if "-" in paths else None)
+    sources = read(paths, sys.stdin.buffer if "-" in paths else None)
     return audit_inputs(sources, node=node, settings=settings, progress=progress)
 
 
@@ -401,7 +401,7 @@ def _write(text: str, output: str | None) -> None:
         return
     encoding = sys.stdout.encoding or "utf-8"
     try:
-        stream = click.get_binary_stream("stdout")
+        stream = sys.stdout.buffer
         stream.write(text.encode(encoding, "backslashreplace"))
         stream.flush()
     except BrokenPipeError:

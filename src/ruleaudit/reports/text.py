@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ruleaudit.catalogue import Entry
-    from ruleaudit.findings import Finding, Report
+    from ruleaudit.findings import Finding, Location, Report
     from ruleaudit.reports.selection import Hidden
 
 __all__ = ["Grouping", "Layout", "Line", "Piece", "colored", "entry_lines", "plain", "report_lines", "summary_line"]
@@ -253,8 +253,8 @@ def _consequences(root: Finding, tree: Tree, indent: int) -> Iterator[Line]:
     follow = "finding follows" if len(found) == 1 else "findings follow"
     yield Line(indent, "", (Piece(f"{len(found):,} {follow} from it{where}:", "bold"),))
     for depth, finding in found[:_CONSEQUENCES]:
-        subject = f"{finding.service}: " if finding.service and finding.service not in finding.message else ""
-        yield Line(indent + 2 + 2 * depth, "", (*_title(finding), Piece(f": {subject}{finding.message}")))
+        place = Piece(f" ({_place(_telling(finding)[0])})" if finding.locations else "", "cyan")
+        yield Line(indent + 2 + 2 * depth, "", (*_title(finding), Piece(f": {_subject(finding)}{finding.message}"), place))
     if len(found) > _CONSEQUENCES:
         yield Line(indent + 2, "", (Piece(f"and {len(found) - _CONSEQUENCES:,} more; --format json gives them all", "dim"),))
 
@@ -269,19 +269,15 @@ def _title(finding: Finding) -> tuple[Piece, ...]:
 
 
 def _finding(finding: Finding, indent: int) -> Iterator[Line]:
-    subject = f"{finding.service}: " if finding.service and finding.service not in finding.message else ""
-    yield Line(indent, "", (*_title(finding), Piece(f": {subject}{finding.message}", "bold")))
+    yield Line(indent, "", (*_title(finding), Piece(f": {_subject(finding)}{finding.message}", "bold")))
     detail = indent + 2
     if finding.expected:
         yield Line(detail, "expected: ", (Piece(finding.expected, "green"),))
     if finding.observed:
         yield Line(detail, "observed: ", (Piece(finding.observed, "red"),))
-    # What names the endpoint concerned says most; the way there is the same for many findings.
-    telling = sorted(finding.locations, key=lambda one: finding.endpoint is None or finding.endpoint not in one.text)
-    for number, location in enumerate(telling[:_LOCATIONS]):
-        place = f"{location.file}:{location.line}" if location.line else location.file
+    for number, location in enumerate(_telling(finding)[:_LOCATIONS]):
         text = f": {shortened(location.text, _LINE_WIDTH)}" if location.text else ""
-        yield Line(detail, "lines:    " if number == 0 else " " * 10, (Piece(place, "cyan"), Piece(text)))
+        yield Line(detail, "lines:    " if number == 0 else " " * 10, (Piece(_place(location), "cyan"), Piece(text)))
     if len(finding.locations) > _LOCATIONS:
         yield Line(
             detail, " " * 10, (Piece(f"and {len(finding.locations) - _LOCATIONS:,} more; --format json gives them all", "dim"),)
@@ -298,6 +294,20 @@ def _finding(finding: Finding, indent: int) -> Iterator[Line]:
         yield Line(detail, "to do:    ", (Piece(finding.hint),))
 
 
+def _subject(finding: Finding) -> str:
+    """The Service, where the message does not name it itself."""
+    return f"{finding.service}: " if finding.service and finding.service not in finding.message else ""
+
+
+def _telling(finding: Finding) -> list[Location]:
+    """The dump lines, those first that name the endpoint concerned: the way there is the same for many findings."""
+    return sorted(finding.locations, key=lambda one: finding.endpoint is None or finding.endpoint not in one.text)
+
+
+def _place(location: Location) -> str:
+    return f"{location.file}:{location.line}" if location.line else location.file
+
+
 # --- the rest ---
 
 
@@ -310,8 +320,7 @@ def _notes(notes: Sequence[Finding]) -> Iterator[Line]:
         by_code[finding.code].append(finding)
     for code, members in sorted(by_code.items()):
         for finding in members[:_NOTES]:
-            subject = f"{finding.service}: " if finding.service and finding.service not in finding.message else ""
-            yield Line(2, "", (*_title(finding), Piece(f": {subject}{finding.message}")))
+            yield Line(2, "", (*_title(finding), Piece(f": {_subject(finding)}{finding.message}")))
         if len(members) > _NOTES:
             yield Line(2, "", (Piece(f"and {len(members) - _NOTES:,} more {code}; --fail-on info shows each in full", "dim"),))
     yield _BLANK
@@ -324,8 +333,7 @@ def _not_checked(report: Report) -> Iterator[Line]:
         yield Line(0, "", (Piece("not checked", "bold"),))
     for finding in unchecked:
         hint = f" ({finding.hint})" if finding.hint else ""
-        subject = f"{finding.service}: " if finding.service and finding.service not in finding.message else ""
-        yield Line(2, "", (Piece(f"{subject}{finding.message}"), Piece(hint, "dim")))
+        yield Line(2, "", (Piece(f"{_subject(finding)}{finding.message}"), Piece(hint, "dim")))
     if passed_over:
         more = f" and {len(passed_over) - _NOTES:,} more" if len(passed_over) > _NOTES else ""
         yield Line(0, "", (Piece("inputs passed over: ", "bold"), Piece(f"{', '.join(passed_over[:_NOTES])}{more}")))

@@ -1,0 +1,38 @@
+# `make` alone prints these lines.
+#   make demo      audit the bundled nodes; the first time it makes .venv and installs ruleaudit into it
+#   make test      every check that CI runs: format, lint, types, layers, tests with coverage, documents, build
+#   make update    rewrite what is generated: format, docs/codes.md, the outputs in the documents
+#   make clean     remove .venv, caches and build results
+
+PYTHON ?= python3
+.DEFAULT_GOAL := help
+.PHONY: help demo test update clean
+
+help:
+	@sed -n 's/^#   //p' Makefile
+
+# The stamps are older than pyproject.toml when its dependencies may have changed.
+.venv/.installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ruleaudit needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+# Dependency groups are read by pip 25.1 and newer; Debian 12 has 23.0.
+.venv/.dev: pyproject.toml .venv/.installed
+	.venv/bin/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	.venv/bin/pip install --quiet --disable-pip-version-check --group dev --editable .
+	@touch $@
+
+demo: .venv/.installed
+	@scripts/demo .venv/bin/ruleaudit
+
+test: .venv/.dev
+	@scripts/check .venv/bin
+
+update: .venv/.dev
+	@scripts/update .venv/bin
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.* build dist htmlcov
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -824,14 +824,18 @@ class ServiceJudge:
         }
         wanted, seen = _wanted(one), _seen(one)
         if endpoint is not None and event.expected:
-            wanted = f"{event.expected} (of {wanted})"
+            wanted = f"{event.expected}, one of {wanted.removeprefix('to ')}"
         if event.code == "RA304":
             wanted, seen = _affinity_wanted(one.expected), _affinity_text(one.observed)
         elif event.code == "RA401":
             wanted, seen = "masqueraded" + clients, "the source address is kept"
         elif event.code == "RA405":
             wanted, seen = "the source address is kept" + clients, "masqueraded"
-        outcomes = event.outcomes or [o for o in one.outcomes]
+        outcomes = event.outcomes or list(one.outcomes)
+        places = trail_places(outcomes)
+        if event.code[:3] in ("RA1", "RA2", "RA3") and event.code not in ("RA208", "RA306"):
+            # What is wrong shows on the way to the translation; what follows it is the same for every service.
+            places = [place for place in places if place[0] == "nat" and not place[1].endswith("POSTROUTING")] or places
         references = self.endpoint_objects(expected, event.expected or endpoint)
         return self.audit.finding(
             event.code,
@@ -842,7 +846,7 @@ class ServiceJudge:
             endpoint=endpoint,
             expected=wanted,
             observed=seen,
-            places=[*event.places, *trail_places(outcomes)],
+            places=[*event.places, *places],
             objects=references,
         )
 

@@ -9,7 +9,7 @@ import os
 import stat
 import sys
 import time
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, Literal, TextIO, TypeVar
 
 import click
 
@@ -335,7 +335,7 @@ class _Progress:
     """A bar on standard error, if that is a terminal and the work takes longer than a second."""
 
     def __init__(self, *, shown: bool) -> None:
-        self._shown = shown and sys.stderr.isatty()
+        self._shown = shown and _is_terminal(sys.stderr)
         self._since = time.monotonic()
         self._bar: ProgressBar | None = None
 
@@ -378,13 +378,18 @@ def _drawn(lines: Sequence[Line], color: Color, output: str | None) -> str:
     """The lines as text: with colours where they are wanted, wrapped on a terminal."""
     from ruleaudit.reports.text import colored, plain
 
-    terminal = output is None and sys.stdout.isatty()
+    terminal = output is None and _is_terminal(sys.stdout)
     automatic = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     if color == "never" or (color == "auto" and not automatic):
         return plain(lines)
     import shutil
 
     return colored(lines, shutil.get_terminal_size().columns if terminal else None)
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    """False for a stream that the caller closed, too: the interpreter has None for it."""
+    return stream is not None and stream.isatty()
 
 
 def _check_output(output: str | None) -> None:
@@ -399,7 +404,10 @@ def _write(text: str, output: str | None) -> None:
     if output is not None and output != "-":
         _write_file(text.encode("utf-8", "backslashreplace"), output)
         return
-    encoding = sys.stdout.encoding or "utf-8"
+    standard_output: TextIO | None = sys.stdout  # None where the caller closed it
+    if standard_output is None:
+        raise OutputError("standard output is closed")
+    encoding = standard_output.encoding or "utf-8"
     try:
         stream = sys.stdout.buffer
         stream.write(text.encode(encoding, "backslashreplace"))

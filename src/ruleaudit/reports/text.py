@@ -26,6 +26,9 @@ Grouping = Literal["service", "code", "node"]
 
 _LINE_WIDTH = 160
 """A dump line longer than this is cut in the middle."""
+_NO_WRAP = 1_000_000_000
+_NARROW = 24
+"""Columns below which a continued line is not kept below the first piece."""
 _LOCATIONS = 4
 _CONSEQUENCES = 20
 _NOTES = 3
@@ -80,29 +83,38 @@ def plain(lines: Iterable[Line]) -> str:
 
 def colored(lines: Iterable[Line], width: int | None) -> str:
     """The lines with colours, wrapped at `width` columns; None: not wrapped."""
-    from io import StringIO
+    from functools import cache
 
+    from rich.cells import cell_len
+    from rich.color import ColorSystem
     from rich.console import Console
-    from rich.table import Table
+    from rich.style import Style
     from rich.text import Text
 
-    stream = StringIO()
-    console = Console(
-        file=stream, force_terminal=True, no_color=False, color_system="standard", width=width or 1_000_000, legacy_windows=False
-    )
-    for line in lines:
-        if not line.pieces:
-            stream.write("\n")
-            continue
-        body = Text(no_wrap=width is None, overflow="fold")
-        for piece in line.pieces:
-            body.append(printable(piece.text), piece.style or None)
-        grid = Table.grid()
-        grid.add_column(no_wrap=True)
-        grid.add_column(overflow="fold")
-        grid.add_row(Text(" " * line.indent + line.label, style="dim"), body)
-        console.print(grid, highlight=False)
-    return stream.getvalue()
+    parsed = cache(Style.parse)
+    console = Console(width=width or _NO_WRAP)
+
+    def painted(text: str, style: Style | str) -> str:
+        found = parsed(style) if isinstance(style, str) else style
+        return found.render(text, color_system=ColorSystem.STANDARD) if text.strip() else text
+
+    def drawn(line: Line) -> Iterator[str]:
+        label = " " * line.indent + line.label
+        pieces = [(printable(piece.text), piece.style) for piece in line.pieces]
+        left = (width or _NO_WRAP) - len(label)
+        if sum(cell_len(text) for text, _ in pieces) <= left:
+            yield painted(label, "dim") + "".join(painted(text, style) for text, style in pieces)
+            return
+        if left < _NARROW:
+            label, left = "", max(width or 0, 1)
+        body = Text(overflow="fold")
+        for text, style in pieces:
+            body.append(text, style or None)
+        for number, part in enumerate(body.wrap(console, left)):
+            start = painted(label, "dim") if number == 0 else " " * len(label)
+            yield start + "".join(painted(one.text, one.style or "") for one in part.render(console) if one.text)
+
+    return "".join(f"{text.rstrip(' ')}\n" for line in lines for text in drawn(line))
 
 
 # --- a report ---
@@ -301,7 +313,8 @@ def _subject(finding: Finding) -> str:
 
 def _telling(finding: Finding) -> list[Location]:
     """The dump lines, those first that name the endpoint concerned: the way there is the same for many findings."""
-    return sorted(finding.locations, key=lambda one: finding.endpoint is None or finding.endpoint not in one.text)
+    names = [name for name in (finding.endpoint, finding.service) if name is not None]
+    return sorted(finding.locations, key=lambda one: next((rank for rank, name in enumerate(names) if name in one.text), 2))
 
 
 def _place(location: Location) -> str:

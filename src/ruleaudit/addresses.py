@@ -6,7 +6,7 @@ import socket
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-__all__ = ["Network", "canonical_address", "family_of", "parse_network"]
+__all__ = ["Network", "canonical_address", "family_of", "parse_network", "within"]
 
 Network = IPv4Network | IPv6Network
 
@@ -73,3 +73,12 @@ def parse_network(text: str, family: int) -> Network | None:
         return ip_network(f"{found[1]}/{int(length)}", strict=False)
     except ValueError:
         return None
+
+
+def within(inner: Network, outer: Network) -> bool:
+    """Whether one network lies wholly in another; networks of different families never do."""
+    return (
+        inner.version == outer.version
+        and inner.prefixlen >= outer.prefixlen
+        and int(inner.network_address) & int(outer.netmask) == int(outer.network_address)
+    )

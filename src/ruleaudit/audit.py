@@ -6,11 +6,12 @@ import gc
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
 
-from ruleaudit.addresses import canonical_address, parse_network
+from ruleaudit.addresses import canonical_address, parse_network, within
 from ruleaudit.catalogue import CATALOGUE
 from ruleaudit.checks import alone, leftovers, nodewide, objects, stopped
 from ruleaudit.checks.context import FamilyAudit
@@ -25,10 +26,12 @@ from ruleaudit.formats.iptables_save import parse
 from ruleaudit.forwarding import Vantage
 from ruleaudit.kubeproxy import Signs, entry_value, is_kube_proxy_chain, other_proxy, read_signs
 from ruleaudit.release import NEWEST, Release
-from ruleaudit.rules import Dump, Table
 from ruleaudit.settings import Detection, GivenSettings, LocalDetection, ProxySettings, combine, read_settings, resolve
 from ruleaudit.sources import InputKind, Source
 from ruleaudit.vantage import choose_clients
+
+if TYPE_CHECKING:
+    from ruleaudit.rules import Dump, Table
 
 __all__ = ["UnknownNodeError", "audit_inputs"]
 
@@ -358,9 +361,8 @@ def _serving(
     present = {family: {table.name for table in tables if table.family == family} for family in FAMILIES}
     ipvs = False
     for family in FAMILIES:
-        for table, chains in (("nat", ("KUBE-SERVICES",)),):
-            if any(_uses_sets(rulesets[family], table, chain) for chain in chains):
-                ipvs = True
+        if _uses_sets(rulesets[family], "nat", "KUBE-SERVICES"):
+            ipvs = True
     if ipvs:
         for family in FAMILIES:
             signs[family] = Signs(served=False)
@@ -723,8 +725,8 @@ def _family_audit(
             where = parse_network(detection.value, family)
             if where is not None:
                 inside = [
-                    text for text in networks if (parsed := parse_network(text, family)) is not None and parsed.subnet_of(where)
-                ]  # type: ignore[arg-type]  # one family
+                    text for text in networks if (parsed := parse_network(text, family)) is not None and within(parsed, where)
+                ]
                 networks = inside or [detection.value]
     clients = choose_clients(
         family, pod_networks=networks, node_addresses=everywhere, pod_interface=interface, avoid=avoid, avoid_networks=prefixes
@@ -814,7 +816,7 @@ def _time_skew(inputs: _Inputs, cluster: Cluster, tables: Sequence[Table]) -> It
     )
     if not times or newest is None:
         return
-    dump = min(times).replace(tzinfo=timezone.utc)
+    dump = min(times).replace(tzinfo=UTC)
     # Zones reach from UTC-12 to UTC+14: the dump's time in UTC lies between these.
     if newest - (dump + timedelta(hours=12)) > _GRACE:
         entry = CATALOGUE["RA006"]

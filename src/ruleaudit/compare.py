@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import TYPE_CHECKING
 
-from ruleaudit.dataplane.iptables import Outcome
-from ruleaudit.dataplane.observe import Observation
 from ruleaudit.forwarding import Forwarding, Verdict
+
+if TYPE_CHECKING:
+    from ruleaudit.dataplane.iptables import Outcome
+    from ruleaudit.dataplane.observe import Observation
 
 __all__ = ["SHARE_TOLERANCE", "Difference", "DifferenceKind", "compare", "equal"]
 

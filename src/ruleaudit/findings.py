@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TYPE_CHECKING
 
-from ruleaudit.forwarding import Frontend
+if TYPE_CHECKING:
+    from ruleaudit.forwarding import Frontend
 
 __all__ = ["Certainty", "Finding", "InputSummary", "Location", "ObjectReference", "ProxySummary", "Report", "Severity"]
 

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ruleaudit.dataplane.iptables import A_JUMP, Entry, Ruleset, keys_of
 from ruleaudit.dataplane.matches import mark_and_mask
+from ruleaudit.rules import unescape
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 __all__ = [
     "HOOKS",
@@ -192,11 +195,6 @@ def entry_comment(entry: Entry) -> str | None:
                 if option.slots:
                     return unescape(entry.values[option.slots[0]])
     return None
-
-
-def unescape(text: str) -> str:
-    """A quoted value as written before iptables-save escaped it."""
-    return re.sub(r"\\(.)", r"\1", text) if "\\" in text else text
 
 
 def tail_rules(rules: Ruleset) -> list[Entry]:
@@ -417,7 +415,7 @@ def _mark(rules: Ruleset) -> int | None:
             if slots:
                 votes[mark_and_mask(entry.values[slots[0]])[0]] += 1
     for table, chain in (("nat", "KUBE-POSTROUTING"), ("filter", "KUBE-FORWARD")):
-        seen = set()
+        seen: set[int] = set()
         for entry in rules.entries(table, chain):
             for match in entry.plan.shape.matches:
                 if match.module == "mark":

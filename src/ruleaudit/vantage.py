@@ -6,12 +6,15 @@ as its role allows (docs/semantics.md, S13).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from typing import TYPE_CHECKING
 
 from ruleaudit.dataplane.packet import ANY_INTERFACE, HOST_SIDE, POD_SIDE, Interface, Packet
 from ruleaudit.forwarding import Vantage
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
 
 __all__ = ["Clients", "choose_clients"]
 

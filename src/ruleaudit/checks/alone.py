@@ -5,15 +5,19 @@ With objects the same faults are found by their effect on a service; without the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from ruleaudit.chains import endpoint_chain_hash
-from ruleaudit.checks.context import FamilyAudit
-from ruleaudit.checks.services import ServiceJudge
 from ruleaudit.compare import SHARE_TOLERANCE
 from ruleaudit.dataplane.iptables import A_GOTO, A_JUMP
 from ruleaudit.findings import Finding, Severity
 from ruleaudit.kubeproxy import SERVICE_CHAIN, Dispatch, dispatches, entry_comment, entry_value
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ruleaudit.checks.context import FamilyAudit
+    from ruleaudit.checks.services import ServiceJudge
 
 __all__ = ["self_contradictions"]
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 from ruleaudit.catalogue import CATALOGUE
-from ruleaudit.cluster import Cluster
-from ruleaudit.cluster.objects import Node
 from ruleaudit.dataplane.iptables import Evaluator, Outcome, Ruleset
-from ruleaudit.dataplane.packet import Host
-from ruleaudit.expect import Expectation, ExpectedServicePort
 from ruleaudit.findings import Certainty, Finding, Location, ObjectReference, Severity
-from ruleaudit.forwarding import Frontend
-from ruleaudit.kubeproxy import Hook, Signs
-from ruleaudit.rules import Table
-from ruleaudit.settings import ProxySettings
-from ruleaudit.vantage import Clients
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ruleaudit.cluster import Cluster
+    from ruleaudit.cluster.objects import Node
+    from ruleaudit.dataplane.packet import Host
+    from ruleaudit.expect import Expectation, ExpectedServicePort
+    from ruleaudit.forwarding import Frontend
+    from ruleaudit.kubeproxy import Hook, Signs
+    from ruleaudit.rules import Table
+    from ruleaudit.settings import ProxySettings
+    from ruleaudit.vantage import Clients
 
 __all__ = ["FamilyAudit", "RulePlace", "service_port_of", "trail_places"]
 

@@ -6,16 +6,20 @@ RA201 to RA205, RA208 (never reached), RA209, RA307, RA503, RA504.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from ruleaudit.chains import chain_hash, endpoint_chain_hash
 from ruleaudit.checks.context import FamilyAudit, RulePlace, service_port_of
-from ruleaudit.checks.services import ServiceJudge
 from ruleaudit.dataplane.iptables import A_GOTO, A_JUMP, Ruleset
-from ruleaudit.expect import ExpectedServicePort
 from ruleaudit.findings import Finding, ObjectReference, Severity
 from ruleaudit.forwarding import Frontend, FrontendKind, Vantage, Verdict
-from ruleaudit.kubeproxy import SERVICE_CHAIN, Dispatch, dispatches, is_kube_proxy_chain
+from ruleaudit.kubeproxy import SERVICE_CHAIN, Dispatch, dispatches, entry_comment, is_kube_proxy_chain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ruleaudit.checks.services import ServiceJudge
+    from ruleaudit.expect import ExpectedServicePort
 
 __all__ = ["chains", "needed_chains", "stale_frontends"]
 
@@ -285,32 +289,29 @@ def _duplicates(audit: FamilyAudit, table: str, name: str) -> Iterator[Finding]:
         if entry.target in ("", "LOG") or (entry.plan.tests.share is not None):
             continue
         if key in seen and entry.line and seen[key]:
+            service, subject = _attribution(audit, table, name, entry.line)
             yield audit.finding(
                 "RA307",
                 f"{table} {name} holds the same rule twice",
+                service=service,
                 observed=audit.rules.reference(table, name, entry.line).text,
                 places=[(table, name, seen[key]), (table, name, entry.line)],
-                **_attribution(audit, table, name, entry.line),
+                subject=subject,
             )
         else:
             seen[key] = entry.line
 
 
-def _attribution(audit: FamilyAudit, table: str, name: str, line: int) -> dict[str, str]:
-    """The service that a rule's comment names, where it names one; what the finding is about otherwise."""
-    from ruleaudit.kubeproxy import entry_comment
-
+def _attribution(audit: FamilyAudit, table: str, name: str, line: int) -> tuple[str | None, str]:
+    """The service that a rule's comment names, where it names one; and what the finding is about."""
+    text = f"{table} {name} {audit.rules.reference(table, name, line).text} IPv{audit.family}"
     for entry in audit.rules.entries(table, name):
         if entry.line == line:
-            comment = (entry_comment(entry) or "").split(" ")[0]
-            namespace, slash, rest = comment.partition("/")
+            namespace, slash, rest = (entry_comment(entry) or "").split(" ")[0].partition("/")
             service = rest.partition(":")[0]
             if slash and (namespace, service) in audit.cluster.services:
-                return {
-                    "service": f"{namespace}/{service}",
-                    "subject": f"{table} {name} {audit.rules.reference(table, name, line).text}",
-                }
-    return {"subject": f"{table} {name} {audit.rules.reference(table, name, line).text} IPv{audit.family}"}
+                return f"{namespace}/{service}", text
+    return None, text
 
 
 def _leftovers(

@@ -5,12 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
+from typing import TYPE_CHECKING
 
-from ruleaudit.addresses import parse_network
-from ruleaudit.checks.context import FamilyAudit, RulePlace
-from ruleaudit.checks.services import ServiceJudge
+from ruleaudit.addresses import parse_network, within
 from ruleaudit.compare import equal
 from ruleaudit.dataplane.iptables import A_SNAT, Evaluator, Flow, Ruleset
 from ruleaudit.dataplane.observe import observe
@@ -19,8 +17,14 @@ from ruleaudit.findings import Finding, ObjectReference, Severity
 from ruleaudit.formats.iptables_save import parse
 from ruleaudit.forwarding import FrontendKind, Vantage, split_endpoint
 from ruleaudit.kubeproxy import HOOKS, Hook, Signs, dispatches, hook_present, tail_rules
-from ruleaudit.rules import Chain, Dump, Table
 from ruleaudit.settings import LocalDetection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from ruleaudit.checks.context import FamilyAudit, RulePlace
+    from ruleaudit.checks.services import ServiceJudge
+    from ruleaudit.rules import Chain, Dump, Table
 
 __all__ = ["dispatching", "hooks", "local_detection", "masquerade", "missing_hooks", "repair"]
 
@@ -294,7 +298,7 @@ def local_detection(audit: FamilyAudit) -> Iterator[Finding]:
     if node is not None:
         for text in node.spec.pod_cidrs or ((node.spec.pod_cidr,) if node.spec.pod_cidr else ()):
             parsed = parse_network(text, audit.family)
-            if parsed is not None and not parsed.subnet_of(where):  # type: ignore[arg-type]  # both of the family asked for
+            if parsed is not None and not within(parsed, where):
                 outside.append(f"pod CIDR {text}")
                 references.append(ObjectReference("Node", "", node.metadata.name))
     if node is not None and not outside:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 from ruleaudit.checks.context import FamilyAudit, service_port_of
-from ruleaudit.cluster import Cluster
-from ruleaudit.expect import Expectation
 from ruleaudit.findings import Finding, ObjectReference
-from ruleaudit.forwarding import Frontend
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ruleaudit.cluster import Cluster
+    from ruleaudit.expect import Expectation
+    from ruleaudit.forwarding import Frontend
 
 __all__ = ["duplicate_frontends", "slice_disagreements"]
 

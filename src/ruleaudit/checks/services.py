@@ -7,10 +7,10 @@ cause becomes one finding however many frontends and clients it reaches.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from ipaddress import ip_network
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -19,11 +19,15 @@ from ruleaudit.checks.context import FamilyAudit, RulePlace, service_port_of, tr
 from ruleaudit.compare import Difference, DifferenceKind, compare, equal
 from ruleaudit.dataplane.iptables import A_DNAT, Entry, Outcome, destination_of
 from ruleaudit.dataplane.observe import Observation, observe
-from ruleaudit.endpoints import Endpoint
 from ruleaudit.expect import ExpectedServicePort, expect
 from ruleaudit.findings import Finding, ObjectReference, Severity
 from ruleaudit.forwarding import Forwarding, Frontend, FrontendKind, Vantage, Verdict, endpoint_text, split_endpoint
 from ruleaudit.kubeproxy import SERVICE_CHAIN, entry_value, is_kube_proxy_chain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
+
+    from ruleaudit.endpoints import Endpoint
 
 __all__ = ["Judgement", "ServiceJudge", "judge_services"]
 
@@ -298,7 +302,7 @@ class ServiceJudge:
             places: list[RulePlace] = []
             for text, source in self.probes({*named, *expected.source_ranges}, frontend):
                 accepted = expected.accepted(frontend, Vantage.OUTSIDE, source)
-                if not accepted or accepted[0].verdict is Verdict.DROP and expected.admits(source):
+                if not accepted or (accepted[0].verdict is Verdict.DROP and expected.admits(source)):
                     continue
                 packet = audit.clients.packet(Vantage.OUTSIDE, frontend.protocol, frontend.address or "", frontend.port, source)
                 seen = observe(audit.evaluator, packet, audit.mark)

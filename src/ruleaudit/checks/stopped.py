@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from ruleaudit.cluster import Cluster
-from ruleaudit.findings import Finding
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ruleaudit.cluster import Cluster
+    from ruleaudit.findings import Finding
 
 __all__ = ["stopped"]
 

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import sys
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import ip_address
 from itertools import chain as chained
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from ruleaudit.dataplane.matches import Affinity, TestPlan, mark_and_mask, plan_tests, port_ranges
 from ruleaudit.dataplane.packet import (
@@ -28,6 +27,9 @@ from ruleaudit.dataplane.packet import (
 )
 from ruleaudit.forwarding import Verdict, endpoint_text
 from ruleaudit.rules import Chain, Dump, LineKind, Shape, Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = ["Evaluator", "Flow", "Outcome", "RuleReference", "Ruleset", "Run"]
 
@@ -464,7 +466,13 @@ class Ruleset:
         if not port:
             return None
         key = address + ("/128" if ":" in address else "/32")
-        return Leaf(name, text if text[0] != "[" else endpoint_text(address, port), address, key, port, last,
+        return Leaf(
+            name,
+            text if text[0] != "[" else endpoint_text(address, port),
+            address,
+            key,
+            port,
+            last,
             row[plan.only_protocol],
             tuple(sources),
             key in marked,

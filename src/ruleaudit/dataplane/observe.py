@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from ruleaudit.dataplane.iptables import Evaluator, Outcome
-from ruleaudit.dataplane.matches import Affinity
-from ruleaudit.dataplane.packet import Packet
 from ruleaudit.forwarding import Verdict, split_endpoint
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from ruleaudit.dataplane.iptables import Evaluator, Outcome
+    from ruleaudit.dataplane.matches import Affinity
+    from ruleaudit.dataplane.packet import Packet
 
 __all__ = ["Observation", "observe"]
 

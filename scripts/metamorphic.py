@@ -1,0 +1,442 @@
+"""Does every damage to kube-proxy's rules show? Damages a healthy node rule by rule and audits it again each time.
+
+    python scripts/metamorphic.py [--jobs N] [--sample N] FOLDER...
+
+Each rule of kube-proxy's own chains, and each jump into them, is removed, altered in each of its parts, narrowed, widened and moved.
+Each change must give a finding that the healthy node does not give, or belong to one of `HARMLESS`: the classes of changes that decide
+nothing, each with its reason. What is left has slipped through; it is listed, and the exit status is 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import ruleaudit.audit as audits
+from ruleaudit.cluster import Cluster
+from ruleaudit.cluster import load as load_cluster
+from ruleaudit.findings import Severity
+from ruleaudit.kubeproxy import is_kube_proxy_chain
+from ruleaudit.sources import InputKind, Source, read
+
+__all__ = ["HARMLESS", "Change", "Result", "Rule", "changes", "examine", "main"]
+
+_TOKEN = re.compile(r'"(?:\\.|[^"\\])*"|\S+')
+_SERVICE = re.compile(r"KUBE-(SVC|SVL|EXT|FW|SEP|XLB)-")
+_SHOWS = (Severity.ERROR, Severity.WARNING)
+# Information that is a sign of the change, too: a duplicate, a chain that nothing jumps to any more (docs/findings.md).
+_SHOWING_INFO = frozenset({"RA209", "RA307"})
+
+
+@dataclass(frozen=True)
+class Rule:
+    """One rule line of a dump, cut into words. `line` is 1-based; `table` its table."""
+
+    line: int
+    table: str
+    words: tuple[str, ...]
+
+    @property
+    def chain(self) -> str:
+        """The chain it stands in."""
+        return self.words[1]
+
+    @property
+    def text(self) -> str:
+        """The rule as the dump prints it, with single blanks."""
+        return " ".join(self.words)
+
+    @property
+    def target(self) -> str:
+        """What it jumps to, "" for a rule that only counts."""
+        return self.value("-j") or self.value("-g") or ""
+
+    def value(self, flag: str) -> str | None:
+        """The word that follows a flag, None without that flag."""
+        return self.words[self.words.index(flag) + 1] if flag in self.words[:-1] else None
+
+    def negated(self, flag: str) -> bool:
+        """Whether `!` stands before the flag."""
+        return flag in self.words and self.words[self.words.index(flag) - 1] == "!"
+
+    @property
+    def asks(self) -> frozenset[str]:
+        """The flags by which it chooses packets."""
+        return frozenset(word for word in self.words if word in _CONDITIONS)
+
+
+@dataclass(frozen=True)
+class Change:
+    """One change of one rule: `kind` says which; `lines` are the table's lines afterwards, by replacement of the changed places.
+
+    `words` is the rule afterwards, None where it is gone; `position` the 0-based place in its chain, before and after.
+    """
+
+    rule: Rule
+    kind: str
+    words: tuple[str, ...] | None
+    to_chain: str | None = None
+    passed: tuple[Rule, ...] = ()
+
+    @property
+    def after(self) -> Rule | None:
+        """The rule afterwards."""
+        return None if self.words is None else replace(self.rule, words=self.words)
+
+
+class Result(NamedTuple):
+    """What became of one change: `shown` by findings (their codes), or `harmless` (the class), or neither."""
+
+    node: str
+    change: Change
+    shown: tuple[str, ...]
+    harmless: str | None
+
+
+# --- changing --------------------------------------------------------------------------------------------------------------------------
+
+_CONDITIONS = ("-s", "-d", "-i", "-o", "-p", "--dport", "--mark", "--ctstate", "--dst-type", "--src-type", "--probability", "--rcheck")
+
+
+def _other_address(text: str) -> str:
+    address, slash, length = text.partition("/")
+    if ":" in address:
+        return "fd99:9:9::9" + slash + length if slash else "fd99:9:9::9"
+    first, _, rest = address.partition(".")
+    return f"{(int(first) + 1) % 224 or 1}.{rest}{slash}{length}"
+
+
+def _narrower(text: str) -> str:
+    address, _, length = text.partition("/")
+    return f"{address}/{int(length) + 2}"
+
+
+def _other_destination(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    inner = host.strip("[]")
+    return (f"[{_other_address(inner)}]" if host.startswith("[") else _other_address(inner)) + ":" + port
+
+
+def _other_port(text: str) -> str:
+    host, _, port = text.rpartition(":")
+    return f"{host}:{int(port) + 1}" if host else str(int(port) + 1)
+
+
+def _other_mark(text: str) -> str:
+    value, slash, mask = text.partition("/")
+    return f"{int(value, 16) << 1:#x}{slash}{int(mask or value, 16) << 1:#x}" if slash else f"{int(value, 16) << 1:#x}"
+
+
+def _other_mask(text: str) -> str:
+    value, _, mask = text.partition("/")
+    return f"{value}/{'0x0' if mask != '0x0' else value}"
+
+
+_SHORTER_MASK = {"255.255.255.255": "255.255.255.0"}
+
+# flag -> ways to alter its value
+_ALTERED: dict[str, tuple[tuple[str, Callable[[str], str | None]], ...]] = {
+    "-s": (("altered", _other_address), ("narrowed", lambda t: _narrower(t) if not t.endswith(("/32", "/128")) else None)),
+    "-d": (("altered", _other_address), ("widened", lambda t: t.rpartition("/")[0].rpartition(".")[0] + ".0/24" if t.endswith("/32") else None)),
+    "-i": (("altered", lambda _t: "other0"),),
+    "--dport": (("altered", _other_port),),
+    "--to-destination": (("address altered", _other_destination), ("port altered", _other_port)),
+    "--mark": (("altered", _other_mark), ("mask altered", _other_mask)),
+    "--set-xmark": (("altered", _other_mark), ("mask altered", _other_mask)),
+    "--probability": (("altered", lambda t: f"{float(t) / 2:.11f}"), ("made certain", lambda _t: "1.00000000000")),
+    "--ctstate": (("altered", lambda t: "ESTABLISHED" if t == "NEW" else "NEW"), ("narrowed", lambda t: t.partition(",")[0] if "," in t else None)),
+    "--dst-type": (("altered", lambda _t: "UNICAST"),),
+    "--src-type": (("altered", lambda _t: "UNICAST"),),
+    "--seconds": (("altered", lambda t: str(int(t) + 60)),),
+    "--name": (("altered", lambda t: t[:-1] + ("A" if t[-1] != "A" else "B")),),
+    "--mask": (("altered", lambda t: _SHORTER_MASK.get(t, "ffff:ffff:ffff:ffff::")),),
+    "--reject-with": (("altered", lambda t: "icmp6-adm-prohibited" if t.startswith("icmp6") else "icmp-host-prohibited"),),
+}  # fmt: skip
+_VERDICTS = {
+    "ACCEPT": ("DROP", "RETURN"),
+    "DROP": ("ACCEPT", "RETURN"),
+    "REJECT": ("ACCEPT", "DROP"),
+    "RETURN": ("ACCEPT",),
+    "MASQUERADE": ("ACCEPT", "RETURN"),
+    "DNAT": ("ACCEPT", "RETURN"),
+    "MARK": ("ACCEPT", "RETURN"),
+}
+_NEGATABLE = ("-s", "-d", "-i", "-p", "--dport", "--mark", "--ctstate", "--dst-type", "--src-type")
+# Flags whose removal leaves a valid rule, with the match that goes with the last of them.
+_DROPPABLE = ("-s", "-d", "-i", "--dport", "--reap")
+_MATCHES = ("statistic", "recent", "conntrack", "addrtype", "mark", "nfacct", "physdev")
+_NARROWING = ("-s", "-p", "-i")
+
+
+def _with_value(words: Sequence[str], flag: str, value: str) -> tuple[str, ...]:
+    at = words.index(flag) + 1
+    return (*words[:at], value, *words[at + 1 :])
+
+
+def _without(words: Sequence[str], flag: str, values: int = 1) -> tuple[str, ...]:
+    at = words.index(flag)
+    start = at - 1 if words[at - 1] == "!" else at
+    return (*words[:start], *words[at + 1 + values :])
+
+
+def _without_match(words: Sequence[str], module: str) -> tuple[str, ...]:
+    start = next(at for at, word in enumerate(words) if word == "-m" and words[at + 1] == module)
+    end = next((at for at in range(start + 2, len(words)) if words[at] in ("-m", "-j", "-g")), len(words))
+    return (*words[:start], *words[end:])
+
+
+def _inserted(words: Sequence[str], extra: Sequence[str], before: Sequence[str]) -> tuple[str, ...]:
+    at = next((at for at, word in enumerate(words) if word in before), len(words))
+    if words[at - 1] == "!":
+        at -= 1
+    return (*words[:at], *extra, *words[at:])
+
+
+def _of_prefix(name: str) -> str:
+    found = _SERVICE.match(name)
+    return found.group(0) if found else name
+
+
+def _sibling(name: str, chains: Sequence[str]) -> str | None:
+    """Another chain of the same kind, the next by name; for a chain that is one of its kind, another of kube-proxy's."""
+    kind = _of_prefix(name)
+    same = [one for one in chains if _of_prefix(one) == kind]
+    if len(same) > 1:
+        return same[(same.index(name) + 1) % len(same)] if name in same else same[0]
+    return next((one for one in chains if one != name and one.startswith("KUBE-") and "CANARY" not in one), None)
+
+
+def _jump_sibling(rule: Rule, chains: Sequence[str]) -> str | None:
+    return _sibling(rule.target, chains) if rule.target in chains else None
+
+
+def changes(rule: Rule, chain: Sequence[Rule], chains: Sequence[str], family: int) -> Iterator[Change]:
+    """Every change of one rule. `chain`: the rules of its chain, in order; `chains`: the chains that its table declares."""
+    words = rule.words
+    place = chain.index(rule)
+    yield Change(rule, "removed", None)
+    if place > 0:
+        yield Change(rule, "moved to the start", words, passed=tuple(chain[:place]))
+    if place < len(chain) - 1:
+        yield Change(rule, "moved to the end", words, passed=tuple(chain[place + 1 :]))
+    other = _sibling(rule.chain, chains) if is_kube_proxy_chain(rule.chain) else next(one for one in chains if one != rule.chain)
+    if other is not None:
+        yield Change(rule, "moved to another chain", ("-A", other, *words[2:]), to_chain=other)
+    for flag, ways in _ALTERED.items():
+        value = rule.value(flag)
+        if value is None:
+            continue
+        for how, way in ways:
+            altered = way(value)
+            if altered is not None and altered != value:
+                yield Change(rule, f"{flag} {how}", _with_value(words, flag, altered))
+    protocol = rule.value("-p")
+    if protocol is not None:
+        new = "udp" if protocol == "tcp" else "tcp"
+        at = words.index("-p") + 1
+        yield Change(rule, "-p altered", tuple(new if word == protocol and (number == at or words[number - 1] == "-m") else word for number, word in enumerate(words)))
+    for flag in _NEGATABLE:
+        if flag in words:
+            at = words.index(flag)
+            if rule.negated(flag):
+                yield Change(rule, f"{flag} no longer negated", (*words[: at - 1], *words[at:]))
+            else:
+                yield Change(rule, f"{flag} negated", (*words[:at], "!", *words[at:]))
+    for flag in _DROPPABLE:
+        if flag in words:
+            yield Change(rule, f"{flag} dropped", _without(words, flag, 0 if flag == "--reap" else 1))
+    for module in _MATCHES:
+        if any(word == "-m" and words[at + 1] == module for at, word in enumerate(words[:-1])):
+            yield Change(rule, f"-m {module} dropped", _without_match(words, module))
+    if "--rcheck" in words:
+        yield Change(rule, "--rcheck made --update", tuple("--update" if word == "--rcheck" else word for word in words))
+    if "--rsource" in words:
+        yield Change(rule, "--rsource made --rdest", tuple("--rdest" if word == "--rsource" else word for word in words))
+    if "-s" not in words:
+        yield Change(rule, "narrowed by -s", _inserted(words, ("-s", "192.0.2.0/24" if family == 4 else "2001:db8:7::/64"), ("-d", "-i", "-p", "-m", "-j")))
+    if "-i" not in words and rule.chain not in ("OUTPUT", "POSTROUTING", "KUBE-POSTROUTING"):
+        yield Change(rule, "narrowed by -i", _inserted(words, ("-i", "other0"), ("-p", "-m", "-j")))
+    if "-p" not in words:
+        yield Change(rule, "narrowed by -p", _inserted(words, ("-p", "icmp"), ("-m", "-j")))
+    if rule.target:
+        at = words.index("-j" if "-j" in words else "-g") + 1
+        if rule.target in chains:
+            sibling = _jump_sibling(rule, chains)
+            if sibling is not None:
+                yield Change(rule, "target chain altered", (*words[:at], sibling, *words[at + 1 :]))
+            yield Change(rule, "target made ACCEPT", (*words[:at], "ACCEPT"))
+            yield Change(rule, "target made RETURN", (*words[:at], "RETURN"))
+            yield Change(rule, "jump made goto", (*words[: at - 1], "-g", *words[at:]))
+        else:
+            for verdict in _VERDICTS.get(rule.target, ()):
+                yield Change(rule, f"target made {verdict}", (*words[:at], verdict))
+        yield Change(rule, "target dropped", words[: at - 1])
+
+
+# --- what decides nothing --------------------------------------------------------------------------------------------------------------
+
+
+class Harmless(NamedTuple):
+    """A class of changes that decide nothing: its name, its reason, and how to tell."""
+
+    name: str
+    reason: str
+    holds: Callable[[Change], bool]
+
+
+HARMLESS: tuple[Harmless, ...] = ()
+
+
+# --- auditing --------------------------------------------------------------------------------------------------------------------------
+
+_clusters: dict[tuple[int, ...], Cluster] = {}
+
+
+def _load_once(parts: Sequence[tuple[str, bytes]]) -> Cluster:
+    key = tuple(id(data) for _path, data in parts)
+    if key not in _clusters:
+        _clusters[key] = load_cluster(parts)
+    return _clusters[key]
+
+
+class Node:
+    """A captured node whose dumps are changed and audited one family at a time; its objects are loaded once."""
+
+    def __init__(self, folder: Path) -> None:
+        self.name = folder.name
+        sources = [one for one in read([str(folder)]) if not one.path.endswith("-c.txt")]
+        self.dumps = [one for one in sources if one.kind is InputKind.IPTABLES_SAVE]
+        self.rest = [one for one in sources if one.kind in (InputKind.OBJECTS, InputKind.PROXY_CONFIG, InputKind.CAPTURE_META)]
+        self.healthy = [self.findings(dump, dump.text) for dump in self.dumps]
+
+    def findings(self, dump: Source, text: str) -> dict[tuple[str, str], tuple[str, Severity]]:
+        """(fingerprint, message) -> (code, severity) of an audit of one family's dump with this text."""
+        audits.load = _load_once  # type: ignore[attr-defined]  # a node's objects stay the same however often it is audited
+        report = audits.audit_inputs([Source(dump.path, dump.kind, text, b"", True), *self.rest])
+        return {(one.fingerprint, one.message): (one.code, one.severity) for one in report.findings}
+
+    def examine(self, number: int, change: Change, lines: Sequence[str]) -> tuple[str, ...]:
+        """The codes of the findings that a change of dump `number` brings; `lines` are the dump's."""
+        found = self.findings(self.dumps[number], "\n".join(changed(change, lines)) + "\n")
+        new = [value for key, value in found.items() if key not in self.healthy[number]]
+        return tuple(sorted({code for code, severity in new if severity in _SHOWS or code in _SHOWING_INFO}))
+
+
+def changed(change: Change, lines: Sequence[str]) -> list[str]:
+    """The lines of a dump after a change of one of its rules."""
+    at = change.rule.line - 1
+    if change.words is None:
+        return [*lines[:at], *lines[at + 1 :]]
+    text = " ".join(change.words)
+    if change.kind in ("moved to the start", "moved to the end", "moved to another chain"):
+        left = [*lines[:at], *lines[at + 1 :]]
+        if change.kind == "moved to another chain":
+            # Behind the rules of that chain; before the COMMIT of the same table where it has none.
+            start = max((number for number in range(at) if lines[number].startswith("*")), default=0)
+            end = next(number for number in range(at, len(left)) if left[number] == "COMMIT")
+            where = max((number for number in range(start, end) if left[number].startswith(f"-A {change.to_chain} ")), default=end - 1) + 1
+        else:
+            numbers = [one.line - 1 for one in change.passed]
+            where = numbers[0] if change.kind == "moved to the start" else numbers[-1]
+        return [*left[:where], text, *left[where:]]
+    return [*lines[:at], text, *lines[at + 1 :]]
+
+
+def rules_of(text: str) -> tuple[list[Rule], dict[str, list[str]]]:
+    """Every rule of a dump, and the chains that each table declares, built-in ones first as printed."""
+    rules, chains, table = [], defaultdict[str, list[str]](list), ""
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.startswith("*"):
+            table = line[1:]
+        elif line.startswith(":"):
+            chains[table].append(line[1:].split(" ", 1)[0])
+        elif line.startswith("-A "):
+            rules.append(Rule(number, table, tuple(_TOKEN.findall(line))))
+    return rules, dict(chains)
+
+
+def _all_changes(text: str, family: int) -> Iterator[Change]:
+    rules, chains = rules_of(text)
+    by_chain: dict[tuple[str, str], list[Rule]] = defaultdict(list)
+    for rule in rules:
+        by_chain[rule.table, rule.chain].append(rule)
+    for rule in rules:
+        if is_kube_proxy_chain(rule.chain) or is_kube_proxy_chain(rule.target):
+            yield from changes(rule, by_chain[rule.table, rule.chain], chains[rule.table], family)
+
+
+def kind_of(change: Change) -> tuple[str, ...]:
+    """What changes are alike: the same change of rules of the same form in chains of the same kind."""
+    rule = change.rule
+    form = [_of_prefix(word) if word.startswith("KUBE-") else word for word in rule.words if word.startswith(("-", "!", "KUBE-")) or word.isupper()]
+    place = "last" if not change.passed else ""
+    return (change.kind, rule.table, _of_prefix(rule.chain), " ".join(form), rule.value("-p") or "", place)
+
+
+def _slice(folder: Path, part: int, parts: int, sample: int) -> list[Result]:
+    node = Node(folder)
+    results = []
+    for number, dump in enumerate(node.dumps):
+        family = 6 if "ip6tables" in dump.path else 4
+        lines = dump.text.rstrip("\n").split("\n")
+        seen: Counter[tuple[str, ...]] = Counter()
+        for at, change in enumerate(_all_changes(dump.text, family)):
+            kind = kind_of(change)
+            seen[kind] += 1
+            if sample and seen[kind] > sample:
+                continue
+            if at % parts != part:
+                continue
+            shown = node.examine(number, change, lines)
+            harmless = None if shown else next((one.name for one in HARMLESS if one.holds(change)), None)
+            results.append(Result(f"{node.name} IPv{family}", change, shown, harmless))
+    return results
+
+
+def examine(folders: Iterable[Path], *, jobs: int = 1, sample: int = 0) -> list[Result]:
+    """Audit every change of the nodes in these folders; `sample`: only so many of each kind (0: all), in `jobs` processes."""
+    work = [(folder, part) for folder in folders for part in range(jobs)]
+    if jobs == 1:
+        return [result for folder, part in work for result in _slice(folder, part, 1, sample)]
+    with ProcessPoolExecutor(jobs) as pool:
+        groups = pool.map(partial(_slice_of, parts=jobs, sample=sample), work)
+        return [result for group in groups for result in group]
+
+
+def _slice_of(work: tuple[Path, int], parts: int, sample: int) -> list[Result]:
+    return _slice(work[0], work[1], parts, sample)
+
+
+def main() -> int:
+    """The command; 0 when nothing slipped through, 1 otherwise."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("folders", nargs="+", type=Path)
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--sample", type=int, default=0, help="only so many changes of each kind (0: all)")
+    given = parser.parse_args()
+    results = examine(given.folders, jobs=given.jobs, sample=given.sample)
+    slipped = [one for one in results if not one.shown and one.harmless is None]
+    groups: dict[tuple[str, ...], list[Result]] = defaultdict(list)
+    for one in slipped:
+        groups[kind_of(one.change)[:4]].append(one)
+    for kind, group in sorted(groups.items(), key=lambda item: (item[0][1:], item[0][0])):
+        first = group[0]
+        print(f"{len(group):5}  {kind[0]}: {first.change.rule.table} {first.change.rule.text}  [{first.node}]")
+    shown = sum(1 for one in results if one.shown)
+    counted = Counter(one.harmless for one in results if one.harmless)
+    print(f"{len(results)} changes: {shown} shown, {sum(counted.values())} harmless, {len(slipped)} slipped through")
+    for name, number in counted.most_common():
+        print(f"{number:6}  {name}")
+    return 1 if slipped else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,7 +1,94 @@
-"""Compare what kube-proxy has programmed on a node with what the Kubernetes objects ask for."""
+"""Compare what kube-proxy has programmed on a node with what the Kubernetes objects ask for, offline.
+
+The library in five calls; each is imported where it is first used, so that importing `ruleaudit` costs nothing:
+
+    sources = ruleaudit.read(["iptables-save.txt", "objects.json"])      # files, folders, archives, "-"
+    report = ruleaudit.audit(sources, node="node-a")                     # findings, what they rest on, what was not checked
+
+    dump = ruleaudit.parse(text, "iptables-save.txt")                    # the faithful model of a dump
+    cluster = ruleaudit.load([("objects.json", data)])                   # the objects
+    evaluator = ruleaudit.Evaluator(ruleaudit.Ruleset(4, dump.tables), ruleaudit.Host(frozenset({"192.0.2.1"})))
+    outcomes, affinity = evaluator.evaluate(ruleaudit.Packet(4, "tcp", "198.18.0.1", "10.96.0.1", 443))
+"""
 
 from __future__ import annotations
 
-__all__ = ["__version__"]
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ruleaudit.audit import UnknownNodeError
+    from ruleaudit.audit import audit_inputs as audit
+    from ruleaudit.cluster.load import Cluster, load
+    from ruleaudit.dataplane.iptables import Evaluator, Outcome, Ruleset
+    from ruleaudit.dataplane.packet import Host, Packet
+    from ruleaudit.errors import InputError, RuleauditError
+    from ruleaudit.expect import Expectation, expect
+    from ruleaudit.findings import Certainty, Finding, Report, Severity
+    from ruleaudit.formats.iptables_save import parse
+    from ruleaudit.forwarding import Forwarding, Frontend, FrontendKind, Vantage, Verdict
+    from ruleaudit.rules import Dump
+    from ruleaudit.settings import read_settings
+    from ruleaudit.sources import Source, read
+
+__all__ = [
+    "Certainty",
+    "Cluster",
+    "Dump",
+    "Evaluator",
+    "Expectation",
+    "Finding",
+    "Forwarding",
+    "Frontend",
+    "FrontendKind",
+    "Host",
+    "InputError",
+    "Outcome",
+    "Packet",
+    "Report",
+    "RuleauditError",
+    "Ruleset",
+    "Severity",
+    "Source",
+    "UnknownNodeError",
+    "Vantage",
+    "Verdict",
+    "__version__",
+    "audit",
+    "expect",
+    "load",
+    "parse",
+    "read",
+    "read_settings",
+]
 
 __version__ = "0.1.0"
+
+_PLACES = {
+    "audit": ("ruleaudit.audit", "audit_inputs"),
+    "UnknownNodeError": ("ruleaudit.audit", "UnknownNodeError"),
+    **dict.fromkeys(("Cluster", "load"), ("ruleaudit.cluster", "")),
+    **dict.fromkeys(("Evaluator", "Outcome", "Ruleset"), ("ruleaudit.dataplane.iptables", "")),
+    **dict.fromkeys(("Host", "Packet"), ("ruleaudit.dataplane.packet", "")),
+    **dict.fromkeys(("InputError", "RuleauditError"), ("ruleaudit.errors", "")),
+    **dict.fromkeys(("Expectation", "expect"), ("ruleaudit.expect", "")),
+    **dict.fromkeys(("Certainty", "Finding", "Report", "Severity"), ("ruleaudit.findings", "")),
+    "parse": ("ruleaudit.formats.iptables_save", ""),
+    **dict.fromkeys(("Forwarding", "Frontend", "FrontendKind", "Vantage", "Verdict"), ("ruleaudit.forwarding", "")),
+    "Dump": ("ruleaudit.rules", ""),
+    "read_settings": ("ruleaudit.settings", ""),
+    **dict.fromkeys(("Source", "read"), ("ruleaudit.sources", "")),
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name where it is first used (PEP 562). AttributeError for any other."""
+    place = _PLACES.get(name)
+    if place is None:
+        raise AttributeError(f"module 'ruleaudit' has no attribute {name!r}")
+    return getattr(import_module(place[0]), place[1] or name)
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return sorted(__all__)

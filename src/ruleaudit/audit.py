@@ -228,10 +228,16 @@ def _read(sources: Sequence[Source], settings: GivenSettings | None, progress: P
         for problem in inputs.cluster.problems:
             inputs.findings.append(
                 Finding(
-                    "RA001", CATALOGUE["RA001"].name, Severity.ERROR, str(problem), hint="correct the object, or take it again from the API server; it is left out of the audit",
-                    objects=(ObjectReference(problem.kind, problem.namespace, problem.name),), locations=(Location(problem.path, 0, problem.where),), subject=str(problem),
+                    "RA001",
+                    CATALOGUE["RA001"].name,
+                    Severity.ERROR,
+                    str(problem),
+                    hint="correct the object, or take it again from the API server; it is left out of the audit",
+                    objects=(ObjectReference(problem.kind, problem.namespace, problem.name),),
+                    locations=(Location(problem.path, 0, problem.where),),
+                    subject=str(problem),
                 )
-            )  # fmt: skip
+            )
     inputs.given = combine(given)
     return inputs
 
@@ -248,9 +254,14 @@ def _dump_problems(dump: Dump) -> Iterator[Finding]:
         entry = CATALOGUE[code]
         text = dump.text(problem.line) if 0 < problem.line < len(dump.shapes) else ""
         yield Finding(
-            code, entry.name, entry.severity, f"{dump.path}:{problem.line}: {problem.message}", hint=entry.action,
-            locations=(Location(dump.path, problem.line, text),), subject=f"{text} {problem.message}",
-        )  # fmt: skip
+            code,
+            entry.name,
+            entry.severity,
+            f"{dump.path}:{problem.line}: {problem.message}",
+            hint=entry.action,
+            locations=(Location(dump.path, problem.line, text),),
+            subject=f"{text} {problem.message}",
+        )
     for code, count in counts.items():
         if count > 20:
             entry = CATALOGUE[code]
@@ -329,11 +340,17 @@ def _header_time(table: Table) -> datetime | None:
 def _split(one: Table, other: Table) -> Finding:
     entry = CATALOGUE["RA502"]
     return Finding(
-        "RA502", entry.name, entry.severity,
-        f"table {one.name} of IPv{one.family} holds kube-proxy's or kubelet's chains in both iptables backends: {one.backend} ({one.dump.path}) and {other.backend} ({other.dump.path})",
-        expected="kube-proxy's and kubelet's rules in one backend", observed=f"{one.backend} and {other.backend}", hint=entry.action,
-        locations=tuple(Location(table.dump.path, table.line, table.dump.text(table.line)) for table in (one, other)), subject=f"{one.name} IPv{one.family}",
-    )  # fmt: skip
+        "RA502",
+        entry.name,
+        entry.severity,
+        f"table {one.name} of IPv{one.family} holds kube-proxy's or kubelet's chains in both iptables backends: {one.backend} "
+        f"({one.dump.path}) and {other.backend} ({other.dump.path})",
+        expected="kube-proxy's and kubelet's rules in one backend",
+        observed=f"{one.backend} and {other.backend}",
+        hint=entry.action,
+        locations=tuple(Location(table.dump.path, table.line, table.dump.text(table.line)) for table in (one, other)),
+        subject=f"{one.name} IPv{one.family}",
+    )
 
 
 # --- node and coverage -----------------------------------------------------------------------------------------------------------------
@@ -409,17 +426,26 @@ def _serving(
     entry = CATALOGUE["RA005"]
     backends = {table.backend for table in tables}
     hint = (
-        f"{other} serves the Services of this node; ruleaudit audits kube-proxy only" if other
-        else "the dump may come from the other iptables backend: compare `iptables-legacy-save` and `iptables-nft-save`" if traces or len(backends) == 1
+        f"{other} serves the Services of this node; ruleaudit audits kube-proxy only"
+        if other
+        else "the dump may come from the other iptables backend: compare `iptables-legacy-save` and `iptables-nft-save`"
+        if traces or len(backends) == 1
         else entry.action
-    )  # fmt: skip
+    )
     yield Finding(
-        "RA005", entry.name, Severity.INFO if other else Severity.ERROR,
-        f"{sum(1 for one in cluster.services.values() if one.spec.type != 'ExternalName')} Services exist, but the nat table holds no rules of kube-proxy"
-        + (f": {other} is at work" if other else ""),
-        expected="chain KUBE-SERVICES in the nat table", observed=f"{len(chains)} chains, none of kube-proxy's" if not traces else "only " + ", ".join(sorted(set(traces))[:5]),
-        hint=hint, locations=tuple(Location(table.dump.path, table.line, table.dump.text(table.line)) for table in tables if table.name == "nat"), subject="node",
-    )  # fmt: skip
+        "RA005",
+        entry.name,
+        Severity.INFO if other else Severity.ERROR,
+        f"{sum(1 for one in cluster.services.values() if one.spec.type != 'ExternalName')} Services exist, but the nat table "
+        f"holds no rules of kube-proxy" + (f": {other} is at work" if other else ""),
+        expected="chain KUBE-SERVICES in the nat table",
+        observed=f"{len(chains)} chains, none of kube-proxy's" if not traces else "only " + ", ".join(sorted(set(traces))[:5]),
+        hint=hint,
+        locations=tuple(
+            Location(table.dump.path, table.line, table.dump.text(table.line)) for table in tables if table.name == "nat"
+        ),
+        subject="node",
+    )
 
 
 def _uses_sets(rules: Ruleset, table: str, chain: str) -> bool:
@@ -516,9 +542,11 @@ def _audit_family(
     yield from objects.duplicate_frontends(family_audit)
     if judge.passed_over:
         yield _note(
-            f"local {family}", f"{judge.passed_over} service ports of IPv{family} depend on which node this is (traffic policy Local, topology hints): they are not checked",
+            f"local {family}",
+            f"{judge.passed_over} service ports of IPv{family} depend on which node this is (traffic policy Local, topology "
+            f"hints): they are not checked",
             "name the node with --node",
-        )  # fmt: skip
+        )
     for note in expectation.notes if name is not None else ():
         yield _note(f"{note} {family}", note, "give the objects or settings that it names")
     if not expectation.endpoint_sources and expectation.service_ports:
@@ -547,7 +575,8 @@ def _collapsed(audit: FamilyAudit, findings: list[Finding]) -> Iterator[Finding]
         if len(group) >= 10 and len(group) * 10 >= wanted * 6:
             leader = audit.finding(
                 code,
-                f"{len(group)} of {wanted} service ports {'are not programmed' if code == 'RA101' else 'lack their node port'} in IPv{audit.family}: most likely one cause, first {group[0].service}",
+                f"{len(group)} of {wanted} service ports {'are not programmed' if code == 'RA101' else 'lack their node port'} "
+                f"in IPv{audit.family}: most likely one cause, first {group[0].service}",
                 places=[("nat", "KUBE-SERVICES" if code == "RA101" else "KUBE-NODEPORTS", 0)],
                 subject=f"most IPv{audit.family}",
             )
@@ -737,10 +766,22 @@ def _family_audit(
     packet = clients.packet(Vantage.OUTSIDE, "TCP", clients.node_address, 9)
     repaired, faults = nodewide.repair(family, tables, rules, lost, mark, packet)
     audit = FamilyAudit(
-        family=family, cluster=cluster, tables=tables, rules=rules, repaired=repaired, host=host, signs=sign, settings=settings,
-        expectation=expectation, clients=clients, mark=mark, node=name, node_object=node_object,
-        node_port_addresses=_node_port_addresses(family, settings, sign, everywhere, tails, clients.node_address, expectation), missing_hooks=lost,
-    )  # fmt: skip
+        family=family,
+        cluster=cluster,
+        tables=tables,
+        rules=rules,
+        repaired=repaired,
+        host=host,
+        signs=sign,
+        settings=settings,
+        expectation=expectation,
+        clients=clients,
+        mark=mark,
+        node=name,
+        node_object=node_object,
+        node_port_addresses=_node_port_addresses(family, settings, sign, everywhere, tails, clients.node_address, expectation),
+        missing_hooks=lost,
+    )
     return audit, faults
 
 
@@ -821,10 +862,16 @@ def _time_skew(inputs: _Inputs, cluster: Cluster, tables: Sequence[Table]) -> It
     if newest - (dump + timedelta(hours=12)) > _GRACE:
         entry = CATALOGUE["RA006"]
         yield Finding(
-            "RA006", entry.name, Severity.INFO,
-            f"the objects hold a change of {newest:%Y-%m-%dT%H:%M:%SZ}, the dump was taken at {dump:%Y-%m-%d %H:%M:%S} local time: differences may only be time passing",
-            certainty=Certainty.POSSIBLE, hint=entry.action, locations=tuple(Location(t.dump.path, t.line, t.dump.text(t.line)) for t in tables[:1]), subject="time",
-        )  # fmt: skip
+            "RA006",
+            entry.name,
+            Severity.INFO,
+            f"the objects hold a change of {newest:%Y-%m-%dT%H:%M:%SZ}, the dump was taken at {dump:%Y-%m-%d %H:%M:%S} local "
+            f"time: differences may only be time passing",
+            certainty=Certainty.POSSIBLE,
+            hint=entry.action,
+            locations=tuple(Location(t.dump.path, t.line, t.dump.text(t.line)) for t in tables[:1]),
+            subject="time",
+        )
     del inputs
 
 

@@ -100,9 +100,9 @@ def compare(expected: Forwarding, observed: Observation) -> list[Difference]:
         for endpoint, share in reached.items()
         if endpoint not in expected.backends
     )
-    if reached.keys() == expected.backends.keys() and not observed.untranslated and not observed.refused:
-        if any(abs(reached[endpoint] - share) > SHARE_TOLERANCE for endpoint, share in expected.backends.items()):
-            found.append(Difference(kind.UNEVEN))
+    whole = reached.keys() == expected.backends.keys() and not observed.untranslated and not observed.refused
+    if whole and any(abs(reached[endpoint] - share) > SHARE_TOLERANCE for endpoint, share in expected.backends.items()):
+        found.append(Difference(kind.UNEVEN))
     if expected.masquerade is True and observed.unmarked > SHARE_TOLERANCE:
         found.append(Difference(kind.MISSING_MASQUERADE, None, observed.unmarked))
     if expected.masquerade is False and observed.marked > SHARE_TOLERANCE:

@@ -158,9 +158,8 @@ def dispatches(rules: Ruleset) -> Iterator[Dispatch]:
                 if not (chain == "KUBE-NODEPORTS" or _destination_local(entry)):
                     continue
                 kind = "NodePort"
-            elif chain == "KUBE-NODEPORTS":
-                if entry_value(entry, "-d", negated=False) is not None:
-                    kind, address = "NodePort", None
+            elif chain == "KUBE-NODEPORTS" and entry_value(entry, "-d", negated=False) is not None:
+                kind, address = "NodePort", None
             host = None if address is None else address.rpartition("/")[0]
             yield Dispatch(table, chain, entry.line, kind, host, protocol.upper(), int(port), name, entry.target)
 

@@ -82,10 +82,11 @@ def choose_clients(
         if outside is not None:
             break
     outside = outside or str(ip_network(_OUTSIDE[family][0])[-3])
-    if pod_interface is None:
-        interface = POD_SIDE
-    else:
-        interface = Interface(pod_interface.removesuffix("+") + ("0" if pod_interface.endswith("+") else ""), True)
+    interface = (
+        POD_SIDE
+        if pod_interface is None
+        else Interface(pod_interface.removesuffix("+") + ("0" if pod_interface.endswith("+") else ""), True)
+    )
     return Clients(family, pod or outside, node, outside, interface if pod else ANY_INTERFACE, node)
 
 

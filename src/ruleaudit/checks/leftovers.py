@@ -161,7 +161,8 @@ def _out_of_date(audit: FamilyAudit, judge: ServiceJudge, group: list[tuple[Disp
             continue  # what happens there is told by its own finding
         yield audit.finding(
             "RA208",
-            f"{service_port_of(expected)}: a rule refuses {_address(one)} although it has usable endpoints; it bites only when nat does not translate",
+            f"{service_port_of(expected)}: a rule refuses {_address(one)} although it has usable endpoints; it bites only when "
+            f"nat does not translate",
             severity=Severity.WARNING,
             of=expected,
             frontend=frontends[0],
@@ -229,7 +230,7 @@ def chains(audit: FamilyAudit, judge: ServiceJudge) -> Iterator[Finding]:
                 yield from _duplicates(audit, table, name)
     strange = [name for name in nat if name.startswith(strange_prefixes)]
     if strange:
-        yield from _leftovers(audit, judge, strange, referring)
+        yield from _leftovers(audit, strange, referring)
     leftovers = set(strange)
     orphans = [name for name in nat if SERVICE_CHAIN.match(name) and name not in referenced and name not in leftovers]
     if audit.expectation.release.minor <= 23:
@@ -314,9 +315,7 @@ def _attribution(audit: FamilyAudit, table: str, name: str, line: int) -> tuple[
     return None, text
 
 
-def _leftovers(
-    audit: FamilyAudit, judge: ServiceJudge, strange: list[str], referring: dict[str, list[RulePlace]]
-) -> Iterator[Finding]:
+def _leftovers(audit: FamilyAudit, strange: list[str], referring: dict[str, list[RulePlace]]) -> Iterator[Finding]:
     """RA503 and RA504: chains of another release's layout; they block every sync once kube-proxy must delete what they jump to."""
     needed = needed_chains(audit) if audit.cluster.services else set(audit.rules.chains("nat"))
     into = {target: places for target, places in referring.items() if SERVICE_CHAIN.match(target)}
@@ -328,11 +327,13 @@ def _leftovers(
         first, places = next(iter(blocking.items()))
         found = audit.finding(
             "RA504",
-            f"every sync of kube-proxy fails in IPv{audit.family}: {len(blocking)} chains that it must delete are still jumped to by leftover {prefix} "
+            f"every sync of kube-proxy fails in IPv{audit.family}: {len(blocking)} chains that it must delete are still jumped "
+            f"to by leftover {prefix} "
             f"chains, first {first} by {places[0][1]}",
             expected=f"{first} can be deleted",
             observed=f"{places[0][1]} jumps to it, so iptables-restore fails on the whole (Device or resource busy)",
-            hint=f"Delete the leftover chains by hand (`iptables -t nat -F {places[0][1]}` and `-X` for each {prefix} chain), then kube-proxy catches up by itself.",
+            hint=f"Delete the leftover chains by hand (`iptables -t nat -F {places[0][1]}` and `-X` for each"
+            f" {prefix} chain), then kube-proxy catches up by itself.",
             places=[place for group in blocking.values() for place in group],
             subject=f"{prefix} IPv{audit.family}",
         )

@@ -249,7 +249,8 @@ def masquerade(audit: FamilyAudit, judge: ServiceJudge, faults: Iterable[str]) -
     address = split_endpoint(outcome.endpoint or "0.0.0.0:0")[0]
     yield audit.finding(
         "RA402",
-        f"packets marked for masquerade leave POSTROUTING before KUBE-POSTROUTING: {_count(len(names), 'service port')} in IPv{audit.family}, first {expected.name}",
+        f"packets marked for masquerade leave POSTROUTING before KUBE-POSTROUTING: {_count(len(names), 'service port')} in "
+        f"IPv{audit.family}, first {expected.name}",
         possible=outcome.possible,
         expected=f"packets to {address} that carry {audit.mark:#x} are masqueraded",
         observed="another rule ends their way through nat POSTROUTING before",
@@ -273,7 +274,8 @@ def dispatching(audit: FamilyAudit) -> Iterator[Finding]:
         if behind:
             yield audit.finding(
                 "RA308",
-                f"the jump to KUBE-NODEPORTS is not the last rule of nat KUBE-SERVICES: {_count(len(behind), 'rule')} {'stands' if len(behind) == 1 else 'stand'} behind it",
+                f"the jump to KUBE-NODEPORTS is not the last rule of nat KUBE-SERVICES: {_count(len(behind), 'rule')} "
+                f"{'stands' if len(behind) == 1 else 'stand'} behind it",
                 expected="the jump to KUBE-NODEPORTS as the last rule (kube-proxy's own comment says so)",
                 observed=f"it is rule {first_tail + 1} of {len(entries)}",
                 places=[

@@ -83,7 +83,8 @@ def slice_disagreements(cluster: Cluster) -> Iterator[tuple[str, str, ObjectRefe
                 yield (
                     where,
                     (
-                        f"EndpointSlice {entry.metadata.name} gives {address} for pod {namespace}/{target.name}, which has {', '.join(sorted(str(a) for a in addresses))}"
+                        f"EndpointSlice {entry.metadata.name} gives {address} for pod {namespace}/{target.name}, which has "
+                        f"{', '.join(sorted(str(a) for a in addresses))}"
                     ),
                     reference,
                     address,

@@ -243,7 +243,7 @@ class ServiceJudge:
         """The findings of one service port."""
         findings: list[Finding] = []
         judgements = self.set_unmodelled_aside(expected, judgements)
-        findings.extend(self.source_ranges(expected, judgements))
+        findings.extend(self.source_ranges(expected))
         if findings:
             judgements = [one for one in judgements if one.frontend.kind is not FrontendKind.LOAD_BALANCER_IP]
         if not judgements:
@@ -286,7 +286,7 @@ class ServiceJudge:
                 left.append(one)
         return left
 
-    def source_ranges(self, expected: ExpectedServicePort, judgements: list[Judgement]) -> list[Finding]:
+    def source_ranges(self, expected: ExpectedServicePort) -> list[Finding]:
         """RA306: whom the load-balancer IPs let in, asked with one client per prefix that objects or rules name."""
         audit = self.audit
         vips = [frontend for frontend in expected.frontends if frontend.kind is FrontendKind.LOAD_BALANCER_IP]
@@ -300,7 +300,7 @@ class ServiceJudge:
             admitted_wrongly: list[str] = []
             refused_wrongly: list[str] = []
             places: list[RulePlace] = []
-            for text, source in self.probes({*named, *expected.source_ranges}, frontend):
+            for text, source in self.probes({*named, *expected.source_ranges}):
                 accepted = expected.accepted(frontend, Vantage.OUTSIDE, source)
                 if not accepted or (accepted[0].verdict is Verdict.DROP and expected.admits(source)):
                     continue
@@ -354,7 +354,7 @@ class ServiceJudge:
             if (value := entry_value(entry, "-s", negated=None)) is not None and value not in own
         }
 
-    def probes(self, prefixes: set[str], frontend: Frontend) -> Iterator[tuple[str, str]]:
+    def probes(self, prefixes: set[str]) -> Iterator[tuple[str, str]]:
         """One client per prefix, outside of the narrower ones, and one outside of all."""
         parsed = {text: ip_network(text, strict=False) for text in sorted(prefixes)}
         for text, where in parsed.items():
@@ -402,6 +402,7 @@ class ServiceJudge:
         return left
 
     def reached_by_foreign(self, one: Judgement, endpoint: str) -> bool:
+        """Whether a foreign rule sends part of the packets to this endpoint."""
         return any(outcome.endpoint == endpoint and self.foreign_cause(one, outcome)[1] is not None for outcome in one.outcomes)
 
     def foreign_cause(self, one: Judgement, outcome: Outcome) -> tuple[str, RulePlace | None]:
@@ -449,7 +450,7 @@ class ServiceJudge:
         )
         for field_name, now, then, change in changes:
             other = self.with_spec(expected, change)
-            if other is not None and self.agrees(other, expected):
+            if other is not None and self.agrees(other):
                 return self.audit.finding(
                     "RA305",
                     f"{service_port_of(expected)} is programmed for {field_name} {then}, the Service asks for {now}",
@@ -461,6 +462,7 @@ class ServiceJudge:
         return self.other_hints(expected, judgements)
 
     def other_hints(self, expected: ExpectedServicePort, judgements: list[Judgement]) -> Finding | None:
+        """RA305 for topology hints: the rules choose from the ready endpoints, but not as the slices' hints ask."""
         allowed = {DifferenceKind.MISSING_BACKEND, DifferenceKind.EXTRA_BACKEND}
         if any(d.kind not in allowed for one in judgements for d in one.differences):
             return None
@@ -514,7 +516,7 @@ class ServiceJudge:
                 return other
         return None
 
-    def agrees(self, other: ExpectedServicePort, expected: ExpectedServicePort) -> bool:
+    def agrees(self, other: ExpectedServicePort) -> bool:
         """Whether the rules are right for `other` at every frontend that both have."""
         audit = self.audit
         for frontend in other.frontends:
@@ -855,6 +857,7 @@ class ServiceJudge:
         )
 
     def describe(self, expected: ExpectedServicePort, endpoint: str | None) -> str:
+        """The condition of an endpoint in words."""
         found = next((one for one in expected.candidates.endpoints if one.text == endpoint), None)
         return _condition(found) if found is not None else "a usable endpoint"
 
@@ -880,7 +883,7 @@ class ServiceJudge:
         for frontend, group in by_frontend.items():
             passed = [one for one in group if one.has(DifferenceKind.NOT_REFUSED)]
             if passed == group and all(self.refused_later(one) for one in group):
-                self.accepted_first(expected, frontend, group)
+                self.accepted_first(expected, group)
                 continue
             verb = "rejected" if group[0].expected.verdict is Verdict.REJECT else "dropped"
             reason = "has no usable endpoint" if verb == "rejected" else "has none on this node"
@@ -921,7 +924,7 @@ class ServiceJudge:
                 return True
         return False
 
-    def accepted_first(self, expected: ExpectedServicePort, frontend: Frontend, group: Sequence[Judgement]) -> None:
+    def accepted_first(self, expected: ExpectedServicePort, group: Sequence[Judgement]) -> None:
         """The refusing rule is there, but another software's rule lets the packet through before: noted per rule, as information."""
         for one in group:
             self.foreign.setdefault(
@@ -943,7 +946,7 @@ class ServiceJudge:
                 self.judged[id(expected)] = judgements
                 findings.extend(self.interpret(expected, judgements))
             elif expected.source_ranges or self.has_firewall(expected):
-                findings.extend(self.source_ranges(expected, []))
+                findings.extend(self.source_ranges(expected))
             findings.extend(self.hairpin(expected))
             if expected.health_check_node_port:
                 findings.extend(self.health_check(expected))
@@ -1083,6 +1086,7 @@ class ServiceJudge:
                 )
 
     def rule_text(self, place: RulePlace) -> str:
+        """A foreign rule or policy in words."""
         table, chain, line = place
         if not line:
             return f"the {table} policy of {chain}"

@@ -227,10 +227,11 @@ class _Loader:
 
     def _json_document(self, path: str, raw: msgspec.Raw) -> None:
         try:
-            if bytes(memoryview(raw)[:1]) == b"[":
-                document = _List(kind="List", items=_array_decoder.decode(raw))
-            else:
-                document = _list_decoder.decode(raw)
+            document = (
+                _List(kind="List", items=_array_decoder.decode(raw))
+                if bytes(memoryview(raw)[:1]) == b"["
+                else _list_decoder.decode(raw)
+            )
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InputError(f"not Kubernetes objects: {error}", path) from error
         kind, version = _document_kind(document, path)
@@ -247,6 +248,11 @@ class _Loader:
                 head = decode_head(item)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:
                 self._problem(path, item_kind or "object", _plain(item), error)
+                continue
+            if not head.kind and not item_kind:
+                self._report(
+                    path, "object", "", "", "kind", f"an item of the list has no kind, so nobody knows what it is; {_REPEAT}"
+                )
                 continue
             self._json_object(path, item, head.kind or item_kind, head.api_version or (version if item_kind else ""))
 
@@ -283,6 +289,11 @@ class _Loader:
             for item in items or ():
                 own_kind, own_version = (item.get("kind"), item.get("apiVersion")) if isinstance(item, dict) else (None, None)
                 used = own_kind if isinstance(own_kind, str) else item_kind
+                if not used:
+                    self._report(
+                        path, "object", "", "", "kind", f"an item of the list has no kind, so nobody knows what it is; {_REPEAT}"
+                    )
+                    continue
                 if _is_audited(used, own_version if isinstance(own_version, str) else version if item_kind else ""):
                     self._plain_object(path, item, used)
 

@@ -103,9 +103,20 @@ class Plan:
     """What a rule shape asks and does, worked out once per shape."""
 
     __slots__ = (
-        "action", "argument_slots", "flags", "goto", "key_slots", "name", "name_slot", "named_slots", "only_protocol", "only_source", "shape", "tests",
+        "action",
+        "argument_slots",
+        "flags",
+        "goto",
+        "key_slots",
+        "name",
+        "name_slot",
+        "named_slots",
+        "only_protocol",
+        "only_source",
+        "shape",
+        "tests",
         "unconditional",
-    )  # fmt: skip
+    )
 
     def __init__(self, shape: Shape) -> None:
         self.shape = shape
@@ -542,7 +553,8 @@ class Outcome:
     """One way a packet can go.
 
     `endpoint`: the translated destination ("ip:port") or None. `mark`: the packet's mark when it leaves the destination pass of nat.
-    `masquerade`: whether its source is replaced in POSTROUTING (None: not decided). `share`: its probability; the outcomes of a packet add up to 1 (the share
+    `masquerade`: whether its source is replaced in POSTROUTING (None: not decided). `share`: its probability; the outcomes of a
+    packet add up to 1 (the share
     of a possible outcome is a placeholder, S5). `possible`: it rests on an undecided match, `unknown_rule`. `nat_rule`: the rule that ended
     destination translation, `final_rule`: the rule (or None: policy, end) that gave the verdict; `untracked`: the rule that kept the
     packet out of nat. `remembered`: the recent lists the client was entered in. `trail`: every rule that matched, when asked for.
@@ -607,21 +619,6 @@ class Run:
             return "MULTICAST"
         return "UNICAST"
 
-    def in_set(self, name: str, directions: str, flow: Flow) -> bool | None:
-        """Whether the packet is in an ipset; None when the sets are not given."""
-        return None
-
-    def decide(self, tests: TestPlan, values: Sequence[str], flow: Flow) -> bool | None:
-        """The conjunction of a rule's tests in Kleene's logic (S5)."""
-        answer: bool | None = True
-        for test, negated in tests.tests:
-            found = test(values, self, flow)
-            if found is None:
-                answer = None
-            elif found is negated:
-                return False
-        return answer
-
     # --- walking ---------------------------------------------------------------------------------------------------------------------
 
     def walk(self, table: str, name: str, flow: Flow) -> list[Flow]:
@@ -667,7 +664,7 @@ class Run:
 
     def step(self, table: str, name: str, entry: Entry, flow: Flow, returned: list[Flow]) -> list[Flow]:
         """One rule and one flow: the flows that go on to the next rule; those that return are added to `returned`."""
-        plan, values, line, _action, _target = entry
+        plan, values = entry.plan, entry.values
         tests = plan.tests
         answer: bool | None = True
         for test, negated in tests.tests:
@@ -1033,7 +1030,7 @@ class Evaluator:
                 end.flow.share = sum(other.flow.share for other in refused)
                 end.flow.possible, end.flow.unknown_rule = before_possible, before_rule
                 refused = [end]
-            outcomes.extend(_outcome(run, end.flow, _verdict_of(end), end.rule) for end in refused)
+            outcomes.extend(_outcome(end.flow, _verdict_of(end), end.rule) for end in refused)
             left.extend(accepted)
         return _merge(left)
 
@@ -1053,7 +1050,7 @@ class Evaluator:
             for end in run.ends:
                 end.flow.nat_rule = end.rule
                 if end.verdict in (A_DROP, A_REJECT):
-                    outcomes.append(_outcome(run, end.flow, _verdict_of(end), end.rule))
+                    outcomes.append(_outcome(end.flow, _verdict_of(end), end.rule))
                 else:
                     out.append(end.flow)
             out.extend(back)
@@ -1153,7 +1150,7 @@ class Evaluator:
             flows = self._postrouting(run, flows, outcomes)
         for one in flows:
             verdict = Verdict.FORWARD if one.translated else Verdict.LOCAL if local else Verdict.PASS
-            outcomes.append(_outcome(run, one, verdict, None))
+            outcomes.append(_outcome(one, verdict, None))
         return outcomes
 
     def _postrouting(self, run: Run, flows: list[Flow], outcomes: list[Outcome]) -> list[Flow]:
@@ -1183,8 +1180,20 @@ class Evaluator:
 
 def _applied(flow: Flow, share: float, endpoint: str | None, outcome: Outcome) -> Outcome:
     """An outcome remembered for a class, for one flow of it."""
-    return Outcome(outcome.verdict, share, endpoint, outcome.mark, outcome.masquerade, flow.possible or outcome.possible,
-                   flow.nat_rule, outcome.final_rule, outcome.snat_rule, flow.unknown_rule or outcome.unknown_rule, flow.untracked, flow.remembered)  # fmt: skip
+    return Outcome(
+        outcome.verdict,
+        share,
+        endpoint,
+        outcome.mark,
+        outcome.masquerade,
+        flow.possible or outcome.possible,
+        flow.nat_rule,
+        outcome.final_rule,
+        outcome.snat_rule,
+        flow.unknown_rule or outcome.unknown_rule,
+        flow.untracked,
+        flow.remembered,
+    )
 
 
 def _verdict_of(end: _End) -> Verdict:
@@ -1195,7 +1204,7 @@ def _verdict_of(end: _End) -> Verdict:
     return Verdict.FORWARD if end.flow.translated else Verdict.PASS
 
 
-def _outcome(run: Run, flow: Flow, verdict: Verdict, rule: tuple[str, str, int] | None) -> Outcome:
+def _outcome(flow: Flow, verdict: Verdict, rule: tuple[str, str, int] | None) -> Outcome:
     trail: list[tuple[str, str, int]] = []
     node = flow.trail
     while node is not None:

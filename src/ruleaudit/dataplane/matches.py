@@ -189,10 +189,7 @@ def _tcp_flags(slots: tuple[int, ...]) -> Test:
 def _ctstate(slot: int) -> Test:
     def test(values: Sequence[str], run: Run, flow: Flow) -> bool | None:
         state = "UNTRACKED" if flow.untracked else "NEW"
-        for name in values[slot].split(","):
-            if name == state or (name == "DNAT" and flow.translated):
-                return True
-        return False
+        return any(name == state or (name == "DNAT" and flow.translated) for name in values[slot].split(","))
 
     return test
 
@@ -265,13 +262,6 @@ def _ip_range(of_source: bool, slot: int) -> Test:
     return test
 
 
-def _set(slots: tuple[int, ...]) -> Test:
-    def test(values: Sequence[str], run: Run, flow: Flow) -> bool | None:
-        return run.in_set(values[slots[0]].strip('"'), values[slots[1]], flow)
-
-    return test
-
-
 def _icmp_type(slot: int) -> Test:
     return _undecided
 
@@ -336,8 +326,6 @@ def _module_tests(match: MatchShape) -> tuple[list[tuple[Test, bool]], bool]:
             test = _tcp_flags(option.slots)
         elif match.module == "tcp" and option.flag == "--syn":
             test = _always
-        elif match.module == "set" and option.flag == "--match-set" and len(option.slots) == 2:
-            test = _set(option.slots)
         elif match.module == "physdev":
             test = _physdev(option)
         elif match.module in ("icmp", "icmp6"):
@@ -358,8 +346,6 @@ def _module_tests(match: MatchShape) -> tuple[list[tuple[Test, bool]], bool]:
     if match.module == "owner":
         # Only locally generated packets have an owning socket (xt_owner.c); whose it is, is not known.
         return [(lambda values, run, flow: None if run.packet.from_node else False, False)], True
-    if match.module == "socket":
-        return [(lambda values, run, flow: None if run.packet.from_node else None, False)], True
     if plain is None and match.module not in MODELLED_MATCHES:
         return [(_undecided, False)], False
     return tests, modelled
@@ -425,7 +411,7 @@ def plan_tests(shape: Shape) -> TestPlan:
             tests.append((build(option.slots[0]), option.negated))
         elif option.flag == "-f":
             tests.append((_never, option.negated))  # the first packet of a connection is no later fragment
-        elif option.flag not in ("-c",):
+        elif option.flag != "-c":
             tests.append((_undecided, False))
             unmodelled.append(option.flag)
     for match in shape.matches:

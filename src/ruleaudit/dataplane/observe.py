@@ -144,9 +144,7 @@ def _judge_affinity(
             if question.oddity:
                 faults.append(f"list {question.name}: {question.oddity}")
             seconds.add(question.seconds)
-    for name in affinity:
-        if name not in used:
-            faults.append(f"list {name} is asked but no backend writes it")
+    faults.extend(f"list {name} is asked but no backend writes it" for name in affinity if name not in used)
     if len(seconds) > 1:
         faults.append("timeouts differ: " + ", ".join(sorted(str(one) for one in seconds)))
     if faults:

@@ -78,13 +78,12 @@ ANY_INTERFACE = Interface(None, None)
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """What the rules' answers depend on beside the rules: the node's own addresses (texts, canonical) and, when given, its ipsets.
+    """What the rules' answers depend on beside the rules: the node's own addresses (canonical texts).
 
     An address that is neither listed nor a loopback address is taken for foreign (S8).
     """
 
     addresses: frozenset[str] = frozenset()
-    sets: dict[str, frozenset[str]] | None = None
 
     def is_local(self, text: str) -> bool:
         """Whether the kernel would call the address LOCAL."""

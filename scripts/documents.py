@@ -24,8 +24,8 @@ def codes() -> str:
     """The text of docs/codes.md."""
     parts = [
         "# Codes",
-        "What every finding means, why it matters, what to do, and what looks like it but is right. A code is stable for ever: never "
-        "renumbered, never reused. `ruleaudit explain RA206` prints the same.",
+        "What every finding means, why it matters, what to do, and what looks like it but is right. A code is stable for ever: "
+        "never renumbered, never reused. `ruleaudit explain RA206` prints the same.",
         "This page is generated from `src/ruleaudit/catalogue.py` by `make update`.",
     ]
     for group, about in GROUPS.items():

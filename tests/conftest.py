@@ -25,8 +25,8 @@ def nodes() -> Path:
 def capture_folders() -> list[Path]:
     """The folders of every captured node; skips where there are none.
 
-    They are many and large, so they are no part of the project: RULEAUDIT_CAPTURES names their folder, else they are looked for in
-    `../shared/captures` beside the checkout.
+    They are many and large, so they are no part of the project: RULEAUDIT_CAPTURES names their folder, else they are looked for
+    in `../shared/captures` beside the checkout.
     """
     folder = Path(os.environ.get("RULEAUDIT_CAPTURES") or ROOT.parent / "shared" / "captures")
     if not folder.is_dir():

@@ -137,6 +137,7 @@ def _audit(sources: Sequence[Source], node: str | None, settings: GivenSettings 
         frontends=summary.frontends,
         endpoints=summary.endpoints,
         findings=tuple(sorted(_once(named), key=_order)),
+        service_names=tuple(sorted("/".join(key) for key in cluster.services)),
     )
 
 

@@ -46,6 +46,7 @@ PUBLISHED = """
     RA307 info    duplicate-rule
     RA308 warning rule-order
     RA309 error   broken-chain
+    RA310 warning altered-rule
     RA401 error   missing-masquerade
     RA402 error   broken-masquerade
     RA403 error   missing-hairpin

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ruleaudit.addresses import canonical_address, parse_network, within
 from ruleaudit.catalogue import CATALOGUE
-from ruleaudit.checks import alone, leftovers, nodewide, objects, stopped
+from ruleaudit.checks import alone, leftovers, nodewide, objects, stopped, written
 from ruleaudit.checks.context import FamilyAudit
 from ruleaudit.checks.services import ServiceJudge
 from ruleaudit.cluster import Cluster, load
@@ -109,6 +109,16 @@ def _audit(sources: Sequence[Source], node: str | None, settings: GivenSettings 
             )
         )
     rulesets = {family: Ruleset(family, tables) for family in FAMILIES}
+    for table in [one for one in tables if _is_cut(one) and one.name != "nat"]:
+        tables.remove(table)
+        rulesets[table.family] = Ruleset(table.family, tables)
+        findings.append(
+            _note(
+                f"cut {table.name} {table.family}",
+                f"table {table.name} of IPv{table.family} is cut off and therefore left out",
+                "take the dump again",
+            )
+        )
     signs = {family: read_signs(rulesets[family]) for family in FAMILIES}
     if not inputs.dumps and not any(one.kind in ("ipvsadm", "ipset", "nft") for one in inputs.summaries):
         findings.append(
@@ -122,6 +132,8 @@ def _audit(sources: Sequence[Source], node: str | None, settings: GivenSettings 
         progress(f"IPv{family}", 0.4 + shares)
         shares += 0.3
         findings.extend(_audit_family(family, cluster, inputs, tables, rulesets[family], signs, proxy, name, summary))
+    for one in summary.audits:
+        findings.extend(list(written.written_rules(one, findings)))  # what other findings show already is known by now
     findings.extend(_objects_alone(cluster))
     findings.extend(_time_skew(inputs, cluster, tables))
     leader, findings = stopped.stopped(findings, cluster)
@@ -387,6 +399,7 @@ def _serving(
         yield _note("ipvs", "the rules are those of kube-proxy in IPVS mode, which is not audited yet", "nothing to do")
         return
     served = [family for family in FAMILIES if signs[family].served]
+    seen = bool(served)
     services = {4: False, 6: False}
     for service in cluster.services.values():
         spec = service.spec
@@ -395,6 +408,14 @@ def _serving(
         for address in (*spec.cluster_ips, spec.cluster_ip or ""):
             if address and address != "None":
                 services[6 if ":" in address else 4] = True
+    for table in tables:
+        if _is_cut(table) and table.name == "nat" and signs[table.family].served:
+            signs[table.family] = Signs(served=False)
+            yield _note(
+                f"cut nat {table.family}",
+                f"the nat table of IPv{table.family} is cut off: what is missing cannot be told from what was cut, so its services are not checked",
+                "take the dump again",
+            )
     for family in FAMILIES:
         names = present[family]
         tool = "iptables-save" if family == 4 else "ip6tables-save"
@@ -417,7 +438,7 @@ def _serving(
                 f"the filter table of IPv{family} is not in the dump: refusals and forwarding are not checked",
                 f"take the whole of {tool}, without -t",
             )
-    if served or not any("nat" in present[family] for family in FAMILIES):
+    if seen or not any("nat" in present[family] for family in FAMILIES):
         return
     if not any(services.values()):
         return
@@ -449,6 +470,11 @@ def _serving(
     )
 
 
+def _is_cut(table: Table) -> bool:
+    """Whether a table lacks its COMMIT; the output of `iptables -S` has none."""
+    return table.commit_line is None and not table.inferred
+
+
 def _uses_sets(rules: Ruleset, table: str, chain: str) -> bool:
     return any(match.module == "set" for entry in rules.entries(table, chain) for match in entry.plan.shape.matches)
 
@@ -466,6 +492,7 @@ class _Summary:
     mark: int | None = None
     node_ports: tuple[str, ...] = ()
     inferred: list[str] = field(default_factory=list)
+    audits: list[FamilyAudit] = field(default_factory=list)
 
     def note(self, audit: FamilyAudit, sign: Signs, inferred: list[str], judge: ServiceJudge) -> None:
         """Count one family in."""
@@ -478,6 +505,7 @@ class _Summary:
         self.mark = audit.mark
         self.node_ports = tuple(dict.fromkeys((*self.node_ports, *(sign.nodeport_addresses or ()))))
         self.inferred.extend(inferred)
+        self.audits.append(audit)
 
     def proxy(self, settings: ProxySettings, signs: dict[int, Signs]) -> ProxySummary:
         if not any(one.served for one in signs.values()):

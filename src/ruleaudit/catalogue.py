@@ -473,6 +473,21 @@ ENTRIES = (
         exceptions="Empty chains that nothing reaches; a Local chain that is absent because the node has no endpoint.",
     ),
     Entry(
+        "RA310",
+        "altered-rule",
+        WARNING,
+        meaning=(
+            "A rule in one of kube-proxy's own chains is of a form that no kube-proxy writes there, or one that it always writes "
+            "is gone, and no other finding tells the effect."
+        ),
+        why=(
+            "Somebody or something edits the rules. The clients that were tried are served, others may not be; kube-proxy leaves "
+            "such a rule alone until it writes that chain again."
+        ),
+        action="Compare the rule with its neighbours, and find out who changed it. " + RESTART,
+        exceptions="The forms of all releases are known, and matches that only count (nfacct, comment) are passed over.",
+    ),
+    Entry(
         "RA401",
         "missing-masquerade",
         ERROR,

@@ -1,0 +1,428 @@
+"""Whether kube-proxy's own chains hold what kube-proxy writes there, rule by rule and in its order (RA108, RA308, RA310, RA802).
+
+Services are judged by evaluation, with a few clients per frontend. What those do not meet (another port of the address, another client,
+an answer, the kind of a refusal) shows here: a rule of a form that no kube-proxy writes, one that it always writes and that is gone, and
+one that stands where it does something else. The forms are KPR 4, 5 and 6, all releases together (kubernetes,
+pkg/proxy/iptables/proxier.go).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from enum import Enum
+from typing import TYPE_CHECKING, NamedTuple
+
+from ruleaudit.chains import chain_hash
+from ruleaudit.findings import Finding, Severity
+from ruleaudit.kubeproxy import SERVICE_CHAIN, Hook, hook_present
+from ruleaudit.settings import LocalDetection
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from ruleaudit.checks.context import FamilyAudit, RulePlace
+    from ruleaudit.expect import ExpectedServicePort
+    from ruleaudit.rules import Shape
+
+__all__ = ["written_rules"]
+
+
+class _Value(Enum):
+    """What a value must be."""
+
+    HOST = "one address"
+    LOOPBACK = "the loopback network"
+    LOCAL_PODS = "what the node takes for local pods"
+    LOCAL = "LOCAL"
+    PORT_UNREACHABLE = "port unreachable"
+    MASQUERADE_MARK = "the masquerade mark under its own mask"
+    CLEARED_MARK = "the masquerade mark, inverted"
+    WHOLE_ADDRESS = "the mask of one address"
+
+
+class _Form(NamedTuple):
+    """One form of rule: the flags by which it asks ("!" before negated ones), its targets (a prefix where they end in "-"), its rank
+    among the chain's rules (None: anywhere), and what its values must be."""
+
+    asks: frozenset[str]
+    targets: tuple[str, ...]
+    rank: int | None
+    values: tuple[tuple[str, _Value | frozenset[str]], ...]
+
+
+def _form(asks: str, targets: str, rank: int | None = None, **values: _Value | frozenset[str]) -> _Form:
+    named = tuple((_FLAG[name], value) for name, value in values.items())
+    return _Form(frozenset(asks.split()), tuple(targets.split(" ")), rank, named)
+
+
+_FLAG = {
+    "s": "-s", "d": "-d", "i": "-i", "src": "--src-type", "dst": "--dst-type", "reject": "--reject-with", "mark": "--mark",
+    "xmark": "--set-xmark", "state": "--ctstate", "mask": "--mask",
+}  # fmt: skip
+_V = _Value
+_INVALID, _ANSWERS = frozenset({"INVALID"}), frozenset({"RELATED,ESTABLISHED"})
+_TRACKED = frozenset({"RELATED,ESTABLISHED,DNAT"})
+_NOT_LOCAL = ("!-s -d -p --dport", "!-i -d -p --dport")
+_RECALL = "--rcheck --seconds --reap --name --rsource"
+_REFUSALS = (
+    _form("-d -p --dport", "REJECT", d=_V.HOST, reject=_V.PORT_UNREACHABLE),
+    _form("-d -p --dport", "DROP", d=_V.HOST),
+)
+
+
+def _balancing(*first: _Form) -> tuple[_Form, ...]:
+    """The forms of a chain that spreads connections over endpoints (KPR 5.3, 6.2)."""
+    return (
+        *first,
+        _form(_RECALL, "KUBE-SEP-", 4, mask=_V.WHOLE_ADDRESS),
+        _form("--mode --probability", "KUBE-SEP-", 5),
+        _form("", "KUBE-SEP-", 6),
+        _form("", "KUBE-MARK-DROP", 6),  # no local endpoints, up to 1.24
+    )
+
+
+# KPR 5.3 (1.22 and newer) and 6.3 (older, in KUBE-SERVICES).
+_MASQUERADE = (
+    *(_form(asks, "KUBE-MARK-MASQ", 0, d=_V.HOST, s=_V.LOCAL_PODS, i=_V.LOCAL_PODS) for asks in _NOT_LOCAL),
+    _form("-d -p --dport", "KUBE-MARK-MASQ", 0, d=_V.HOST),
+    _form("-p --dport", "KUBE-MARK-MASQ", 0),  # node ports in 1.22 and 1.23
+)
+_FORMS: Mapping[tuple[str, str], tuple[_Form, ...]] = {
+    ("filter", "KUBE-SERVICES"): _REFUSALS,
+    ("filter", "KUBE-EXTERNAL-SERVICES"): (
+        *_REFUSALS,
+        _form("-p --dport --dst-type", "REJECT", dst=_V.LOCAL, reject=_V.PORT_UNREACHABLE),
+        _form("-p --dport --dst-type", "DROP", dst=_V.LOCAL),
+    ),
+    ("filter", "KUBE-NODEPORTS"): (_form("-p --dport", "ACCEPT"),),
+    ("filter", "KUBE-PROXY-FIREWALL"): (_form("-d -p --dport", "DROP", d=_V.HOST),),
+    ("filter", "KUBE-FORWARD"): (
+        _form("--ctstate", "DROP", 0, state=_INVALID),
+        _form("--mark", "ACCEPT", 1, mark=_V.MASQUERADE_MARK),
+        _form("--ctstate", "ACCEPT", 1, state=_ANSWERS),
+        _form("-s --ctstate", "ACCEPT", 1, state=_ANSWERS),  # 1.16 and 1.17, with a cluster CIDR
+        _form("-d --ctstate", "ACCEPT", 1, state=_ANSWERS),
+    ),
+    ("filter", "KUBE-FIREWALL"): (
+        _form("!-s -d !--ctstate", "DROP", s=_V.LOOPBACK, d=_V.LOOPBACK, state=_TRACKED),
+        _form("--mark", "DROP"),
+    ),
+    ("nat", "KUBE-SERVICES"): (
+        _form("-d -p --dport", "KUBE-SVC- KUBE-SVL- KUBE-EXT- KUBE-FW- KUBE-XLB- KUBE-MARK-MASQ", d=_V.HOST),
+        *(_form(asks, "KUBE-MARK-MASQ", d=_V.HOST, s=_V.LOCAL_PODS, i=_V.LOCAL_PODS) for asks in _NOT_LOCAL),
+        _form("-d -p --dport !--physdev-is-in !--src-type", "KUBE-SVC- KUBE-XLB-", d=_V.HOST, src=_V.LOCAL),
+        _form("-d -p --dport --dst-type", "KUBE-SVC- KUBE-XLB-", d=_V.HOST, dst=_V.LOCAL),
+        _form("--dst-type", "KUBE-NODEPORTS", dst=_V.LOCAL),
+        _form("!-d --dst-type", "KUBE-NODEPORTS", d=_V.LOOPBACK, dst=_V.LOCAL),
+        _form("-d", "KUBE-NODEPORTS", d=_V.HOST),
+    ),
+    ("nat", "KUBE-NODEPORTS"): (
+        _form("-p --dport", "KUBE-EXT- KUBE-SVC- KUBE-XLB- KUBE-MARK-MASQ"),
+        _form("-d -p --dport", "KUBE-EXT-", d=_V.LOOPBACK),  # 1.31 and newer: counts
+        _form("-s -p --dport", "KUBE-MARK-MASQ", s=_V.LOOPBACK),
+    ),
+    ("nat", "KUBE-MARK-MASQ"): (_form("", "MARK", xmark=_V.MASQUERADE_MARK),),
+    ("nat", "KUBE-MARK-DROP"): (_form("", "MARK"),),
+    ("nat", "KUBE-POSTROUTING"): (
+        _form("!--mark", "RETURN", 0, mark=_V.MASQUERADE_MARK),
+        _form("", "MARK", 1, xmark=_V.CLEARED_MARK),
+        _form("", "MASQUERADE", 2),
+        _form("--mark", "MASQUERADE", 2, mark=_V.MASQUERADE_MARK),
+    ),
+    ("nat", "KUBE-SVC-"): _balancing(*_MASQUERADE),
+    ("nat", "KUBE-SVL-"): _balancing(*_MASQUERADE),
+    ("nat", "KUBE-XLB-"): _balancing(
+        _form("-s", "KUBE-SVC-", 0, s=_V.LOCAL_PODS),
+        _form("-i", "KUBE-SVC-", 0, i=_V.LOCAL_PODS),
+        _form("--src-type", "KUBE-MARK-MASQ", 1, src=_V.LOCAL),
+        _form("--src-type", "KUBE-SVC-", 2, src=_V.LOCAL),
+    ),
+    ("nat", "KUBE-EXT-"): (
+        _form("-s", "KUBE-SVC-", 0, s=_V.LOCAL_PODS),
+        _form("-i", "KUBE-SVC-", 0, i=_V.LOCAL_PODS),
+        _form("", "KUBE-MARK-MASQ", 1),
+        _form("--src-type", "KUBE-MARK-MASQ", 1, src=_V.LOCAL),
+        _form("--src-type", "KUBE-SVC-", 2, src=_V.LOCAL),
+        _form("", "KUBE-SVC- KUBE-SVL-", 3),
+    ),
+    ("nat", "KUBE-FW-"): (
+        _form("-s", "KUBE-EXT- KUBE-SVC- KUBE-XLB-"),
+        _form("", "KUBE-MARK-MASQ KUBE-SVC- KUBE-XLB- KUBE-MARK-DROP "),  # up to 1.24 in groups, one per address; a comment from 1.27
+    ),
+    ("nat", "KUBE-SEP-"): (
+        _form("-s", "KUBE-MARK-MASQ", 0, s=_V.HOST),
+        _form("-p", "DNAT", 1),
+        _form("-p --set --name --rsource", "DNAT", 1, mask=_V.WHOLE_ADDRESS),
+    ),
+}  # fmt: skip
+# From how many rules on one finding is written for all of them.
+_MANY = 25
+# Matches that choose no packets.
+_SILENT = frozenset({"comment", "nfacct"})
+
+
+class _Ready(NamedTuple):
+    """A form made ready for one shape: target slot (None: the target has a name of its own), and what stands in which slot."""
+
+    form: _Form
+    name_slot: int | None
+    checks: tuple[tuple[int, _Value | frozenset[str]], ...]
+
+
+class _Writing:
+    """The forms of one kind of chain, by shape."""
+
+    def __init__(self, audit: FamilyAudit, forms: Sequence[_Form]) -> None:
+        self.forms = forms
+        self.known: dict[Shape, tuple[_Ready, ...]] = {}
+        mark, four = f"{audit.mark:#x}", audit.family == 4
+        detection = audit.expectation.local_detection
+        pods = _pods(audit, detection) if isinstance(detection, LocalDetection) else None
+        self.allowed: dict[_Value, frozenset[str] | None] = {
+            _V.LOOPBACK: frozenset({"127.0.0.0/8", "127.0.0.1/32"} if four else {"::1/128"}),
+            _V.LOCAL_PODS: frozenset({pods}) if pods else None,
+            _V.LOCAL: frozenset({"LOCAL"}),
+            _V.PORT_UNREACHABLE: frozenset({"icmp-port-unreachable" if four else "icmp6-port-unreachable"}),
+            _V.MASQUERADE_MARK: frozenset({f"{mark}/{mark}"}),
+            _V.CLEARED_MARK: frozenset({f"{mark}/0x0"}),
+            _V.WHOLE_ADDRESS: frozenset({"255.255.255.255" if four else ":".join(["ffff"] * 8)}),
+        }
+        self.host = "/32" if four else "/128"
+
+    def form(self, shape: Shape, values: tuple[str, ...]) -> _Form | None:
+        """The form of a rule, None when no kube-proxy writes it."""
+        ready = self.known.get(shape)
+        if ready is None:
+            ready = self.known[shape] = self.prepare(shape)
+        for one in ready:
+            if one.name_slot is not None:
+                name = values[one.name_slot]
+                if not any(name == target or (target.endswith("-") and target and name.startswith(target)) for target in one.form.targets):
+                    continue
+            if all(self.holds(values[slot], wanted) for slot, wanted in one.checks):
+                return one.form
+        return None
+
+    def holds(self, text: str, wanted: _Value | frozenset[str]) -> bool:
+        """Whether a value is as it must be."""
+        if wanted is _V.HOST:
+            return text.endswith(self.host)
+        allowed = wanted if isinstance(wanted, frozenset) else self.allowed[wanted]
+        return allowed is None or text in allowed
+
+    def prepare(self, shape: Shape) -> tuple[_Ready, ...]:
+        """The forms that a shape may be of, as far as flags and fixed targets tell."""
+        slots: dict[str, int] = {}
+        asks = set()
+        options = [option for option in shape.options if option.flag != "-c"]
+        for match in shape.matches:
+            if match.module not in _SILENT:
+                options += match.options
+        for option in options:
+            if option.flag != "--mask":
+                asks.add(("!" if option.negated else "") + option.flag)
+            if option.slots:
+                slots[option.flag] = option.slots[0]
+        target = shape.target
+        if target is not None:
+            if target.goto:
+                return ()
+            slots.update({option.flag: option.slots[0] for option in target.options if option.slots})
+        found = []
+        for form in self.forms:
+            if form.asks != asks:
+                continue
+            name_slot = None if target is None else target.name_slot
+            if name_slot is None and (target.name if target is not None else "") not in form.targets:
+                continue
+            checks = tuple((slots[flag], wanted) for flag, wanted in form.values if flag in slots)
+            found.append(_Ready(form, name_slot, checks))
+        return tuple(found)
+
+
+def _pods(audit: FamilyAudit, detection: LocalDetection) -> str | None:
+    """How rules name local pods: a network as iptables prints it, or an interface."""
+    from ruleaudit.addresses import parse_network
+
+    if detection.mode == "BridgeInterface":
+        return detection.value
+    if detection.mode == "InterfaceNamePrefix":
+        return detection.value + "+"
+    where = parse_network(detection.value, audit.family)
+    return str(where) if where is not None else None
+
+
+def written_rules(audit: FamilyAudit, findings: Iterable[Finding]) -> Iterator[Finding]:
+    """Everything in kube-proxy's chains that kube-proxy does not write so; rules that one of `findings` shows already are left out."""
+    rules = audit.rules
+    told = {(where.path, where.line) for one in findings if one.severity is not Severity.INFO for where in one.locations}
+    strange: list[RulePlace] = []
+    present: dict[RulePlace, list[_Form]] = defaultdict(list)
+    for table in ("filter", "nat"):
+        writings = {kind: _Writing(audit, forms) for (where, kind), forms in _FORMS.items() if where == table}
+        for name, chain in rules.chains(table).items():
+            found = SERVICE_CHAIN.match(name) if table == "nat" else None
+            writing = writings.get(found.group(0) if found else name)
+            if writing is None:
+                continue
+            dump = rules.dump_of(table, name)
+            shapes, values = dump.shapes, dump.values
+            highest, before = -1, 0
+            for line in chain.lines:
+                form = writing.form(shapes[line], values[line])
+                if form is None:
+                    strange.append((table, name, line))
+                    continue
+                if found is None:
+                    present[table, name, 0].append(form)
+                if form.rank is not None:
+                    if form.rank >= highest:
+                        highest, before = form.rank, line
+                    elif (dump.path, line) not in told and (dump.path, before) not in told:
+                        yield _misplaced(audit, table, name, before, line)
+    absent = [*_absent(audit, present, strange), *_exposed(audit, present, strange)]
+    yield from absent
+    yield from _unhooked(audit)
+    told.update((where.path, where.line) for one in absent for where in one.locations)
+    left = [place for place in strange if (rules.dump_of(place[0], place[1]).path, place[2]) not in told]
+    if len(left) > _MANY:
+        yield audit.finding(
+            "RA310",
+            f"{len(left)} rules of kube-proxy's chains are not as kube-proxy writes them, first {_short(rules.reference(*left[0]).text)}",
+            expected="rules of the forms that kube-proxy writes",
+            observed=rules.reference(*left[0]).text,
+            places=left,
+            subject=f"many IPv{audit.family}",
+        )
+        return
+    yield from (_strange(audit, place) for place in left)
+
+
+def _misplaced(audit: FamilyAudit, table: str, name: str, before: int, line: int) -> Finding:
+    owner = _owner(audit, name)
+    first, second = audit.rules.reference(table, name, line).text, audit.rules.reference(table, name, before).text
+    return audit.finding(
+        "RA308",
+        f"a rule of {table} {name}{_named(owner)} stands behind one that kube-proxy writes after it: {_short(first)}",
+        of=owner,
+        expected=f"{first}, then {second}",
+        observed=f"{second}, then {first}",
+        places=[(table, name, before), (table, name, line)],
+        subject=f"{table} {name} {first} IPv{audit.family}",
+    )
+
+
+def _strange(audit: FamilyAudit, place: RulePlace) -> Finding:
+    owner = _owner(audit, place[1])
+    text = audit.rules.reference(*place).text
+    return audit.finding(
+        "RA310",
+        f"a rule of {place[0]} {place[1]}{_named(owner)} is not as kube-proxy writes it: {_short(text)}",
+        of=owner,
+        expected="a rule of a form that kube-proxy writes there",
+        observed=text,
+        places=[place],
+        subject=f"{place[0]} {place[1]} {text} IPv{audit.family}",
+    )
+
+
+def _absent(audit: FamilyAudit, present: Mapping[RulePlace, Sequence[_Form]], strange: Sequence[RulePlace]) -> Iterator[Finding]:
+    """RA310 for rules that kube-proxy always writes (KPR 4.5, 4.6) and that are gone, or no longer what they were."""
+    minor = audit.expectation.release.minor
+    mark = f"{audit.mark:#x}/{audit.mark:#x}"
+    for place, effect in (
+        (("filter", "KUBE-FORWARD", 0), "forwarded service traffic depends on what else the node accepts"),
+        (("nat", "KUBE-POSTROUTING", 0), "packets keep the mark after they are masqueraded, and what sees them again masquerades them twice"),
+    ):
+        table, name, _line = place
+        if name not in audit.rules.chains(table):
+            continue
+        forms = present.get(place, ())
+        lacking = []
+        if name == "KUBE-FORWARD":
+            if not any("--mark" in form.asks for form in forms):
+                lacking.append(f"accept what carries the mark {mark}")
+            # 1.16 and 1.17 write it only with a cluster CIDR. KPR 4.6.
+            if minor >= 18 and not any("--ctstate" in form.asks and form.targets == ("ACCEPT",) for form in forms):
+                lacking.append("accept RELATED,ESTABLISHED")
+            # From 1.29 on it depends on a sysctl at kube-proxy's start. KPR 4.6.
+            if minor <= 28 and not any(form.targets == ("DROP",) for form in forms):
+                lacking.append("drop INVALID")
+        elif any(form.targets == ("RETURN",) for form in forms) and not any(form.targets == ("MARK",) for form in forms):
+            lacking.append(f"clear the mark {mark}")
+        if lacking:
+            others = [one for one in strange if one[:2] == place[:2]]
+            yield audit.finding(
+                "RA310",
+                f"{table} {name} lacks what kube-proxy always writes there ({', '.join(lacking)}): {effect}",
+                expected=f"rules that {', '.join(lacking)}",
+                observed=", ".join(audit.rules.reference(*one).text for one in others) or "none",
+                places=[place, *others],
+                subject=f"{table} {name} lacks {', '.join(lacking)} IPv{audit.family}",
+            )
+
+
+def _exposed(audit: FamilyAudit, present: Mapping[RulePlace, Sequence[_Form]], strange: Sequence[RulePlace]) -> Iterator[Finding]:
+    """RA802: route_localnet is on, which kube-proxy sets for node ports on localhost, and nothing drops martian packets (KPR 4.4, 4.8).
+
+    Up to 1.26 the rule is kubelet's, so it is asked for where its chain is.
+    """
+    place: RulePlace = ("filter", "KUBE-FIREWALL", 0)
+    if audit.family != 4 or "KUBE-FIREWALL" not in audit.rules.chains("filter"):
+        return
+    if audit.expectation.release.minor >= 27 and not (audit.signs.localhost_nodeports and audit.settings.localhost_nodeports):
+        return
+    if any("!--ctstate" in form.asks for form in present.get(place, ())):
+        return
+    others = [one for one in strange if one[:2] == place[:2]]
+    yield audit.finding(
+        "RA802",
+        "filter KUBE-FIREWALL does not drop packets from elsewhere to 127.0.0.0/8: neighbours of the node reach what listens on its localhost",
+        expected="a rule that drops ! -s 127.0.0.0/8 -d 127.0.0.0/8 unless RELATED,ESTABLISHED,DNAT",
+        observed=", ".join(audit.rules.reference(*one).text for one in others) or "none",
+        places=[place, *others],
+        subject="KUBE-FIREWALL",
+    )
+
+
+# kubelet's, and from 1.27 on kube-proxy's too (KPR 4.2, 4.8).
+_FIREWALL_HOOKS = (Hook("filter", "INPUT", "KUBE-FIREWALL", since=27), Hook("filter", "OUTPUT", "KUBE-FIREWALL", since=27))
+
+
+def _unhooked(audit: FamilyAudit) -> Iterator[Finding]:
+    """RA108 as a warning: KUBE-FIREWALL decides nothing about services."""
+    rules = audit.rules
+    if "KUBE-FIREWALL" not in rules.chains("filter") or audit.expectation.release.minor < 27:
+        return
+    for hook in _FIREWALL_HOOKS:
+        if hook.chain in rules.chains("filter") and not hook_present(rules, hook):
+            yield audit.finding(
+                "RA108",
+                f"{hook} is missing in IPv{audit.family}: no service's traffic changes by it, but the packets that KUBE-FIREWALL drops pass",
+                severity=Severity.WARNING,
+                expected=f"a rule of filter {hook.chain} that sends every packet to KUBE-FIREWALL",
+                observed="none",
+                places=[("filter", hook.chain, 0), ("filter", "KUBE-FIREWALL", 0)],
+                subject=f"{hook} IPv{audit.family}",
+            )
+
+
+def _owner(audit: FamilyAudit, name: str) -> ExpectedServicePort | None:
+    """The service port whose chain this is; None for endpoint chains, whose hash is of the endpoint as well."""
+    found = SERVICE_CHAIN.match(name)
+    if found is None or found.group(1) == "SEP":
+        return None
+    suffix = name[found.end() :]
+    release = audit.expectation.release
+    for expected in audit.expectation.service_ports:
+        if any(chain_hash(text, expected.protocol.lower()) == suffix for text in expected.name.texts(release)):
+            return expected
+    return None
+
+
+def _named(owner: ExpectedServicePort | None) -> str:
+    return f" ({owner.name})" if owner is not None else ""
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 200 else text[:197] + "..."

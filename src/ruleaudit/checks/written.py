@@ -255,7 +255,7 @@ def _pods(audit: FamilyAudit, detection: LocalDetection) -> str | None:
 def written_rules(audit: FamilyAudit, findings: Iterable[Finding]) -> Iterator[Finding]:
     """Everything in kube-proxy's chains that kube-proxy does not write so; rules that one of `findings` shows already are left out."""
     rules = audit.rules
-    told = {(where.path, where.line) for one in findings if one.severity is not Severity.INFO for where in one.locations}
+    told = {(where.file, where.line) for one in findings if one.severity is not Severity.INFO for where in one.locations}
     strange: list[RulePlace] = []
     present: dict[RulePlace, list[_Form]] = defaultdict(list)
     for table in ("filter", "nat"):
@@ -283,7 +283,7 @@ def written_rules(audit: FamilyAudit, findings: Iterable[Finding]) -> Iterator[F
     absent = [*_absent(audit, present, strange), *_exposed(audit, present, strange)]
     yield from absent
     yield from _unhooked(audit)
-    told.update((where.path, where.line) for one in absent for where in one.locations)
+    told.update((where.file, where.line) for one in absent for where in one.locations)
     left = [place for place in strange if (rules.dump_of(place[0], place[1]).path, place[2]) not in told]
     if len(left) > _MANY:
         yield audit.finding(

@@ -82,11 +82,9 @@ def _failed(error: Exception, *, debug: bool) -> int:
     if isinstance(error, RuleauditError | OutputError):
         _say(f"ruleaudit: {printable(str(error))}")
         return FAILED
-    again = "" if debug else " of the same command with --debug, which adds where it happened"
-    _say(
-        f"ruleaudit {__version__}: internal error: {type(error).__name__}: {printable(str(error))}. This is a fault of "
-        f"ruleaudit: please report it with this output{again}"
-    )
+    again = "" if debug else ", with the output of the same command with --debug"
+    what = f"{type(error).__name__}: {printable(str(error))}"
+    _say(f"ruleaudit {__version__}: internal error: {what}. This is a fault of ruleaudit: please report it{again}")
     return FAILED
 
 

@@ -682,11 +682,11 @@ def _best_release(
     name: str | None,
     settings: ProxySettings,
 ) -> tuple[FamilyAudit, ServiceJudge, list[Finding]]:
-    """Of the releases that can have written the rules, the one under which the fewest service ports differ; the newest of equals.
+    """Of the releases that can have written the rules, the one under which the fewest services are at fault; the newest of equals.
 
-    Only service ports on which releases disagree, and those that differ now, can change the count.
+    Stale rules count as well, or a release that passes Services over would win by looking at less.
     """
-    best = (len(judge.judged), audit, judge, findings)
+    best = (_at_fault(audit, judge, findings), audit, judge, findings)
     for release in releases[1:]:
         other = expect(audit.cluster, node=name or "", family=audit.family, settings=settings, release=release)
         if not _disagree(audit.expectation, other, judge):
@@ -695,9 +695,16 @@ def _best_release(
         candidate.__dict__["evaluator"] = audit.evaluator
         again = ServiceJudge(candidate)
         result = again.run()
-        if len(again.judged) < best[0]:
-            best = (len(again.judged), candidate, again, result)
+        count = _at_fault(candidate, again, result)
+        if count < best[0]:
+            best = (count, candidate, again, result)
     return best[1:]
+
+
+def _at_fault(audit: FamilyAudit, judge: ServiceJudge, findings: Iterable[Finding]) -> int:
+    """How many services and stale frontends the rules are wrong about; what other software's rules do is not held against a release."""
+    services = {one.service for one in findings if one.severity is not Severity.INFO and not one.code.startswith("RA6")}
+    return len(services) + sum(1 for one in leftovers.stale_frontends(audit, judge) if one.severity is Severity.ERROR)
 
 
 def _disagree(one: Expectation, other: Expectation, judge: ServiceJudge) -> bool:

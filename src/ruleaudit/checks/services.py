@@ -116,6 +116,7 @@ class ServiceJudge:
         self.frontends = 0
         self.absent: set[int] = set()
         self.passed_over = 0
+        self.blind = not audit.rules.has_table("filter")  # a dump without it cannot show what is refused
         self._hashes: dict[int, frozenset[str]] = {}
 
     # --- observing ---------------------------------------------------------------------------------------------------------------------
@@ -144,6 +145,8 @@ class ServiceJudge:
                     accepted += tuple(
                         one for other in claims if other is not expected for one in other.accepted(frontend, vantage, source)
                     )
+                if self.blind:
+                    accepted = tuple(one for one in accepted if one.verdict is Verdict.FORWARD)
                 if not accepted:
                     continue
                 packet = clients.packet(
@@ -290,7 +293,7 @@ class ServiceJudge:
         """RA306: whom the load-balancer IPs let in, asked with one client per prefix that objects or rules name."""
         audit = self.audit
         vips = [frontend for frontend in expected.frontends if frontend.kind is FrontendKind.LOAD_BALANCER_IP]
-        if not vips or not expected.selection.any:
+        if not vips or not expected.selection.any or self.blind:
             return []
         named = self.named_ranges(expected)
         if not named and not expected.source_ranges:
@@ -369,6 +372,15 @@ class ServiceJudge:
         """Split off what rules of other software do: RA601, RA602, RA603, RA604 are written once per rule, by `foreign_findings`."""
         left: list[Judgement] = []
         for one in judgements:
+            # Refused all the same, only by somebody else's rule or policy: nothing that kube-proxy could do better.
+            one.differences = [
+                d
+                for d in one.differences
+                if d.kind is not DifferenceKind.WRONG_REFUSAL
+                or any(outcome.final_rule is None or is_kube_proxy_chain(outcome.final_rule[1]) for outcome in d.outcomes)
+            ]
+            if not one.differences:
+                continue
             foreign = False
             for outcome in one.outcomes:
                 code, place = self.foreign_cause(one, outcome)
@@ -430,7 +442,7 @@ class ServiceJudge:
     def other_policy(self, expected: ExpectedServicePort, judgements: list[Judgement]) -> Finding | None:
         """RA305: the rules are exactly right for another traffic policy, or pick from the ready endpoints by other hints."""
         kinds = {kind for one in judgements for kind in {d.kind for d in one.differences}}
-        if kinds & {DifferenceKind.AFFINITY, DifferenceKind.UNEVEN}:
+        if kinds & {DifferenceKind.AFFINITY, DifferenceKind.UNEVEN} or self.passed_by(expected, judgements):
             return None
         spec = expected.service.spec
         external = "Cluster" if spec.external_traffic_policy == "Local" else "Local"
@@ -460,6 +472,17 @@ class ServiceJudge:
                     places=_places(judgements),
                 )
         return self.other_hints(expected, judgements)
+
+    def passed_by(self, expected: ExpectedServicePort, judgements: Sequence[Judgement]) -> bool:
+        """Whether a chain that packets go through holds rules for a missing endpoint: then it is damaged, not written for another policy."""
+        serving = self.serving_chains(expected)
+        for one in judgements:
+            used = {place[1] for outcome in one.outcomes for place in outcome.trail}
+            for difference in one.differences:
+                if difference.kind is DifferenceKind.MISSING_BACKEND and difference.endpoint in serving:
+                    if any(chain in used for _sep, _entry, chain in serving[difference.endpoint]):
+                        return True
+        return False
 
     def other_hints(self, expected: ExpectedServicePort, judgements: list[Judgement]) -> Finding | None:
         """RA305 for topology hints: the rules choose from the ready endpoints, but not as the slices' hints ask."""

@@ -6,6 +6,7 @@ mangle, nat and filter and returns every outcome with its share. Where a match c
 
 from __future__ import annotations
 
+import re
 import sys
 from bisect import bisect_right
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from ipaddress import ip_address
 from itertools import chain as chained
 from typing import TYPE_CHECKING, NamedTuple
 
-from ruleaudit.dataplane.matches import Affinity, TestPlan, mark_and_mask, plan_tests, port_ranges
+from ruleaudit.dataplane.matches import Affinity, TestPlan, mark_and_mask, mask_of, plan_tests, port_ranges
 from ruleaudit.dataplane.packet import (
     ANY_INTERFACE,
     LOOPBACK,
@@ -40,8 +41,10 @@ BUILT_IN = {
     "filter": ("INPUT", "FORWARD", "OUTPUT"),
     "security": ("INPUT", "FORWARD", "OUTPUT"),
 }
+_EXTENSION = re.compile(r"^[A-Z][A-Z0-9_]*$")  # how extension targets are named; chains of kube-proxy hold a dash
 _INDEX_FROM = 12  # chains with fewer rules are walked through
 _DEPTH_LIMIT = 2000
+_WALK_LIMIT = 50_000  # chains entered by one packet: services have some thousand endpoints, so more is a loop or a trap
 
 # Targets that change nothing that later rules, the verdict or the backend depend on (S2).
 _CONTINUING = frozenset(
@@ -113,6 +116,7 @@ class Plan:
         "named_slots",
         "only_protocol",
         "only_source",
+        "original_port",
         "shape",
         "tests",
         "unconditional",
@@ -123,6 +127,7 @@ class Plan:
         self.tests: TestPlan = plan_tests(shape)
         self.key_slots = _key_slots(shape)
         self.named_slots = _named_slots(shape)
+        self.original_port = any(option.flag == "--ctorigdstport" for match in shape.matches for option in match.options)
         # What the rule asks for, where that is one thing only: nothing, one source (its slot), one protocol (its slot).
         simple = _simple_question(shape, self.tests)
         self.unconditional = simple == ()
@@ -233,7 +238,7 @@ class PreparedChain:
             if plan.name_slot is not None:
                 target = row[plan.name_slot]
                 action = (A_GOTO if plan.goto else A_JUMP) if target in chains else plan.action_of(target)
-                if action == A_UNKNOWN and not target.isupper():
+                if action == A_UNKNOWN and not _EXTENSION.match(target):
                     action = A_JUMP  # a chain that is not declared: the kernel cannot hold this; checks report it
             entries.append(Entry(plan, row, line, action, target))
         self.entries: Sequence[Entry] = entries
@@ -585,8 +590,8 @@ class Run:
     """One packet's way: its facts, and what is collected on it."""
 
     __slots__ = (
-        "affinity", "depth", "destination", "ends", "host", "host_suffix", "in_interface", "out_interface", "packet", "protocol",
-        "protocol_number", "rules", "source", "source_answers", "source_key", "source_type", "tracing", "unmodelled",
+        "affinity", "depth", "destination", "ends", "host", "host_suffix", "in_interface", "lost", "out_interface", "packet", "protocol",
+        "protocol_number", "rules", "source", "source_answers", "source_key", "source_type", "tracing", "unmodelled", "walks",
     )  # fmt: skip
 
     def __init__(self, rules: Ruleset, host: Host, packet: Packet, source_answers: dict[str, bool], tracing: bool) -> None:
@@ -604,7 +609,8 @@ class Run:
         self.ends: list[_End] = []
         self.affinity: dict[str, tuple[Affinity, frozenset[str]]] = {}
         self.unmodelled: set[tuple[str, str, int]] = set()
-        self.depth = 0
+        self.depth = self.walks = 0
+        self.lost = False
 
     def address_type(self, text: str) -> str:
         """The addrtype of an address: LOCAL, MULTICAST, BROADCAST, UNSPEC or UNICAST (S8)."""
@@ -627,9 +633,10 @@ class Run:
         if chain is None:
             return [flow]
         self.depth += 1
-        if self.depth > _DEPTH_LIMIT:  # a loop, or nesting no kernel accepts: what follows is not known
+        self.walks += 1
+        if self.depth > _DEPTH_LIMIT or self.walks > _WALK_LIMIT:  # a loop, or nesting no kernel accepts: what follows is not known (S3)
             self.depth -= 1
-            flow.possible = True
+            self.lost = flow.possible = True
             return [flow]
         live = [flow]
         returned: list[Flow] = []
@@ -769,14 +776,12 @@ class Run:
             self.set_connmark(plan, values, flow)
             return [flow]
         elif action == A_UNKNOWN:
-            # What an unmodelled target does is not known: it may end the packet's way or change nothing (S5).
+            # What an unmodelled target does is not known: it may let the packet through, drop it, or change nothing (S5).
             self.unmodelled.add((table, name, line))
-            other = flow.clone(flow.share / 2)
-            flow.share /= 2
-            for one in (flow, other):
-                one.possible = True
-                one.unknown_rule = one.unknown_rule or (table, name, line)
-            self.ends.append(_End(other, A_UNKNOWN, (table, name, line)))
+            flow.share /= 3
+            flow.possible = True
+            flow.unknown_rule = flow.unknown_rule or (table, name, line)
+            self.ends += [_End(flow.clone(flow.share), end, (table, name, line)) for end in (A_UNKNOWN, A_DROP)]
             return [flow]
         self.ends.append(_End(flow, action, (table, name, line)))
         return []
@@ -800,18 +805,15 @@ class Run:
 
     def set_connmark(self, plan: Plan, values: Sequence[str], flow: Flow) -> None:
         """CONNMARK: save, restore and set; the connection's mark is 0 when it begins (S7)."""
-        if "--restore-mark" in plan.flags:
-            slots = plan.argument_slots.get("--mask") or plan.argument_slots.get("--nfmask")
-            mask = mark_and_mask(values[slots[0]])[0] if slots else 0xFFFFFFFF
-            if flow.connmark is None:
-                flow.mark_unknown |= mask
+        if "--restore-mark" in plan.flags or "--save-mark" in plan.flags:
+            of_packet, of_connection = (_mask_of(plan, values, flag) for flag in ("--nfmask", "--ctmask"))
+            if "--save-mark" in plan.flags:
+                if flow.connmark is not None:
+                    flow.connmark = (flow.connmark & ~of_connection) ^ (flow.mark & of_packet)
+            elif flow.connmark is None:
+                flow.mark_unknown |= of_packet | of_connection
             else:
-                flow.mark = (flow.mark & ~mask) | (flow.connmark & mask)
-        elif "--save-mark" in plan.flags:
-            slots = plan.argument_slots.get("--mask") or plan.argument_slots.get("--ctmask")
-            mask = mark_and_mask(values[slots[0]])[0] if slots else 0xFFFFFFFF
-            if flow.connmark is not None:
-                flow.connmark = (flow.connmark & ~mask) | (flow.mark & mask)
+                flow.mark = (flow.mark & ~of_packet) ^ (flow.connmark & of_connection)
         else:
             slots = plan.argument_slots.get("--set-xmark") or plan.argument_slots.get("--set-mark")
             if slots and flow.connmark is not None:
@@ -832,6 +834,12 @@ class Run:
         _send_to(flow, address, port, self.host_suffix)
         if not certain:
             flow.possible = True
+
+
+def _mask_of(plan: Plan, values: Sequence[str], flag: str) -> int:
+    """A mask of CONNMARK: --mask stands for both, none for every bit."""
+    slots = plan.argument_slots.get("--mask") or plan.argument_slots.get(flag)
+    return int(values[slots[0]], 0) if slots else 0xFFFFFFFF
 
 
 def destination_of(text: str, address: str, port: int) -> tuple[str, int, bool]:
@@ -879,12 +887,15 @@ class _Classes:
     """Which addresses and ports the rules tell apart: all others behave alike, so one answer serves them (S13)."""
 
     def __init__(self, rules: Ruleset, places: Iterable[tuple[str, str]]) -> None:
-        self.exact: set[str] = set()
-        self.prefixes: list[tuple[int, int]] = []
+        self.exact = {"0.0.0.0", "::", "255.255.255.255"}
+        self.ranges: set[tuple[int, int]] = set()
+        self.original_ports = False
         bounds: set[int] = set()
         seen: set[tuple[str, str]] = set()
         todo = list(places)
-        prefixes: set[tuple[int, int]] = set()
+        # What addrtype tells apart without naming it (S8).
+        multicast = (0xE << 28, 0xF << 28) if rules.family == 4 else (0xFF << 120, 0xFF << 120)
+        prefixes: set[tuple[int, int]] = {multicast}
         while todo:
             place = todo.pop()
             if place in seen:
@@ -894,6 +905,7 @@ class _Classes:
                 if entry.action in (A_JUMP, A_GOTO):
                     todo.append((place[0], entry.target))
                 self._note(entry, prefixes, bounds)
+                self.original_ports = self.original_ports or entry.plan.original_port
         self.prefixes = sorted(prefixes)
         self.bounds = sorted(bounds)
         self._memo: dict[str, tuple[object, ...] | str] = {}
@@ -901,10 +913,14 @@ class _Classes:
     def _note(self, entry: Entry, prefixes: set[tuple[int, int]], bounds: set[int]) -> None:
         for address, ports in named_in(entry):
             if address is not None:
+                first, dash, last = address.partition("-")
+                if dash:
+                    self.ranges.add((address_number(first), address_number(last)))
+                    continue
                 try:
                     version, base, mask = network(address)
                 except ValueError:
-                    prefixes.add((0, 0))
+                    prefixes.add(mask_of(address) or (0, 0))
                     continue
                 if mask == (0xFFFFFFFF if version == 4 else (1 << 128) - 1):
                     self.exact.add(str(ip_address(address.split("/")[0])))
@@ -922,7 +938,10 @@ class _Classes:
                 known = text
             else:
                 number = address_number(text)
-                known = tuple([number & mask == base for base, mask in self.prefixes])
+                known = (
+                    *[number & mask == base for base, mask in self.prefixes],
+                    *[low <= number <= high for low, high in self.ranges],
+                )
             self._memo[text] = known
         return known
 
@@ -942,7 +961,7 @@ def _named_slots(shape: Shape) -> tuple[tuple[int, bool], ...]:
     slots = [(option.slots[0], True) for option in shape.options if option.flag == "-d" and option.slots]
     for match in shape.matches:
         for option in match.options:
-            if option.slots and option.flag in ("--dport", "--dports", "--destination-port", "--destination-ports", "--ports"):
+            if option.slots and option.flag in ("--dport", "--dports", "--destination-port", "--destination-ports", "--ports", "--ctorigdstport"):
                 slots.append((option.slots[0], False))
             elif option.slots and option.flag in ("--dst-range", "--ctorigdst"):
                 slots.append((option.slots[0], True))
@@ -1019,7 +1038,9 @@ class Evaluator:
                 refused.extend(_End(one, A_DROP, (table, chain, 0)) for one in back)
             else:
                 accepted.extend(back)
-            if not refused and len({one.state() for one in accepted}) == 1:
+            if run.lost:
+                pass
+            elif not refused and len({one.state() for one in accepted}) == 1:
                 # Whatever was undecided, every way leads on alike (S5).
                 one = accepted[0]
                 one.share = sum(other.share for other in accepted)
@@ -1110,7 +1131,8 @@ class Evaluator:
         classes = self._told_apart()
         key = (run.packet.key, classes.of_address(flow.address), classes.of_port(flow.port), flow.translated,
                flow.mark, flow.mark_unknown, flow.connmark, flow.untracked is None, run.host.is_local(flow.address),
-               None if run.destination == flow.number else classes.of_address(run.packet.destination))  # fmt: skip
+               None if run.destination == flow.number else classes.of_address(run.packet.destination),
+               classes.of_port(run.packet.port) if classes.original_ports else None)  # fmt: skip
         known = self._later.get(key)
         if known is None:
             probe = flow.clone(1.0)
@@ -1164,11 +1186,13 @@ class Evaluator:
             before_possible, before_rule = flow.possible, flow.unknown_rule
             run.ends = []
             back = run.walk("nat", "POSTROUTING", flow)
-            ways = [end.flow for end in run.ends] + back
+            refused = [end for end in run.ends if end.verdict in (A_DROP, A_REJECT)]
+            outcomes.extend(_outcome(end.flow, _verdict_of(end), end.rule) for end in refused)
+            ways = [end.flow for end in run.ends if end.verdict not in (A_DROP, A_REJECT)] + back
             for end in run.ends:
-                if end.verdict == A_SNAT:
+                if end.verdict in (A_SNAT, A_UNKNOWN):
                     end.flow.snat_rule = end.rule
-            if len({one.snat_rule is None for one in ways}) == 1:
+            if not run.lost and not refused and len({one.snat_rule is None for one in ways}) == 1:
                 one = ways[0]
                 one.share = sum(other.share for other in ways)
                 one.possible, one.unknown_rule = before_possible, before_rule

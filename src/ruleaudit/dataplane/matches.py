@@ -78,7 +78,7 @@ def _inside(text: str, family: int, number: int) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def _mask_of(text: str) -> tuple[int, int] | None:
+def mask_of(text: str) -> tuple[int, int] | None:
     """(base, mask) of an `address/mask` whose mask is not a prefix (`10.0.0.1/255.0.255.0`), which ipaddress refuses."""
     from ipaddress import ip_address
 
@@ -91,7 +91,7 @@ def _mask_of(text: str) -> tuple[int, int] | None:
 
 
 def _masked(text: str, number: int) -> bool:
-    known = _mask_of(text)
+    known = mask_of(text)
     return known is not None and number & known[1] == known[0]
 
 
@@ -248,7 +248,10 @@ def _address_type(of_source: bool, slot: int) -> Test:
     def test(values: Sequence[str], run: Run, flow: Flow) -> bool | None:
         kinds = values[slot].split(",")
         kind = run.source_type if of_source else run.address_type(flow.address)
-        return kind in kinds
+        if run.packet.family == 4:
+            return kind in kinds
+        # IPv6 asks for all of the types, and an address of the node is UNICAST too (match_type6 in net/netfilter/xt_addrtype.c).
+        return all(one == kind or (one == "UNICAST" and kind == "LOCAL") for one in kinds)
 
     return test
 
@@ -344,8 +347,10 @@ def _module_tests(match: MatchShape) -> tuple[list[tuple[Test, bool]], bool]:
         none = any(option.flag == "--pol" for option in match.options)
         return [(_policy(match), False)], none
     if match.module == "owner":
-        # Only locally generated packets have an owning socket (xt_owner.c); whose it is, is not known.
-        return [(lambda values, run, flow: None if run.packet.from_node else False, False)], True
+        # Only the node's own packets have an owning socket, and whose it is, is not known; without one a match holds when all that it
+        # asks is negated (net/netfilter/xt_owner.c; S9).
+        negated = all(option.negated for option in match.options)
+        return [(lambda values, run, flow: None if run.packet.from_node else negated, False)], True
     if plain is None and match.module not in MODELLED_MATCHES:
         return [(_undecided, False)], False
     return tests, modelled

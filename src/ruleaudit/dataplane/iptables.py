@@ -634,7 +634,8 @@ class Run:
             return [flow]
         self.depth += 1
         self.walks += 1
-        if self.depth > _DEPTH_LIMIT or self.walks > _WALK_LIMIT:  # a loop, or nesting no kernel accepts: what follows is not known (S3)
+        if self.depth > _DEPTH_LIMIT or self.walks > _WALK_LIMIT:
+            # A loop, or nesting that no kernel accepts: what follows is not known (S3).
             self.depth -= 1
             self.lost = flow.possible = True
             return [flow]
@@ -957,11 +958,14 @@ def named_in(entry: Entry) -> list[tuple[str | None, str | None]]:
     ]
 
 
+_PORT_FLAGS = frozenset({"--dport", "--dports", "--destination-port", "--destination-ports", "--ports", "--ctorigdstport"})
+
+
 def _named_slots(shape: Shape) -> tuple[tuple[int, bool], ...]:
     slots = [(option.slots[0], True) for option in shape.options if option.flag == "-d" and option.slots]
     for match in shape.matches:
         for option in match.options:
-            if option.slots and option.flag in ("--dport", "--dports", "--destination-port", "--destination-ports", "--ports", "--ctorigdstport"):
+            if option.slots and option.flag in _PORT_FLAGS:
                 slots.append((option.slots[0], False))
             elif option.slots and option.flag in ("--dst-range", "--ctorigdst"):
                 slots.append((option.slots[0], True))

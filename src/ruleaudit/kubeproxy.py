@@ -280,7 +280,9 @@ def _release_bounds(rules: Ruleset) -> tuple[int, int, list[str]]:
         for entry in rules.entries("nat", name)
     ):
         at_least(22, "the masquerade rules of cluster IPs stand in KUBE-SVC-")
-    external = [entry for entry in services if (entry_comment(entry) or "").endswith(" external IP") and entry.target != "KUBE-MARK-MASQ"]
+    external = [
+        entry for entry in services if (entry_comment(entry) or "").endswith(" external IP") and entry.target != "KUBE-MARK-MASQ"
+    ]
     if high <= 23 and external:
         if any(_has_match(entry, "physdev") for entry in external):
             at_most(20, "external IPs are told from bridged traffic by physdev")

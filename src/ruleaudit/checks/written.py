@@ -197,7 +197,9 @@ class _Writing:
         for one in ready:
             if one.name_slot is not None:
                 name = values[one.name_slot]
-                if not any(name == target or (target.endswith("-") and target and name.startswith(target)) for target in one.form.targets):
+                if not any(
+                    name == target or (target.endswith("-") and target and name.startswith(target)) for target in one.form.targets
+                ):
                     continue
             if all(self.holds(values[slot], wanted) for slot, wanted in one.checks):
                 return one.form
@@ -332,7 +334,10 @@ def _absent(audit: FamilyAudit, present: Mapping[RulePlace, Sequence[_Form]], st
     mark = f"{audit.mark:#x}/{audit.mark:#x}"
     for place, effect in (
         (("filter", "KUBE-FORWARD", 0), "forwarded service traffic depends on what else the node accepts"),
-        (("nat", "KUBE-POSTROUTING", 0), "packets keep the mark after they are masqueraded, and what sees them again masquerades them twice"),
+        (
+            ("nat", "KUBE-POSTROUTING", 0),
+            "packets keep the mark after they are masqueraded, and what sees them again masquerades them twice",
+        ),
     ):
         table, name, _line = place
         if name not in audit.rules.chains(table):

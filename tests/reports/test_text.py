@@ -122,6 +122,14 @@ def test_without_objects_nothing_is_promised() -> None:
     assert text_of(report).splitlines()[-1] == "unnamed node: no faults found (1,034 lines of rules); 1 part not checked"
 
 
+def test_services_without_a_frontend_that_was_looked_at_are_not_called_healthy() -> None:
+    report = replace(EMPTY, proxy=ProxySummary("nftables"), frontends=0, endpoints=0, findings=(UNCHECKED,))
+    assert (
+        text_of(report).splitlines()[-1]
+        == "node-a: no Service was checked (nftables mode, 1,034 lines of rules); 1 part not checked"
+    )
+
+
 def test_what_a_selection_hides_is_said() -> None:
     shown, hidden = Selection(select=("RA701",)).apply(replace(EMPTY, findings=(STALE, REJECT, HOOK, NOTE)))
     lines = plain(report_lines(replace(shown, findings=()), Layout(), hidden)).splitlines()

@@ -145,8 +145,8 @@ class ServiceJudge:
                     accepted += tuple(
                         one for other in claims if other is not expected for one in other.accepted(frontend, vantage, source)
                     )
-                if self.blind:
-                    accepted = tuple(one for one in accepted if one.verdict is Verdict.FORWARD)
+                if self.blind and any(one.verdict is not Verdict.FORWARD for one in accepted):
+                    continue
                 if not accepted:
                     continue
                 packet = clients.packet(
@@ -479,9 +479,9 @@ class ServiceJudge:
         for one in judgements:
             used = {place[1] for outcome in one.outcomes for place in outcome.trail}
             for difference in one.differences:
-                if difference.kind is DifferenceKind.MISSING_BACKEND and difference.endpoint in serving:
-                    if any(chain in used for _sep, _entry, chain in serving[difference.endpoint]):
-                        return True
+                found = serving.get(difference.endpoint or "", ()) if difference.kind is DifferenceKind.MISSING_BACKEND else ()
+                if any(chain in used for _sep, _entry, chain in found):
+                    return True
         return False
 
     def other_hints(self, expected: ExpectedServicePort, judgements: list[Judgement]) -> Finding | None:

@@ -42,7 +42,8 @@ class _Value(Enum):
 
 class _Form(NamedTuple):
     """One form of rule: the flags by which it asks ("!" before negated ones), its targets (a prefix where they end in "-"), its rank
-    among the chain's rules (None: anywhere), and what its values must be."""
+    among the chain's rules (None: anywhere), and what its values must be.
+    """
 
     asks: frozenset[str]
     targets: tuple[str, ...]

@@ -169,6 +169,8 @@ def summary_line(report: Report, hidden: Hidden | None = None) -> Line:
     noted = f"; {_count(counts[Severity.INFO], 'note')}" if counts[Severity.INFO] else ""
     if hidden is not None and hidden.count:
         return Line(0, "", (node, Piece(f"nothing to show{noted} in {of} {size}{rest}")))
+    if report.services and not report.frontends:  # another mode, or nothing that says which rules are whose: silence is no health
+        return Line(0, "", (node, Piece("no Service was checked", "bold yellow"), Piece(f" {size}{noted}{rest}")))
     if not report.services:
         return Line(0, "", (node, Piece("no faults found", "green"), Piece(f" {size}{noted}{rest}")))
     return Line(
@@ -341,7 +343,7 @@ def _notes(notes: Sequence[Finding]) -> Iterator[Line]:
 
 def _not_checked(report: Report) -> Iterator[Line]:
     unchecked = [finding for finding in report.findings if finding.code == _NOT_CHECKED]
-    passed_over = [one.path for one in report.inputs if not one.used]
+    passed_over = [one.path for one in report.inputs if one.kind == "other"]  # what else is not used has its RA004
     if unchecked:
         yield Line(0, "", (Piece("not checked", "bold"),))
     for finding in unchecked:

@@ -3,7 +3,7 @@
 The library in five calls; each is imported where it is first used, so that importing `ruleaudit` costs nothing:
 
     sources = ruleaudit.read(["iptables-save.txt", "objects.json"])      # files, folders, archives, "-"
-    report = ruleaudit.audit(sources, node="node-a")                     # findings, what they rest on, what was not checked
+    report = ruleaudit.audit_inputs(sources, node="node-a")              # findings, what they rest on, what was not checked
 
     dump = ruleaudit.parse(text, "iptables-save.txt")                    # the faithful model of a dump
     cluster = ruleaudit.load([("objects.json", data)])                   # the objects
@@ -17,13 +17,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ruleaudit.audit import UnknownNodeError
-    from ruleaudit.audit import audit_inputs as audit
+    from ruleaudit.audit import UnknownNodeError, audit_inputs
     from ruleaudit.cluster.load import Cluster, load
     from ruleaudit.dataplane.iptables import Evaluator, Outcome, Ruleset
     from ruleaudit.dataplane.packet import Host, Packet
     from ruleaudit.errors import InputError, RuleauditError
-    from ruleaudit.expect import Expectation, expect
     from ruleaudit.findings import Certainty, Finding, Report, Severity
     from ruleaudit.formats.iptables_save import parse
     from ruleaudit.forwarding import Forwarding, Frontend, FrontendKind, Vantage, Verdict
@@ -36,7 +34,6 @@ __all__ = [
     "Cluster",
     "Dump",
     "Evaluator",
-    "Expectation",
     "Finding",
     "Forwarding",
     "Frontend",
@@ -54,8 +51,7 @@ __all__ = [
     "Vantage",
     "Verdict",
     "__version__",
-    "audit",
-    "expect",
+    "audit_inputs",
     "load",
     "parse",
     "read",
@@ -65,19 +61,17 @@ __all__ = [
 __version__ = "0.1.0"
 
 _PLACES = {
-    "audit": ("ruleaudit.audit", "audit_inputs"),
-    "UnknownNodeError": ("ruleaudit.audit", "UnknownNodeError"),
-    **dict.fromkeys(("Cluster", "load"), ("ruleaudit.cluster", "")),
-    **dict.fromkeys(("Evaluator", "Outcome", "Ruleset"), ("ruleaudit.dataplane.iptables", "")),
-    **dict.fromkeys(("Host", "Packet"), ("ruleaudit.dataplane.packet", "")),
-    **dict.fromkeys(("InputError", "RuleauditError"), ("ruleaudit.errors", "")),
-    **dict.fromkeys(("Expectation", "expect"), ("ruleaudit.expect", "")),
-    **dict.fromkeys(("Certainty", "Finding", "Report", "Severity"), ("ruleaudit.findings", "")),
-    "parse": ("ruleaudit.formats.iptables_save", ""),
-    **dict.fromkeys(("Forwarding", "Frontend", "FrontendKind", "Vantage", "Verdict"), ("ruleaudit.forwarding", "")),
-    "Dump": ("ruleaudit.rules", ""),
-    "read_settings": ("ruleaudit.settings", ""),
-    **dict.fromkeys(("Source", "read"), ("ruleaudit.sources", "")),
+    **dict.fromkeys(("UnknownNodeError", "audit_inputs"), "ruleaudit.audit"),
+    **dict.fromkeys(("Cluster", "load"), "ruleaudit.cluster"),
+    **dict.fromkeys(("Evaluator", "Outcome", "Ruleset"), "ruleaudit.dataplane.iptables"),
+    **dict.fromkeys(("Host", "Packet"), "ruleaudit.dataplane.packet"),
+    **dict.fromkeys(("InputError", "RuleauditError"), "ruleaudit.errors"),
+    **dict.fromkeys(("Certainty", "Finding", "Report", "Severity"), "ruleaudit.findings"),
+    "parse": "ruleaudit.formats.iptables_save",
+    **dict.fromkeys(("Forwarding", "Frontend", "FrontendKind", "Vantage", "Verdict"), "ruleaudit.forwarding"),
+    "Dump": "ruleaudit.rules",
+    "read_settings": "ruleaudit.settings",
+    **dict.fromkeys(("Source", "read"), "ruleaudit.sources"),
 }
 
 
@@ -86,7 +80,7 @@ def __getattr__(name: str) -> object:
     place = _PLACES.get(name)
     if place is None:
         raise AttributeError(f"module 'ruleaudit' has no attribute {name!r}")
-    return getattr(import_module(place[0]), place[1] or name)
+    return getattr(import_module(place), name)
 
 
 def __dir__() -> list[str]:

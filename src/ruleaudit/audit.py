@@ -218,7 +218,7 @@ def _read(sources: Sequence[Source], settings: GivenSettings | None, progress: P
                 _note(
                     f"{kind.value} {source.path}",
                     f"{source.path} ({kind.value}) is not looked at: only the iptables mode is audited yet",
-                    "nothing to do",
+                    "audit it with a release of ruleaudit that knows this mode",
                 )
             )
         ours += used
@@ -396,7 +396,11 @@ def _serving(
     if ipvs:
         for family in FAMILIES:
             signs[family] = Signs(served=False)
-        yield _note("ipvs", "the rules are those of kube-proxy in IPVS mode, which is not audited yet", "nothing to do")
+        yield _note(
+            "ipvs",
+            "the rules are those of kube-proxy in IPVS mode, which is not audited yet",
+            "audit it with a release of ruleaudit that knows this mode",
+        )
         return
     served = [family for family in FAMILIES if signs[family].served]
     seen = bool(served)

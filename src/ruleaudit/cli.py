@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, TextIO, TypeVar
 
 import click
 
+import ruleaudit
 from ruleaudit import __version__
 
 if TYPE_CHECKING:
@@ -309,13 +310,9 @@ def _piped() -> tuple[str, ...]:
 
 
 def _audit(paths: Sequence[str], node: str | None, config: str | None, progress: Callable[[str, float], None]) -> Report:
-    from ruleaudit.audit import audit_inputs
-    from ruleaudit.settings import read_settings
-    from ruleaudit.sources import read
-
-    settings = None if config is None else read_settings(_bytes_of(config), config)
-    sources = read(paths, sys.stdin.buffer if "-" in paths else None)
-    return audit_inputs(sources, node=node, settings=settings, progress=progress)
+    settings = None if config is None else ruleaudit.read_settings(_bytes_of(config), config)
+    sources = ruleaudit.read(paths, sys.stdin.buffer if "-" in paths else None)
+    return ruleaudit.audit_inputs(sources, node=node, settings=settings, progress=progress)
 
 
 def _bytes_of(path: str) -> bytes:

@@ -327,7 +327,7 @@ def _leftovers(audit: FamilyAudit, strange: list[str], referring: dict[str, list
         first, places = next(iter(blocking.items()))
         found = audit.finding(
             "RA504",
-            f"every sync of kube-proxy fails in IPv{audit.family}: {len(blocking)} chains that it must delete are still jumped "
+            f"every sync of kube-proxy fails in IPv{audit.family}: chains that it must delete ({len(blocking)}) are still jumped "
             f"to by leftover {prefix} "
             f"chains, first {first} by {places[0][1]}",
             expected=f"{first} can be deleted",

@@ -604,7 +604,10 @@ class Run:
         self.protocol = packet.protocol
         self.protocol_number = PROTOCOL_NUMBERS.get(packet.protocol)
         self.in_interface = NO_INTERFACE if packet.from_node else packet.in_interface
-        self.out_interface: Interface = NO_INTERFACE
+        # A packet of the node is routed before its first hook, by the destination that it begins with.
+        self.out_interface: Interface = (
+            NO_INTERFACE if not packet.from_node else LOOPBACK if host.is_local(packet.destination) else packet.out_interface
+        )
         self.source_type = self.address_type(packet.source)
         self.ends: list[_End] = []
         self.affinity: dict[str, tuple[Affinity, frozenset[str]]] = {}

@@ -597,10 +597,7 @@ class Run:
     def __init__(self, rules: Ruleset, host: Host, packet: Packet, source_answers: dict[str, bool], tracing: bool) -> None:
         self.rules, self.host, self.packet, self.tracing = rules, host, packet, tracing
         self.host_suffix = "/32" if packet.family == 4 else "/128"
-        self.source = address_number(packet.source)
         self.destination = address_number(packet.destination)
-        self.source_key = packet.source + self.host_suffix
-        self.source_answers = source_answers
         self.protocol = packet.protocol
         self.protocol_number = PROTOCOL_NUMBERS.get(packet.protocol)
         self.in_interface = NO_INTERFACE if packet.from_node else packet.in_interface
@@ -608,12 +605,19 @@ class Run:
         self.out_interface: Interface = (
             NO_INTERFACE if not packet.from_node else LOOPBACK if host.is_local(packet.destination) else packet.out_interface
         )
-        self.source_type = self.address_type(packet.source)
+        self.come_from(packet.source, source_answers)
         self.ends: list[_End] = []
         self.affinity: dict[str, tuple[Affinity, frozenset[str]]] = {}
         self.unmodelled: set[tuple[str, str, int]] = set()
         self.depth = self.walks = 0
         self.lost = False
+
+    def come_from(self, source: str, answers: dict[str, bool]) -> None:
+        """Give the packet this source, with what is known of it already."""
+        self.source = address_number(source)
+        self.source_key = source + self.host_suffix
+        self.source_answers = answers
+        self.source_type = self.address_type(source)
 
     def address_type(self, text: str) -> str:
         """The addrtype of an address: LOCAL, MULTICAST, BROADCAST, UNSPEC or UNICAST (S8)."""
@@ -1157,17 +1161,7 @@ class Evaluator:
             flows = self._stage(run, "security", "OUTPUT", flows, outcomes)
             flows = self._postrouting(run, flows, outcomes)
             if local:
-                # Back in by lo: the connection is known already, so nat is not consulted again (S6).
-                run.in_interface, run.out_interface = LOOPBACK, NO_INTERFACE
-                for table, chain in (
-                    ("raw", "PREROUTING"),
-                    ("mangle", "PREROUTING"),
-                    ("mangle", "INPUT"),
-                    ("filter", "INPUT"),
-                    ("security", "INPUT"),
-                ):
-                    flows = self._stage(run, table, chain, flows, outcomes)
-                run.in_interface = NO_INTERFACE
+                flows = [one for flow in flows for one in self._back_in(run, flow, outcomes)]
         elif local:
             run.out_interface = NO_INTERFACE
             for table in ("mangle", "filter", "security"):
@@ -1181,6 +1175,42 @@ class Evaluator:
             verdict = Verdict.FORWARD if one.translated else Verdict.LOCAL if local else Verdict.PASS
             outcomes.append(_outcome(one, verdict, None))
         return outcomes
+
+    def _back_in(self, run: Run, flow: Flow, outcomes: list[Outcome]) -> list[Flow]:
+        """A flow that the node sent to itself, back by lo: the connection is known already, so nat is not consulted again (S6)."""
+        if flow.snat_rule is not None:
+            self._come_from(run, self._source_over_lo(run, flow, flow.snat_rule))
+        run.in_interface, run.out_interface = LOOPBACK, NO_INTERFACE
+        flows = [flow]
+        for table, chain in (
+            ("raw", "PREROUTING"),
+            ("mangle", "PREROUTING"),
+            ("mangle", "INPUT"),
+            ("filter", "INPUT"),
+            ("security", "INPUT"),
+        ):
+            flows = self._stage(run, table, chain, flows, outcomes)
+        run.in_interface = NO_INTERFACE
+        if flow.snat_rule is not None:
+            self._come_from(run, run.packet.source)
+        return flows
+
+    def _come_from(self, run: Run, source: str) -> None:
+        run.come_from(source, self._answers.setdefault((run.packet.family, source), {}))
+
+    def _source_over_lo(self, run: Run, flow: Flow, snat_rule: tuple[str, str, int]) -> str:
+        """The source that POSTROUTING gave a packet that leaves by lo (S7; inet_select_addr in net/ipv4/devinet.c).
+
+        127.0.0.1 is of host scope, so IPv4 takes an address of another interface; IPv6 prefers the destination's own (RFC 6724, rule 1).
+        """
+        table, chain, line = snat_rule
+        given = self.rules.dump_of(table, chain).rule(line).option("--to-source") if line else None
+        if given is not None:
+            address = destination_of(given.values[0], run.packet.source, 0)[0]
+            return address or run.packet.source
+        if run.packet.family == 6:
+            return flow.address
+        return min((one for one in self.host.addresses if ":" not in one), default=run.packet.source)
 
     def _postrouting(self, run: Run, flows: list[Flow], outcomes: list[Outcome]) -> list[Flow]:
         run_in, run.in_interface = run.in_interface, NO_INTERFACE

@@ -13,12 +13,12 @@ import argparse
 import re
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
+from ipaddress import ip_network
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import ruleaudit.audit as audits
 from ruleaudit.cluster import Cluster
@@ -26,6 +26,9 @@ from ruleaudit.cluster import load as load_cluster
 from ruleaudit.findings import Severity
 from ruleaudit.kubeproxy import is_kube_proxy_chain
 from ruleaudit.sources import InputKind, Source, read
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 __all__ = ["HARMLESS", "Change", "Result", "Rule", "changes", "examine", "main"]
 
@@ -242,7 +245,8 @@ def changes(rule: Rule, chain: Sequence[Rule], chains: Sequence[str], family: in
     if protocol is not None:
         new = "udp" if protocol == "tcp" else "tcp"
         at = words.index("-p") + 1
-        yield Change(rule, "-p altered", tuple(new if word == protocol and (number == at or words[number - 1] == "-m") else word for number, word in enumerate(words)))
+        altered_words = [new if word == protocol and (number == at or words[number - 1] == "-m") else word for number, word in enumerate(words)]
+        yield Change(rule, "-p altered", tuple(altered_words))
     for flag in _NEGATABLE:
         if flag in words:
             at = words.index(flag)
@@ -261,7 +265,8 @@ def changes(rule: Rule, chain: Sequence[Rule], chains: Sequence[str], family: in
     if "--rsource" in words:
         yield Change(rule, "--rsource made --rdest", tuple("--rdest" if word == "--rsource" else word for word in words))
     if "-s" not in words:
-        yield Change(rule, "narrowed by -s", _inserted(words, ("-s", "192.0.2.0/24" if family == 4 else "2001:db8:7::/64"), ("-d", "-i", "-p", "-m", "-j")))
+        some = "192.0.2.0/24" if family == 4 else "2001:db8:7::/64"
+        yield Change(rule, "narrowed by -s", _inserted(words, ("-s", some), ("-d", "-i", "-p", "-m", "-j")))
     if "-i" not in words and rule.chain not in ("OUTPUT", "POSTROUTING", "KUBE-POSTROUTING"):
         yield Change(rule, "narrowed by -i", _inserted(words, ("-i", "other0"), ("-p", "-m", "-j")))
     if "-p" not in words:
@@ -292,7 +297,84 @@ class Harmless(NamedTuple):
     holds: Callable[[Change], bool]
 
 
-HARMLESS: tuple[Harmless, ...] = ()
+_MOVES = frozenset({"moved to the start", "moved to the end"})
+
+
+def _apart(one: Rule, other: Rule) -> bool:
+    """Whether no packet is of both rules: they ask for different protocols, ports, addresses."""
+    for flag in ("-p", "--dport", "-d", "-s", "--ctstate", "--mark"):
+        first, second = one.value(flag), other.value(flag)
+        if first is None or second is None or one.negated(flag) or other.negated(flag):
+            continue
+        if flag in ("-d", "-s"):
+            if not ip_network(first).overlaps(ip_network(second)):
+                return True
+        elif first != second and flag != "--mark":
+            return True
+    return False
+
+
+def _exchangeable(one: Rule, other: Rule) -> bool:
+    """Whether two neighbours may change places: no packet is of both, one only counts, or both do the same with what they choose."""
+    if _apart(one, other) or not one.target or not other.target:
+        return True
+    if "--rcheck" in one.words and "--rcheck" in other.words:
+        return True  # a client is remembered for one endpoint
+    if "--probability" in one.words or "--probability" in other.words:
+        return False
+    return one.target == other.target
+
+
+def _built_in(rule: Rule) -> bool:
+    return not rule.chain.startswith("KUBE-")
+
+
+def _counts(rule: Rule) -> bool:
+    return "--nfacct-name" in rule.words and rule.value("-d") is not None
+
+
+def _serves_alike(change: Change) -> bool:
+    """Whether a counting rule for localhost is altered only so that it asks for nothing any more, or for what its neighbour serves."""
+    return _counts(change.rule) and change.kind in ("removed", "-d dropped", "target dropped")
+
+
+HARMLESS: tuple[Harmless, ...] = (
+    Harmless(
+        "the order of jumps from built-in chains",
+        "each inserts itself at the front whenever it is missing, so their order is free; which packets they take is the same (KPR 4.2.1)",
+        lambda change: change.kind in _MOVES and _built_in(change.rule),
+    ),
+    Harmless(
+        "exchanged with rules that ask for other packets, or do the same",
+        "kube-proxy writes services in random order; what no packet meets twice has no order (KPR 5.1, 18 T-2)",
+        lambda change: change.kind in _MOVES and all(_exchangeable(change.rule, other) for other in change.passed),
+    ),
+    Harmless(
+        "a hook that asks established connections, too",
+        "those were translated when they were new, so they carry no service's address in the filter table; older releases ask them as well",
+        lambda change: change.kind == "-m conntrack dropped" and _built_in(change.rule),
+    ),
+    Harmless(
+        "a rule without a target",
+        "it only counts: kube-proxy uses it as a comment (KPR 5.6)",
+        lambda change: not change.rule.target,
+    ),
+    Harmless(
+        "counting packets",
+        "nfacct is there where the kernel has the counter, and chooses nothing (KPR 18 T-19)",
+        lambda change: change.kind == "-m nfacct dropped",
+    ),
+    Harmless(
+        "the counting twin of a node port",
+        "the general rule behind it serves the same packets; the twin is absent where the counter is (KPR 5.1, 18 T-19)",
+        _serves_alike,
+    ),
+    Harmless(
+        "the drop of INVALID packets, from 1.29 on",
+        "absent where nf_conntrack_tcp_be_liberal was set when kube-proxy started (KPR 4.6); recognised by its nfacct counter or the release",
+        lambda change: change.kind == "removed" and change.rule.chain == "KUBE-FORWARD" and change.rule.value("--ctstate") == "INVALID",
+    ),
+)
 
 
 # --- auditing --------------------------------------------------------------------------------------------------------------------------

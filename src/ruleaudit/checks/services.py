@@ -23,6 +23,7 @@ from ruleaudit.expect import ExpectedServicePort, expect
 from ruleaudit.findings import Finding, ObjectReference, Severity
 from ruleaudit.forwarding import Forwarding, Frontend, FrontendKind, Vantage, Verdict, endpoint_text, split_endpoint
 from ruleaudit.kubeproxy import SERVICE_CHAIN, entry_value, is_kube_proxy_chain
+from ruleaudit.release import EndpointSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -116,6 +117,7 @@ class ServiceJudge:
         self.frontends = 0
         self.absent: set[int] = set()
         self.passed_over = 0
+        self.stood_in = self.stand_in()
         self.blind = not audit.rules.has_table("filter")  # a dump without it cannot show what is refused
         self._hashes: dict[int, frozenset[str]] = {}
 
@@ -158,9 +160,44 @@ class ServiceJudge:
                 if any(equal(one, seen) for one in accepted):
                     continue
                 ranked = min(((compare(one, seen), number) for number, one in enumerate(accepted)), key=lambda pair: len(pair[0]))
-                if ranked[0]:
-                    found.append(Judgement(frontend, vantage, destination, accepted[ranked[1]], seen, ranked[0]))
+                differences = ranked[0] if self.stood_in is None else self.certain(expected, ranked[0], self.stood_in)
+                if differences:
+                    found.append(Judgement(frontend, vantage, destination, accepted[ranked[1]], seen, differences))
         return found
+
+    def stand_in(self) -> EndpointSource | None:
+        """The objects that endpoints are taken from although kube-proxy may have read others, which were not given; None: its own."""
+        expectation = self.audit.expectation
+        release = expectation.release
+        read = {release.endpoint_source}
+        if release.endpoint_source_can_be_set and "feature_gates" not in expectation.settings.given:
+            read = set(EndpointSource)
+        sources = expectation.endpoint_sources
+        return sources[0] if sources and not all(self.audit.cluster.has_kind(source.value) for source in read) else None
+
+    def certain(self, expected: ExpectedServicePort, differences: list[Difference], source: EndpointSource) -> list[Difference]:
+        """The differences that hold whichever objects kube-proxy read (KPR 2.7).
+
+        Endpoints know one family, no hints, no terminating endpoints and no Service whose slices are made by hand; slices know Services
+        that have no Endpoints. So endpoints that get nothing, and refusals, prove nothing; an endpoint that is known and not ready does.
+        """
+        kind = DifferenceKind
+        key = (expected.name.namespace, expected.name.name)
+        families = expected.service.spec.ip_families
+        primary = not families or families[0] == f"IPv{expected.family}"
+        known = {endpoint.text: endpoint for endpoint in (*expected.candidates.endpoints, *expected.candidates.unready)}
+        if source is EndpointSource.ENDPOINTS and (key not in self.audit.cluster.endpoints or not primary):
+            known = {}
+        kept = []
+        for one in differences:
+            if one.kind in (kind.EXTRA_BACKEND, kind.FORWARDED):
+                if one.endpoint in known and not known[one.endpoint].ready and not known[one.endpoint].terminating:
+                    kept.append(one)
+            elif one.kind in (kind.EXTRA_MASQUERADE, kind.MISSING_MASQUERADE, kind.LOST, kind.AFFINITY) or (
+                one.kind is kind.UNTRANSLATED and known
+            ):
+                kept.append(one)
+        return kept
 
     def questions(self, frontend: Frontend) -> Iterator[tuple[Vantage, str]]:
         """From where, and at which address, a frontend is judged."""
@@ -309,7 +346,8 @@ class ServiceJudge:
                     continue
                 packet = audit.clients.packet(Vantage.OUTSIDE, frontend.protocol, frontend.address or "", frontend.port, source)
                 seen = observe(audit.evaluator, packet, audit.mark)
-                if any(equal(one, seen) for one in accepted):
+                rejected = any(outcome.verdict is Verdict.REJECT for outcome in seen.refused)
+                if any(equal(one, seen) for one in accepted) or (rejected and self.stood_in is not None):
                     continue
                 wants_in = any(one.verdict is Verdict.FORWARD for one in accepted)
                 got_in = bool(seen.backends)
@@ -940,8 +978,10 @@ class ServiceJudge:
         return findings
 
     def refused_later(self, one: Judgement) -> bool:
-        """Whether kube-proxy's own filter chains would refuse the packet if it came to them."""
-        for chain in ("KUBE-SERVICES", "KUBE-EXTERNAL-SERVICES"):
+        """Whether kube-proxy's own filter chains, as far as they are on the packet's way, would refuse it if it came to them."""
+        # OUTPUT jumps to KUBE-SERVICES only (KPR 4.2); what the node sends to itself comes back through INPUT.
+        leaves = one.vantage is Vantage.NODE and not self.audit.host.is_local(one.observed.packet.destination)
+        for chain in ("KUBE-SERVICES",) if leaves else ("KUBE-SERVICES", "KUBE-EXTERNAL-SERVICES"):
             _, ends = self.audit.evaluator.through("filter", chain, one.observed.packet)
             if any(verdict is one.expected.verdict for _flow, verdict, _rule in ends):
                 return True

@@ -13,12 +13,13 @@ from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple
 
 from ruleaudit.chains import chain_hash
+from ruleaudit.dataplane.iptables import keys_of
 from ruleaudit.findings import Finding, Severity
-from ruleaudit.kubeproxy import SERVICE_CHAIN, Hook, hook_present
+from ruleaudit.kubeproxy import SERVICE_CHAIN, Hook, entry_value, hook_present, tail_rules
 from ruleaudit.settings import LocalDetection
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
     from ruleaudit.checks.context import FamilyAudit, RulePlace
     from ruleaudit.expect import ExpectedServicePort
@@ -41,19 +42,26 @@ class _Value(Enum):
 
 
 class _Form(NamedTuple):
-    """One form of rule: the flags by which it asks ("!" before negated ones), its targets (a prefix where they end in "-"), its rank
-    among the chain's rules (None: anywhere), and what its values must be.
+    """One form of rule.
+
+    `asks`: the flags by which it chooses packets, "!" before negated ones; `targets`: a prefix where they end in "-"; `rank`: its place
+    among the chain's rules (None: anywhere); `until`: the last release that writes it; `own`: its target is a chain of the same service
+    port; `values`: what its values must be.
     """
 
     asks: frozenset[str]
     targets: tuple[str, ...]
     rank: int | None
+    until: int
+    own: bool
     values: tuple[tuple[str, _Value | frozenset[str]], ...]
 
 
-def _form(asks: str, targets: str, rank: int | None = None, **values: _Value | frozenset[str]) -> _Form:
+def _form(
+    asks: str, targets: str, rank: int | None = None, *, until: int = 99, own: bool = False, **values: _Value | frozenset[str]
+) -> _Form:
     named = tuple((_FLAG[name], value) for name, value in values.items())
-    return _Form(frozenset(asks.split()), tuple(targets.split(" ")), rank, named)
+    return _Form(frozenset(asks.split()), tuple(targets.split(" ")), rank, until, own, named)
 
 
 _FLAG = {
@@ -101,8 +109,8 @@ _FORMS: Mapping[tuple[str, str], tuple[_Form, ...]] = {
         _form("--ctstate", "DROP", 0, state=_INVALID),
         _form("--mark", "ACCEPT", 1, mark=_V.MASQUERADE_MARK),
         _form("--ctstate", "ACCEPT", 1, state=_ANSWERS),
-        _form("-s --ctstate", "ACCEPT", 1, state=_ANSWERS),  # 1.16 and 1.17, with a cluster CIDR
-        _form("-d --ctstate", "ACCEPT", 1, state=_ANSWERS),
+        _form("-s --ctstate", "ACCEPT", 1, until=17, state=_ANSWERS),  # with a cluster CIDR
+        _form("-d --ctstate", "ACCEPT", 1, until=17, state=_ANSWERS),
     ),
     ("filter", "KUBE-FIREWALL"): (
         _form("!-s -d !--ctstate", "DROP", s=_V.LOOPBACK, d=_V.LOOPBACK, state=_TRACKED),
@@ -133,22 +141,23 @@ _FORMS: Mapping[tuple[str, str], tuple[_Form, ...]] = {
     ("nat", "KUBE-SVC-"): _balancing(*_MASQUERADE),
     ("nat", "KUBE-SVL-"): _balancing(*_MASQUERADE),
     ("nat", "KUBE-XLB-"): _balancing(
-        _form("-s", "KUBE-SVC-", 0, s=_V.LOCAL_PODS),
-        _form("-i", "KUBE-SVC-", 0, i=_V.LOCAL_PODS),
+        _form("-s", "KUBE-SVC-", 0, own=True, s=_V.LOCAL_PODS),
+        _form("-i", "KUBE-SVC-", 0, own=True, i=_V.LOCAL_PODS),
         _form("--src-type", "KUBE-MARK-MASQ", 1, src=_V.LOCAL),
-        _form("--src-type", "KUBE-SVC-", 2, src=_V.LOCAL),
+        _form("--src-type", "KUBE-SVC-", 2, own=True, src=_V.LOCAL),
     ),
     ("nat", "KUBE-EXT-"): (
-        _form("-s", "KUBE-SVC-", 0, s=_V.LOCAL_PODS),
-        _form("-i", "KUBE-SVC-", 0, i=_V.LOCAL_PODS),
+        _form("-s", "KUBE-SVC-", 0, own=True, s=_V.LOCAL_PODS),
+        _form("-i", "KUBE-SVC-", 0, own=True, i=_V.LOCAL_PODS),
         _form("", "KUBE-MARK-MASQ", 1),
         _form("--src-type", "KUBE-MARK-MASQ", 1, src=_V.LOCAL),
-        _form("--src-type", "KUBE-SVC-", 2, src=_V.LOCAL),
-        _form("", "KUBE-SVC- KUBE-SVL-", 3),
+        _form("--src-type", "KUBE-SVC-", 2, own=True, src=_V.LOCAL),
+        _form("", "KUBE-SVC- KUBE-SVL-", 3, own=True),
     ),
     ("nat", "KUBE-FW-"): (
-        _form("-s", "KUBE-EXT- KUBE-SVC- KUBE-XLB-"),
-        _form("", "KUBE-MARK-MASQ KUBE-SVC- KUBE-XLB- KUBE-MARK-DROP "),  # up to 1.24 in groups, one per address; a comment from 1.27
+        _form("-s", "KUBE-EXT- KUBE-SVC- KUBE-XLB-", own=True),
+        _form("", "KUBE-MARK-MASQ KUBE-MARK-DROP "),  # up to 1.24, in groups, one per address; a comment alone from 1.27
+        _form("", "KUBE-EXT- KUBE-SVC- KUBE-XLB-", own=True),
     ),
     ("nat", "KUBE-SEP-"): (
         _form("-s", "KUBE-MARK-MASQ", 0, s=_V.HOST),
@@ -156,6 +165,8 @@ _FORMS: Mapping[tuple[str, str], tuple[_Form, ...]] = {
         _form("-p --set --name --rsource", "DNAT", 1, mask=_V.WHOLE_ADDRESS),
     ),
 }  # fmt: skip
+# The characters of a chain name that stand for its service port (KPR 3.1).
+_HASH = 16
 # From how many rules on one finding is written for all of them.
 _MANY = 25
 # Matches that choose no packets.
@@ -167,6 +178,7 @@ class _Ready(NamedTuple):
 
     form: _Form
     name_slot: int | None
+    prefixes: tuple[str, ...]
     checks: tuple[tuple[int, _Value | frozenset[str]], ...]
 
 
@@ -174,7 +186,7 @@ class _Writing:
     """The forms of one kind of chain, by shape."""
 
     def __init__(self, audit: FamilyAudit, forms: Sequence[_Form]) -> None:
-        self.forms = forms
+        self.forms = [one for one in forms if audit.expectation.release.minor <= one.until]
         self.known: dict[Shape, tuple[_Ready, ...]] = {}
         mark, four = f"{audit.mark:#x}", audit.family == 4
         detection = audit.expectation.local_detection
@@ -190,17 +202,17 @@ class _Writing:
         }
         self.host = "/32" if four else "/128"
 
-    def form(self, shape: Shape, values: tuple[str, ...]) -> _Form | None:
-        """The form of a rule, None when no kube-proxy writes it."""
+    def form(self, name: str, shape: Shape, values: tuple[str, ...]) -> _Form | None:
+        """The form of a rule of a chain, None when no kube-proxy writes it there."""
         ready = self.known.get(shape)
         if ready is None:
             ready = self.known[shape] = self.prepare(shape)
         for one in ready:
             if one.name_slot is not None:
-                name = values[one.name_slot]
-                if not any(
-                    name == target or (target.endswith("-") and target and name.startswith(target)) for target in one.form.targets
-                ):
+                target = values[one.name_slot]
+                if target not in one.form.targets and not target.startswith(one.prefixes):
+                    continue
+                if one.form.own and target[-_HASH:] != name[-_HASH:]:
                     continue
             if all(self.holds(values[slot], wanted) for slot, wanted in one.checks):
                 return one.form
@@ -239,7 +251,8 @@ class _Writing:
             if name_slot is None and (target.name if target is not None else "") not in form.targets:
                 continue
             checks = tuple((slots[flag], wanted) for flag, wanted in form.values if flag in slots)
-            found.append(_Ready(form, name_slot, checks))
+            prefixes = tuple(one for one in form.targets if one.endswith("-"))
+            found.append(_Ready(form, name_slot, prefixes, checks))
         return tuple(found)
 
 
@@ -272,18 +285,19 @@ def written_rules(audit: FamilyAudit, findings: Iterable[Finding]) -> Iterator[F
             shapes, values = dump.shapes, dump.values
             highest, before = -1, 0
             for line in chain.lines:
-                form = writing.form(shapes[line], values[line])
+                form = writing.form(name, shapes[line], values[line])
                 if form is None:
                     strange.append((table, name, line))
                     continue
-                if found is None:
+                if found is None or found.group(1) in ("EXT", "XLB"):
                     present[table, name, 0].append(form)
                 if form.rank is not None:
                     if form.rank >= highest:
                         highest, before = form.rank, line
                     elif (dump.path, line) not in told and (dump.path, before) not in told:
                         yield _misplaced(audit, table, name, before, line)
-    absent = [*_absent(audit, present, strange), *_exposed(audit, present, strange)]
+    strange += _unpaired(audit)
+    absent = [*_absent(audit, present, strange), *_exposed(audit, present, strange), *_halved(audit, present, told)]
     yield from absent
     yield from _unhooked(audit)
     told.update((where.file, where.line) for one in absent for where in one.locations)
@@ -366,6 +380,70 @@ def _absent(audit: FamilyAudit, present: Mapping[RulePlace, Sequence[_Form]], st
                 places=[place, *others],
                 subject=f"{table} {name} lacks {', '.join(lacking)} IPv{audit.family}",
             )
+
+
+def _halved(
+    audit: FamilyAudit, present: Mapping[RulePlace, Sequence[_Form]], told: Container[tuple[str, int]]
+) -> Iterator[Finding]:
+    """RA310 for external traffic policy Local without all of its short cuts to the whole Service (KPR 5.5, 6.2).
+
+    As long as every endpoint is on this node, their loss changes nothing.
+    """
+    detects = isinstance(audit.expectation.local_detection, LocalDetection)
+    for place, forms in present.items():
+        table, name, _line = place
+        if not name.startswith(("KUBE-EXT-", "KUBE-XLB-")):
+            continue
+        cuts = [form for form in forms if form.own and form.rank != 3]
+        marks = any(form.targets == ("KUBE-MARK-MASQ",) and form.asks for form in forms)
+        pods, node = any("--src-type" not in form.asks for form in cuts), any("--src-type" in form.asks for form in cuts)
+        if not cuts and not marks:
+            continue
+        lacking = [
+            text
+            for text, there in (
+                ("send pods' traffic to all endpoints", pods or not detects),
+                ("mark the node's own traffic", marks),
+                ("send the node's own traffic to all endpoints", node),
+            )
+            if not there
+        ]
+        dump = audit.rules.dump_of(table, name)
+        chain = audit.rules.chains(table)[name]
+        if not lacking or any((dump.path, line) in told for line in (chain.line, *chain.lines)):
+            continue
+        owner = _owner(audit, name)
+        yield audit.finding(
+            "RA310",
+            f"{name}{_named(owner)} lacks what kube-proxy writes there for external traffic policy Local: rules that {', '.join(lacking)}",
+            of=owner,
+            expected=f"rules that {', '.join(lacking)}",
+            observed="none",
+            places=[place, *((table, name, line) for line in chain.lines)],
+            subject=f"{name} lacks {', '.join(lacking)} IPv{audit.family}",
+        )
+
+
+def _unpaired(audit: FamilyAudit) -> list[RulePlace]:
+    """Rules of nat KUBE-NODEPORTS that count packets to localhost without the rule that serves the same port (KPR 5.1), and a jump to
+    KUBE-NODEPORTS that is open to ::1 although this release excludes it (KPR 4.4).
+    """
+    rules = audit.rules
+    counting: list[tuple[tuple[object, ...], int]] = []
+    serving: set[tuple[object, ...]] = set()
+    for entry in rules.entries("nat", "KUBE-NODEPORTS"):
+        key = (entry_value(entry, "-p"), keys_of(entry.plan, entry.values)[1], entry.target)
+        if entry_value(entry, "-d") is not None:
+            counting.append((key, entry.line))
+        else:
+            serving.add(key)
+    found: list[RulePlace] = [("nat", "KUBE-NODEPORTS", line) for key, line in counting if key not in serving]
+    oldest = audit.settings.minor or audit.signs.oldest
+    if audit.family == 6 and oldest >= 26:
+        found += [
+            ("nat", "KUBE-SERVICES", entry.line) for entry in tail_rules(rules) if entry_value(entry, "-d", negated=None) is None
+        ]
+    return found
 
 
 def _exposed(audit: FamilyAudit, present: Mapping[RulePlace, Sequence[_Form]], strange: Sequence[RulePlace]) -> Iterator[Finding]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING, NamedTuple
 
+from tests.kernel.laboratory import MASQUERADES, OUTSIDE, Fate, Node, Sent, network_namespace
+
 from ruleaudit.cluster import load
 from ruleaudit.dataplane.iptables import Evaluator, Ruleset
 from ruleaudit.dataplane.packet import Host, Interface, Packet
@@ -18,7 +20,6 @@ from ruleaudit.formats.iptables_save import parse
 from ruleaudit.forwarding import Verdict, endpoint_text, split_endpoint
 from ruleaudit.settings import LocalDetection, combine, read_settings, resolve
 from ruleaudit.sources import InputKind, read
-from tests.kernel.laboratory import MASQUERADES, OUTSIDE, Fate, Node, Sent, network_namespace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -51,7 +52,9 @@ class Captured:
     def read(cls, folder: Path) -> Captured:
         """The capture in a folder."""
         sources = read([str(folder)])
-        given = combine([read_settings(one.data, one.path) for one in sources if one.kind in (InputKind.PROXY_CONFIG, InputKind.CAPTURE_META)])
+        given = combine(
+            [read_settings(one.data, one.path) for one in sources if one.kind in (InputKind.PROXY_CONFIG, InputKind.CAPTURE_META)]
+        )
         settings = resolve(given)
         cluster = load([(one.path, one.data) for one in sources if one.kind is InputKind.OBJECTS])
         dumps: dict[int, Dump] = {}
@@ -152,7 +155,14 @@ class _Comparison:
         self.evaluator = Evaluator(Ruleset(family, dump.tables), Host(node.addresses))
         self.names = _Names(dump, family)
         self.own = [one for one in captured.node_addresses if (":" in one) == (family == 6)] or [MASQUERADES[family][OUTSIDE]]
-        self.asks_out = any(option.flag == "-o" for shape in set(dump.shapes) for option in shape.options)
+        flags = {
+            option.flag
+            for shape in set(dump.shapes)
+            for options in (shape.options, *(one.options for one in shape.matches))
+            for option in options
+        }
+        self.asks_out = "-o" in flags
+        self.asks_source_port = not flags.isdisjoint({"--sport", "--sports", "--ports"})
         self.tally = Tally()
         self._port = 20_000
 
@@ -295,14 +305,16 @@ class _Comparison:
         """Send every packet and hold its fate against the answer."""
         tally = self.tally
         plain = [one for one in questions if not one.kept]
-        sends = [one for one in plain for _ in range(REPEATS if len(one.fates) > 1 else 1)]
-        for question, seen in zip(sends, self.node.send([one.sent for one in sends]), strict=True):
-            self._judge(question, self.visible(question.sent, seen))
+        # Round by round, because within a batch the same packet again would belong to the connection of the first.
+        for number in range(REPEATS):
+            asked = [one for one in plain if number == 0 or len(one.fates) > 1]
+            for question, seen in zip(asked, self.node.send([one.sent for one in asked]), strict=True):
+                self._judge(question, self.visible(question.sent, seen))
+            tally.packets += len(asked)
         for question in questions:
             if question.kept:
                 self._compare_kept(question)
         tally.flows += len(questions)
-        tally.packets += len(sends)
         tally.possible += sum(one.possible for one in questions)
 
     def _judge(self, question: _Question, seen: Fate) -> None:
@@ -325,7 +337,8 @@ class _Comparison:
             self.tally.packets += 1
             if (seen.arrived_at or "") not in reached and seen.verdict is Verdict.FORWARD:
                 self.tally.disagreements.append(
-                    f"{_asked(question.sent)}: remembered at {first.arrived_at}, the kernel {_told(seen)}, the evaluator sends it to {sorted(reached)}"
+                    f"{_asked(question.sent)}: remembered at {first.arrived_at}, the kernel {_told(seen)}, "
+                    f"the evaluator sends it to {sorted(reached)}"
                 )
 
     def weigh(self, questions: Sequence[_Question], limit: int) -> None:
@@ -333,14 +346,13 @@ class _Comparison:
         several = [one for one in questions if len(one.fates) > 1 and not one.possible]
         for question in self.dice.sample(several, min(limit, len(several))):
             times = 150 * min(len(question.fates), 6)
-            packets = [question.sent._replace(source_port=1_024 + number) for number in range(times)]
-            if question.kept:
+            if question.kept or self.asks_source_port:
                 seen = []
-                for packet in packets:
+                for _ in range(times):
                     self.node.forget_clients()
-                    seen += self.node.send([packet])
+                    seen += self.node.send([question.sent], patience=0.002)
             else:
-                seen = self.node.send(packets)
+                seen = self.node.send([question.sent._replace(source_port=1_024 + number) for number in range(times)])
             counts = Counter(self.visible(question.sent, one) for one in seen)
             self.tally.packets += times
             self.tally.spread += 1
@@ -355,7 +367,9 @@ class _Comparison:
 
 def _is_special(address: str) -> bool:
     parsed = ip_address(address)
-    return parsed.is_multicast or parsed.is_unspecified or address == "255.255.255.255" or parsed.is_link_local or address == "::1"
+    return (
+        parsed.is_multicast or parsed.is_unspecified or address == "255.255.255.255" or parsed.is_link_local or address == "::1"
+    )
 
 
 def _is_loopback(address: str) -> bool:

@@ -19,7 +19,7 @@ import socket
 import struct
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from pathlib import Path
@@ -172,7 +172,9 @@ class Node:
         batch.append(f"link set {_LOOPBACK} up")
         for by in MASQUERADES.values():
             for role, address in by.items():
-                batch.append(f"address add {address} dev {pod_interface if role == 'pods' else role} scope global" + _nodad(address))
+                batch.append(
+                    f"address add {address} dev {pod_interface if role == 'pods' else role} scope global" + _nodad(address)
+                )
         batch += [f"address add {one} dev {_OWN} scope global" + _nodad(one) for one in addresses]
         batch += [f"route add {one} dev {pod_interface}" for one in self.pod_networks]
         batch += [f"route add {anywhere} dev {OUTSIDE}" for anywhere in ("0.0.0.0/0", "::/0")]
@@ -225,23 +227,6 @@ class Node:
         tool = ("iptables" if family == 4 else "ip6tables") + f"-{backend}-restore"
         _run(tool, *(["-w"] if backend == "legacy" else []), stdin=dump)
 
-    def clear(self, backend: str) -> None:
-        """Take every rule of a backend out again."""
-        for family in (4, 6):
-            tool = ("iptables" if family == 4 else "ip6tables") + f"-{backend}"
-            if backend == "nft":
-                _run("nft", "flush", "ruleset")
-                return
-            built_in = {
-                "raw": ("PREROUTING", "OUTPUT"),
-                "mangle": ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"),
-                "nat": ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"),
-                "filter": ("INPUT", "FORWARD", "OUTPUT"),
-                "security": ("INPUT", "FORWARD", "OUTPUT"),
-            }
-            text = "".join(f"*{table}\n" + "".join(f":{chain} ACCEPT [0:0]\n" for chain in chains) + "COMMIT\n" for table, chains in built_in.items())
-            _run(f"{tool}-restore", "-w", stdin=text)
-
     def forget(self) -> None:
         """Forget every connection: the next packet is the first of one again."""
         flags = 0x5  # NLM_F_REQUEST | NLM_F_ACK
@@ -287,10 +272,8 @@ class Node:
             os.write(self._tuns[packet.interface], data)
             return
         family = 6 if ":" in packet.destination else 4
-        try:
+        with suppress(PermissionError):  # what OUTPUT drops, the sender is told of; a refusal sends its ICMP error as well
             self._senders[family].sendto(data, (packet.destination, 0))
-        except PermissionError:
-            pass  # what OUTPUT drops, the sender is told of; a refusal sends its ICMP error as well
 
     def _fate(self, packet: Sent, traces: _Traces) -> Fate:
         arrivals = traces.arrivals
@@ -346,19 +329,25 @@ def _receive(receiver: socket.socket, family: int) -> tuple[str, str, bytes] | N
         data, ancillary, _flags, source = receiver.recvmsg(65_536, 64)
     except BlockingIOError:
         return None
-    destination = next(socket.inet_ntop(socket.AF_INET6, value[:16]) for _level, kind, value in ancillary if kind == _IPV6_PKTINFO)
+    destination = next(
+        socket.inet_ntop(socket.AF_INET6, value[:16]) for _level, kind, value in ancillary if kind == _IPV6_PKTINFO
+    )
     return source[0], destination, data
 
 
 def _note_leaving(traces: Mapping[int, _Traces], interface: str, data: bytes) -> None:
     if data[0] >> 4 == 4:
-        _note(traces, interface, data[9], socket.inet_ntoa(data[12:16]), socket.inet_ntoa(data[16:20]), data[(data[0] & 0xF) * 4 :])
+        _note(
+            traces, interface, data[9], socket.inet_ntoa(data[12:16]), socket.inet_ntoa(data[16:20]), data[(data[0] & 0xF) * 4 :]
+        )
     else:
         source, destination = (socket.inet_ntop(socket.AF_INET6, data[at : at + 16]) for at in (8, 24))
         _note(traces, interface, data[6], source, destination, data[40:])
 
 
-def _note(traces: Mapping[int, _Traces], interface: str | None, protocol: int, source: str, destination: str, data: bytes) -> None:
+def _note(
+    traces: Mapping[int, _Traces], interface: str | None, protocol: int, source: str, destination: str, data: bytes
+) -> None:
     """Keep what a packet tells of one that was sent: that it arrived, or that it was refused."""
     if protocol in (1, 58):
         if (data[0] == 3 and protocol == 1) or (data[0] == 1 and protocol == 58):

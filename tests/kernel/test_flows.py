@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-
 from tests.kernel.flows import Captured, Tally, compare
-from tests.kernel.laboratory import LoadError, why_not
+from tests.kernel.laboratory import why_not
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -30,8 +29,10 @@ _REASON = why_not()
 pytestmark = [pytest.mark.kernel, pytest.mark.skipif(_REASON is not None, reason=_REASON or "")]
 
 
-def judge(tally: Tally, record: pytest.FixtureRequest | None = None) -> None:
-    assert not tally.disagreements, f"{len(tally.disagreements)} of {tally.packets} packets:\n" + "\n".join(tally.disagreements[:20])
+def judge(tally: Tally) -> None:
+    assert not tally.disagreements, f"{len(tally.disagreements)} of {tally.packets} packets:\n" + "\n".join(
+        tally.disagreements[:20]
+    )
     assert tally.possible <= tally.flows // 50, f"the evaluator is unsure of {tally.possible} of {tally.flows}"
 
 

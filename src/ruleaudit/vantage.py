@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING
 
-from ruleaudit.dataplane.packet import ANY_INTERFACE, HOST_SIDE, POD_SIDE, Interface, Packet
+from ruleaudit.dataplane.packet import HOST_SIDE, POD_SIDE, Interface, Packet
 from ruleaudit.forwarding import Vantage
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ def choose_clients(
         if pod_interface is None
         else Interface(pod_interface.removesuffix("+") + ("0" if pod_interface.endswith("+") else ""), True)
     )
-    return Clients(family, pod or outside, node, outside, interface if pod else ANY_INTERFACE, node)
+    return Clients(family, pod or outside, node, outside, interface, node)
 
 
 def _network(text: str) -> IPv4Network | IPv6Network | None:

@@ -2,11 +2,12 @@
 #   make demo      audit the bundled nodes; the first time it makes .venv and installs ruleaudit into it
 #   make test      every check that CI runs: format, lint, types, layers, tests with coverage, documents, build
 #   make update    rewrite what is generated: format, docs/codes.md, the outputs in the documents
+#   make bench     measure the audit of a large node against iptables-restore --test (that part as root)
 #   make clean     remove .venv, caches and build results
 
 PYTHON ?= python3
 .DEFAULT_GOAL := help
-.PHONY: help demo test update clean
+.PHONY: help demo test update bench clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -32,6 +33,9 @@ test: .venv/.dev
 
 update: .venv/.dev
 	@scripts/update .venv/bin
+
+bench: .venv/.installed
+	@.venv/bin/python benchmarks/compare.py
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.* build dist htmlcov

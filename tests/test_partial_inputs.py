@@ -1,0 +1,82 @@
+"""A healthy node is silent whatever part of its inputs is given: what is absent is not checked, never reported as missing."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+import pytest
+
+import ruleaudit
+from ruleaudit.sources import InputKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from pathlib import Path
+
+SLICES, ENDPOINTS, NODES, PODS = "EndpointSlice", "Endpoints", "Node", "Pod"
+
+
+def _only(text: str, table: str) -> str:
+    """One table of a dump."""
+    begin = text.index(f"*{table}\n")
+    return text[begin : text.index("COMMIT\n", begin) + len("COMMIT\n")]
+
+
+def _same(text: str) -> str:
+    return text
+
+
+@pytest.mark.parametrize(
+    ("families", "without", "named", "cut"),
+    [
+        pytest.param((4, 6), (), True, _same, id="everything"),
+        pytest.param((4,), (), True, _same, id="no IPv6 dump"),
+        pytest.param((6,), (), True, _same, id="no IPv4 dump"),
+        pytest.param((4, 6), (), False, _same, id="the node is not named"),
+        pytest.param((4, 6), (NODES,), True, _same, id="no Nodes"),
+        pytest.param((4, 6), (NODES,), False, _same, id="no Nodes, and not named"),
+        pytest.param((4, 6), (PODS,), True, _same, id="no Pods"),
+        pytest.param((4, 6), (ENDPOINTS,), True, _same, id="no Endpoints"),
+        pytest.param((4, 6), (SLICES,), True, _same, id="Endpoints stand in for EndpointSlices"),
+        pytest.param((4, 6), (SLICES, ENDPOINTS), True, _same, id="no endpoints of any kind"),
+        pytest.param((4, 6), (SLICES, ENDPOINTS, NODES, PODS), True, _same, id="Services alone"),
+        pytest.param((4,), (), True, lambda text: _only(text, "nat"), id="the nat table alone"),
+        pytest.param((4,), (), True, lambda text: _only(text, "filter"), id="the filter table alone"),
+    ],
+)
+def test_a_healthy_node_is_silent_in_parts(
+    nodes: Path, families: tuple[int, ...], without: tuple[str, ...], *, named: bool, cut: Callable[[str], str]
+) -> None:
+    report = _audited(nodes / "healthy", families, without, named=named, cut=cut)
+    assert [f"{one.code} {one.message}" for one in report.findings if one.severity is not ruleaudit.Severity.INFO] == []
+
+
+def test_a_dump_without_objects_is_checked_by_itself(nodes: Path) -> None:
+    sources = [one for one in ruleaudit.read([str(nodes / "changed-destination")]) if one.kind is InputKind.IPTABLES_SAVE]
+    report = ruleaudit.audit_inputs(sources)
+    loud = [one for one in report.findings if one.severity is not ruleaudit.Severity.INFO]
+    assert [one.code for one in loud] == ["RA206"]
+    healthy = [one for one in ruleaudit.read([str(nodes / "healthy")]) if one.kind is InputKind.IPTABLES_SAVE]
+    assert {one.code for one in ruleaudit.audit_inputs(healthy).findings} == {"RA004"}
+
+
+def _audited(
+    folder: Path, families: tuple[int, ...], without: tuple[str, ...], *, named: bool, cut: Callable[[str], str]
+) -> ruleaudit.Report:
+    sources = []
+    name = None
+    for source in ruleaudit.read([str(folder)]):
+        if source.kind is InputKind.IPTABLES_SAVE:
+            family = 6 if "ip6tables" in source.path else 4
+            if family in families:
+                sources.append(ruleaudit.Source(source.path, source.kind, cut(source.text), b"", given=True))
+        elif source.kind is InputKind.OBJECTS:
+            objects: Mapping[str, list[Mapping[str, object]]] = json.loads(source.data)
+            items = [item for item in objects["items"] if item["kind"] not in without]
+            data = json.dumps({**objects, "items": items}).encode()
+            sources.append(ruleaudit.Source(source.path, source.kind, "", data, given=True))
+        elif source.kind is InputKind.CAPTURE_META:
+            name = json.loads(source.data)["node"]
+    assert sources
+    return ruleaudit.audit_inputs(sources, node=name if named else None)

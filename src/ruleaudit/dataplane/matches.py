@@ -113,7 +113,7 @@ def _protocol(slot: int) -> Test:
 
 @lru_cache(maxsize=256)
 def _number(text: str) -> int | None:
-    return int(text) if text.isdigit() else PROTOCOL_NUMBERS.get(text)
+    return int(text) if text.isdecimal() and len(text) < 4 else PROTOCOL_NUMBERS.get(text)
 
 
 def _never(values: Sequence[str], run: Run, flow: Flow) -> bool | None:

@@ -21,6 +21,7 @@ from itertools import chain as chained
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from ruleaudit.errors import InputError
+from ruleaudit.formats.iptables_values import damaged_values, kinds_of, option_without_value
 from ruleaudit.grammar_files import grammar_text
 from ruleaudit.rules import (
     Backend,
@@ -269,7 +270,11 @@ def _read_line(line: str) -> tuple[Shape, Values]:
     kind = _LINE_KINDS[str(child.data)]
     if kind is LineKind.RULE:
         builder.rule(child.children)
-        return builder.shape(kind)
+        placed = builder.shape(kind)
+        lacking = option_without_value(placed[0])
+        if lacking is not None:
+            raise _RefusedError(f"{lacking} has no value")
+        return placed
     digits = []
     for part in child.children:
         if not isinstance(part, str):
@@ -406,6 +411,33 @@ class _Lines:
             self._place_by_grammar(done, None)
             done = len(self.shapes) - 1
 
+    def refuse_damaged(self) -> None:
+        """Take every line whose values are no ports, addresses or other numbers for one that the format does not allow."""
+        kinds = {shape: found for shape in set(self.shapes) if (found := kinds_of(shape))}
+        rows: dict[Shape, list[Values]] = {shape: [] for shape in kinds}
+        rows_of = rows.get
+        for shape, values in zip(self.shapes, self.values, strict=True):
+            known = rows_of(shape)
+            if known is not None:
+                known.append(values)
+        damaged = {
+            shape: [
+                (slot, flag, kind.meaning, texts)
+                for slot, flag, kind in found
+                if (texts := damaged_values(rows[shape], slot, kind))
+            ]
+            for shape, found in kinds.items()
+        }
+        if not any(damaged.values()):
+            return
+        for line, (shape, values) in enumerate(zip(self.shapes, self.values, strict=True)):
+            for slot, flag, meaning, texts in damaged.get(shape, ()):
+                if values[slot] in texts:
+                    self.problems.append(Problem(line, "unparsable", f"{flag} has {values[slot][:60]!r} where {meaning} belongs"))
+                    self.shapes[line] = _UNPARSED
+                    self.values[line] = (shape.render(values),)
+                    break
+
     def _find(self, line: str, previous: _Known) -> tuple[_Known, re.Match[str]] | None:
         """The known shape of a line that is not what followed last time."""
         for successor in previous.successors:
@@ -518,6 +550,7 @@ def _parse(text: str, path: str, max_line_length: int, max_lines: int, place: Ca
             lines.pop()
         placed = _Lines(path, lines, max_line_length, _shapes)
         place(placed)
+        placed.refuse_damaged()
         dump = Dump(path, placed.shapes, placed.values, [], placed.problems, [], final_newline and bool(lines))
         _Framer(dump).frame()
         dump.problems.sort(key=lambda problem: problem.line)

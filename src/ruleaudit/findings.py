@@ -92,7 +92,7 @@ class Finding:
             else f"{frontend.kind.value} {frontend.address} {frontend.port} {frontend.protocol} {frontend.family}"
         )
         parts = (self.code, self.service or "", self.port or "", where, self.endpoint or "", self.subject)
-        return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+        return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """A small node for tests: a few objects, and the dump that kube-proxy writes for them.
 
 The rules come from the miniature kube-proxy of test_written_rules.py, which is held against real ones; here stands what it leaves out:
-the fixed chains, hooks and tail rules (KPR 4) of 1.20 and of 1.25 and later.
+the fixed chains, hooks and tail rules (KPR 4) of 1.20 to 1.22, and of 1.25 and later.
 """
 
 from __future__ import annotations
@@ -47,6 +47,7 @@ _NAT = [
 ]
 _MARK_ACCEPT = '-A KUBE-FORWARD -m comment --comment "kubernetes forwarding rules" -m mark --mark 0x4000/0x4000 -j ACCEPT'
 _RELATED = "-m conntrack --ctstate RELATED,ESTABLISHED -j ACCEPT"
+_HEALTH = '-A INPUT -m comment --comment "kubernetes health check service ports" -j KUBE-NODEPORTS'
 _MARTIANS = (
     '-A KUBE-FIREWALL ! -s 127.0.0.0/8 -d 127.0.0.0/8 -m comment --comment "block incoming localnet connections" '
     "-m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP"
@@ -58,6 +59,7 @@ def _filter(minor: int, family: int) -> list[str]:
     if minor < 25:
         pods = ("pod source rule", "pod destination rule")
         return [
+            *([_HEALTH] if minor >= 21 else []),
             f"-A INPUT {_EXTERNAL}",
             _FORWARD,
             f"-A FORWARD {new}{_SERVICES}",
@@ -71,7 +73,7 @@ def _filter(minor: int, family: int) -> list[str]:
     return [
         "-A INPUT -j KUBE-FIREWALL",
         f"-A INPUT {_FIREWALL}",
-        '-A INPUT -m comment --comment "kubernetes health check service ports" -j KUBE-NODEPORTS',
+        _HEALTH,
         f"-A INPUT {_EXTERNAL}",
         f"-A FORWARD {_FIREWALL}",
         _FORWARD,
@@ -87,6 +89,15 @@ def _filter(minor: int, family: int) -> list[str]:
     ]
 
 
+def _moved_masquerade(nat: Sequence[str]) -> list[str]:
+    """Each masquerade rule of a cluster IP in the chain that the rule after it leads to."""
+    return [
+        line.replace("-A KUBE-SERVICES", f"-A {after.split()[-1]}", 1) if _MASQUERADES.match(line) else line
+        for line, after in zip(nat, [*nat[1:], ""], strict=True)
+    ]
+
+
+_MASQUERADES = re.compile(r'-A KUBE-SERVICES .* cluster IP" .*-j KUBE-MARK-MASQ$')
 _FIXED = {
     "filter": ("KUBE-EXTERNAL-SERVICES", "KUBE-FORWARD", "KUBE-SERVICES", "KUBE-PROXY-CANARY"),
     "nat": ("KUBE-SERVICES", "KUBE-NODEPORTS", "KUBE-MARK-MASQ", "KUBE-POSTROUTING", "KUBE-PROXY-CANARY"),
@@ -135,14 +146,18 @@ class SmallNode:
         cluster = load([("objects.json", _list(self.objects))])
         expectation = expect(cluster, node=NODE, family=family, settings=settings, release=settings.release(self.minor))
         written = Writer(expectation)
+        if self.minor == 22:  # the masquerade rules of cluster IPs moved into KUBE-SVC (KPR 19)
+            written.nat = _moved_masquerade(written.nat)
         tool = "iptables-save" if family == 4 else "ip6tables-save"
         if settings.nodeport_addresses:
             tail = f"-d {'192.0.2.10/32' if family == 4 else '2001:db8::10/128'} {_TAIL}"
         else:
             tail = f"{'! -d ::1/128 ' if family == 6 and self.minor >= 26 else ''}{_TAIL}-m addrtype --dst-type LOCAL "
         fixed = list(_FIXED["filter"])
+        if self.minor >= 21:
+            fixed.append("KUBE-NODEPORTS")
         if self.minor >= 25:
-            fixed += ["KUBE-FIREWALL", "KUBE-NODEPORTS", "KUBE-PROXY-FIREWALL"]
+            fixed += ["KUBE-FIREWALL", "KUBE-PROXY-FIREWALL"]
         nat_fixed = [*_FIXED["nat"], *(["KUBE-MARK-DROP"] if self.minor < 25 else [])]
         drop = ["-A KUBE-MARK-DROP -j MARK --set-xmark 0x8000/0x8000"] if self.minor < 25 else []
         lines = _table("filter", [*_filter(self.minor, family), *written.filter], tool, fixed)

@@ -71,16 +71,16 @@ class Rule:
         return flag in self.words and self.words[self.words.index(flag) - 1] == "!"
 
     @property
-    def asks(self) -> frozenset[str]:
-        """The flags by which it chooses packets."""
-        return frozenset(word for word in self.words if word in _CONDITIONS)
+    def essence(self) -> tuple[str, ...]:
+        """Its words without its comment: rules of one essence do the same."""
+        return _without_match(self.words, "comment") if "comment" in self.words else self.words
 
 
 @dataclass(frozen=True)
 class Change:
-    """One change of one rule: `kind` says which; `lines` are the table's lines afterwards, by replacement of the changed places.
+    """One change of one rule: `kind` says which, `words` is the rule afterwards, None where it is gone.
 
-    `words` is the rule afterwards, None where it is gone; `position` the 0-based place in its chain, before and after.
+    `to_chain`: where it moves to; `passed`: the rules of its chain that it moves past; `others`: all other rules of its chain.
     """
 
     rule: Rule
@@ -88,11 +88,7 @@ class Change:
     words: tuple[str, ...] | None
     to_chain: str | None = None
     passed: tuple[Rule, ...] = ()
-
-    @property
-    def after(self) -> Rule | None:
-        """The rule afterwards."""
-        return None if self.words is None else replace(self.rule, words=self.words)
+    others: tuple[Rule, ...] = ()
 
 
 class Result(NamedTuple):
@@ -105,8 +101,6 @@ class Result(NamedTuple):
 
 
 # --- changing --------------------------------------------------------------------------------------------------------------------------
-
-_CONDITIONS = ("-s", "-d", "-i", "-o", "-p", "--dport", "--mark", "--ctstate", "--dst-type", "--src-type", "--probability", "--rcheck")
 
 
 def _other_address(text: str) -> str:
@@ -223,6 +217,11 @@ def _jump_sibling(rule: Rule, chains: Sequence[str]) -> str | None:
 
 def changes(rule: Rule, chain: Sequence[Rule], chains: Sequence[str], family: int) -> Iterator[Change]:
     """Every change of one rule. `chain`: the rules of its chain, in order; `chains`: the chains that its table declares."""
+    others = tuple(one for one in chain if one is not rule)
+    return (replace(one, others=others) for one in _changes(rule, chain, chains, family))
+
+
+def _changes(rule: Rule, chain: Sequence[Rule], chains: Sequence[str], family: int) -> Iterator[Change]:
     words = rule.words
     place = chain.index(rule)
     yield Change(rule, "removed", None)
@@ -320,6 +319,8 @@ def _exchangeable(one: Rule, other: Rule) -> bool:
         return True
     if "--rcheck" in one.words and "--rcheck" in other.words:
         return True  # a client is remembered for one endpoint
+    if _marks_localhost(one) or _marks_localhost(other):
+        return True
     if "--probability" in one.words or "--probability" in other.words:
         return False
     return one.target == other.target
@@ -331,6 +332,10 @@ def _built_in(rule: Rule) -> bool:
 
 def _counts(rule: Rule) -> bool:
     return "--nfacct-name" in rule.words and rule.value("-d") is not None
+
+
+def _marks_localhost(rule: Rule) -> bool:
+    return rule.chain == "KUBE-NODEPORTS" and rule.target == "KUBE-MARK-MASQ" and rule.value("-s") in ("127.0.0.0/8", "::1/128")
 
 
 def _serves_alike(change: Change) -> bool:
@@ -368,6 +373,16 @@ HARMLESS: tuple[Harmless, ...] = (
         "the counting twin of a node port",
         "the general rule behind it serves the same packets; the twin is absent where the counter is (KPR 5.1, 18 T-19)",
         _serves_alike,
+    ),
+    Harmless(
+        "one of two rules that say the same",
+        "up to 1.22 kube-proxy writes the conntrack rule of KUBE-FORWARD twice with two comments (KPR 4.6)",
+        lambda change: change.kind == "removed" and any(one.essence == change.rule.essence for one in change.others),
+    ),
+    Harmless(
+        "masquerade of localhost at node ports of traffic policy Local",
+        "up to 1.23 the KUBE-XLB chain that follows marks what comes from the node itself once more (KPR 6.2)",
+        lambda change: change.kind == "removed" and _marks_localhost(change.rule),
     ),
     Harmless(
         "the drop of INVALID packets, from 1.29 on",

@@ -81,7 +81,8 @@ def compare(expected: Forwarding, observed: Observation) -> list[Difference]:
             found.append(Difference(kind.WRONG_REFUSAL, None, sum(one.share for one in wrong), wrong))
         return found
     if expected.verdict is not Verdict.FORWARD:
-        return found
+        # What kube-proxy leaves alone may be routed on or refused by others, but no rule of its own leads it to a backend.
+        return [Difference(kind.FORWARDED, endpoint, share) for endpoint, share in observed.backends.items()]
     if observed.untranslated:
         found.append(
             Difference(kind.UNTRANSLATED, None, sum(one.share for one in observed.untranslated), tuple(observed.untranslated))

@@ -28,6 +28,7 @@ from ruleaudit.release import EndpointSource
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from ruleaudit.dataplane.packet import Packet
     from ruleaudit.endpoints import Endpoint
 
 __all__ = ["Judgement", "ServiceJudge", "judge_services"]
@@ -352,7 +353,9 @@ class ServiceJudge:
                 wants_in = any(one.verdict is Verdict.FORWARD for one in accepted)
                 got_in = bool(seen.backends)
                 refused = bool(seen.refused) or (bool(seen.untranslated) and any(one.verdict is Verdict.PASS for one in accepted))
-                if wants_in and not got_in and seen.refused and self.own_refusal(seen.refused):
+                # Up to 1.24 kube-proxy only marks what kubelet's rules drop: without those it passes untranslated (KPR 6.2).
+                left_out = wants_in and bool(seen.untranslated) and self.left_out(packet)
+                if wants_in and not got_in and (left_out or (seen.refused and self.own_refusal(seen.refused))):
                     refused_wrongly.append(text)
                 elif not wants_in and not refused:
                     admitted_wrongly.append(text)
@@ -376,6 +379,16 @@ class ServiceJudge:
                 )
             )
         return findings
+
+    def left_out(self, packet: Packet) -> bool:
+        """Whether a packet comes back untranslated from a KUBE-FW chain that leads others on."""
+        ends = {self.dead_end(outcome) for outcome in self.audit.evaluator.evaluate(packet, tracing=True)[0]}
+        return any(
+            SERVICE_CHAIN.match(entry.target)
+            for chain in ends
+            if chain is not None and chain.startswith("KUBE-FW-")
+            for entry in self.rules.entries("nat", chain)
+        )
 
     def own_refusal(self, outcomes: Iterable[Outcome]) -> bool:
         """Whether kube-proxy's own rules refuse."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from enum import Enum
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from ruleaudit.chains import chain_hash
 from ruleaudit.dataplane.iptables import keys_of
@@ -173,13 +173,9 @@ _MANY = 25
 _SILENT = frozenset({"comment", "nfacct"})
 
 
-class _Ready(NamedTuple):
-    """A form made ready for one shape: target slot (None: the target has a name of its own), and what stands in which slot."""
-
-    form: _Form
-    name_slot: int | None
-    prefixes: tuple[str, ...]
-    checks: tuple[tuple[int, _Value | frozenset[str]], ...]
+# A form made ready for one shape: itself; the target's slot (None: the target has a name of its own), the names and the prefixes that may
+# stand there; the slots of other values with what may stand there (a text: how it must end).
+_Ready: TypeAlias = "tuple[_Form, int | None, frozenset[str], tuple[str, ...], tuple[tuple[int, frozenset[str] | str], ...]]"
 
 
 class _Writing:
@@ -191,39 +187,35 @@ class _Writing:
         mark, four = f"{audit.mark:#x}", audit.family == 4
         detection = audit.expectation.local_detection
         pods = _pods(audit, detection) if isinstance(detection, LocalDetection) else None
-        self.allowed: dict[_Value, frozenset[str] | None] = {
+        self.allowed: dict[_Value, frozenset[str] | str] = {
+            _V.HOST: "/32" if four else "/128",
             _V.LOOPBACK: frozenset({"127.0.0.0/8", "127.0.0.1/32"} if four else {"::1/128"}),
-            _V.LOCAL_PODS: frozenset({pods}) if pods else None,
+            _V.LOCAL_PODS: frozenset({pods}) if pods else "",
             _V.LOCAL: frozenset({"LOCAL"}),
             _V.PORT_UNREACHABLE: frozenset({"icmp-port-unreachable" if four else "icmp6-port-unreachable"}),
             _V.MASQUERADE_MARK: frozenset({f"{mark}/{mark}"}),
             _V.CLEARED_MARK: frozenset({f"{mark}/0x0"}),
             _V.WHOLE_ADDRESS: frozenset({"255.255.255.255" if four else ":".join(["ffff"] * 8)}),
         }
-        self.host = "/32" if four else "/128"
 
     def form(self, name: str, shape: Shape, values: tuple[str, ...]) -> _Form | None:
         """The form of a rule of a chain, None when no kube-proxy writes it there."""
         ready = self.known.get(shape)
         if ready is None:
             ready = self.known[shape] = self.prepare(shape)
-        for one in ready:
-            if one.name_slot is not None:
-                target = values[one.name_slot]
-                if target not in one.form.targets and not target.startswith(one.prefixes):
+        for form, name_slot, names, prefixes, checks in ready:
+            if name_slot is not None:
+                target = values[name_slot]
+                if target not in names and not target.startswith(prefixes):
                     continue
-                if one.form.own and target[-_HASH:] != name[-_HASH:]:
+                if form.own and target[-_HASH:] != name[-_HASH:]:
                     continue
-            if all(self.holds(values[slot], wanted) for slot, wanted in one.checks):
-                return one.form
+            for slot, allowed in checks:
+                if not values[slot].endswith(allowed) if isinstance(allowed, str) else values[slot] not in allowed:
+                    break
+            else:
+                return form
         return None
-
-    def holds(self, text: str, wanted: _Value | frozenset[str]) -> bool:
-        """Whether a value is as it must be."""
-        if wanted is _V.HOST:
-            return text.endswith(self.host)
-        allowed = wanted if isinstance(wanted, frozenset) else self.allowed[wanted]
-        return allowed is None or text in allowed
 
     def prepare(self, shape: Shape) -> tuple[_Ready, ...]:
         """The forms that a shape may be of, as far as flags and fixed targets tell."""
@@ -243,16 +235,20 @@ class _Writing:
             if target.goto:
                 return ()
             slots.update({option.flag: option.slots[0] for option in target.options if option.slots})
-        found = []
+        found: list[_Ready] = []
         for form in self.forms:
             if form.asks != asks:
                 continue
             name_slot = None if target is None else target.name_slot
             if name_slot is None and (target.name if target is not None else "") not in form.targets:
                 continue
-            checks = tuple((slots[flag], wanted) for flag, wanted in form.values if flag in slots)
+            checks = tuple(
+                (slots[flag], wanted if isinstance(wanted, frozenset) else self.allowed[wanted])
+                for flag, wanted in form.values
+                if flag in slots
+            )
             prefixes = tuple(one for one in form.targets if one.endswith("-"))
-            found.append(_Ready(form, name_slot, prefixes, checks))
+            found.append((form, name_slot, frozenset(form.targets), prefixes, checks))
         return tuple(found)
 
 
@@ -284,12 +280,13 @@ def written_rules(audit: FamilyAudit, findings: Iterable[Finding]) -> Iterator[F
             dump = rules.dump_of(table, name)
             shapes, values = dump.shapes, dump.values
             highest, before = -1, 0
+            kept = found is None or found.group(1) in ("EXT", "XLB", "FW")
             for line in chain.lines:
                 form = writing.form(name, shapes[line], values[line])
                 if form is None:
                     strange.append((table, name, line))
                     continue
-                if found is None or found.group(1) in ("EXT", "XLB"):
+                if kept:
                     present[table, name, 0].append(form)
                 if form.rank is not None:
                     if form.rank >= highest:
@@ -297,7 +294,20 @@ def written_rules(audit: FamilyAudit, findings: Iterable[Finding]) -> Iterator[F
                     elif (dump.path, line) not in told and (dump.path, before) not in told:
                         yield _misplaced(audit, table, name, before, line)
     strange += _unpaired(audit)
-    absent = [*_absent(audit, present, strange), *_exposed(audit, present, strange), *_halved(audit, present, told)]
+    absent = [*_absent(audit, present, strange), *_exposed(audit, present, strange)]
+    halved = _halved(audit, present, told)
+    if len(halved) > _MANY:
+        # Not one after the other, but all: the settings that were found do not fit these rules, or somebody edits them by program.
+        yield audit.finding(
+            "RA310",
+            f"{len(halved)} chains lack rules that kube-proxy writes there, first {halved[0].message}",
+            expected=halved[0].expected,
+            observed="none",
+            places=[place for place in present if place[1].startswith(_LOCAL_CHAINS)],
+            subject=f"many lack rules IPv{audit.family}",
+        )
+    else:
+        absent += halved
     yield from absent
     yield from _unhooked(audit)
     told.update((where.file, where.line) for one in absent for where in one.locations)
@@ -382,68 +392,131 @@ def _absent(audit: FamilyAudit, present: Mapping[RulePlace, Sequence[_Form]], st
             )
 
 
-def _halved(
-    audit: FamilyAudit, present: Mapping[RulePlace, Sequence[_Form]], told: Container[tuple[str, int]]
-) -> Iterator[Finding]:
-    """RA310 for external traffic policy Local without all of its short cuts to the whole Service (KPR 5.5, 6.2).
+_LOCAL_CHAINS = ("KUBE-EXT-", "KUBE-XLB-", "KUBE-FW-")
 
-    As long as every endpoint is on this node, their loss changes nothing.
+
+def _halved(audit: FamilyAudit, present: Mapping[RulePlace, Sequence[_Form]], told: Container[tuple[str, int]]) -> list[Finding]:
+    """RA310 for chains of load balancers and of traffic policy Local that lack a part (KPR 5.5, 6.1 to 6.3).
+
+    What they lack may decide nothing now: as long as every endpoint is on this node, or no kubelet drops what carries its mark.
     """
-    detects = isinstance(audit.expectation.local_detection, LocalDetection)
+    findings: list[Finding] = []
     for place, forms in present.items():
         table, name, _line = place
-        if not name.startswith(("KUBE-EXT-", "KUBE-XLB-")):
+        if not name.startswith(_LOCAL_CHAINS):
             continue
-        cuts = [form for form in forms if form.own and form.rank != 3]
-        marks = any(form.targets == ("KUBE-MARK-MASQ",) and form.asks for form in forms)
-        pods, node = any("--src-type" not in form.asks for form in cuts), any("--src-type" in form.asks for form in cuts)
-        if not cuts and not marks:
-            continue
-        lacking = [
-            text
-            for text, there in (
-                ("send pods' traffic to all endpoints", pods or not detects),
-                ("mark the node's own traffic", marks),
-                ("send the node's own traffic to all endpoints", node),
-            )
-            if not there
-        ]
+        lacking = _lacking_of_balancer(audit, name, forms) if name.startswith("KUBE-FW-") else _lacking_of_local(audit, name, forms)
         dump = audit.rules.dump_of(table, name)
         chain = audit.rules.chains(table)[name]
         if not lacking or any((dump.path, line) in told for line in (chain.line, *chain.lines)):
             continue
         owner = _owner(audit, name)
-        yield audit.finding(
-            "RA310",
-            f"{name}{_named(owner)} lacks what kube-proxy writes there for external traffic policy Local: rules that {', '.join(lacking)}",
-            of=owner,
-            expected=f"rules that {', '.join(lacking)}",
-            observed="none",
-            places=[place, *((table, name, line) for line in chain.lines)],
-            subject=f"{name} lacks {', '.join(lacking)} IPv{audit.family}",
+        findings.append(
+            audit.finding(
+                "RA310",
+                f"{name}{_named(owner)} lacks rules that kube-proxy writes there: {', '.join(lacking)}",
+                of=owner,
+                expected=", ".join(lacking),
+                observed="none",
+                places=[place, *((table, name, line) for line in chain.lines)],
+                subject=f"{name} lacks {', '.join(lacking)} IPv{audit.family}",
+            )
         )
+    return findings
+
+
+def _lacking_of_local(audit: FamilyAudit, name: str, forms: Sequence[_Form]) -> list[str]:
+    """KPR 5.5, 6.2: pods and the node itself take the short cut to all endpoints."""
+    cuts = [form for form in forms if form.own and form.rank != 3]
+    marks = any(form.targets == ("KUBE-MARK-MASQ",) and form.asks for form in forms)
+    if not cuts and not marks:
+        return []
+    pods, node = any("--src-type" not in form.asks for form in cuts), any("--src-type" in form.asks for form in cuts)
+    ends = not name.startswith("KUBE-XLB-") or any(form.targets in (("KUBE-SEP-",), ("KUBE-MARK-DROP",)) for form in forms)
+    detects = isinstance(audit.expectation.local_detection, LocalDetection)
+    return [
+        text
+        for text, there in (
+            ("pods' traffic to all endpoints", pods or not detects),
+            ("a mark for the node's own traffic", marks),
+            ("the node's own traffic to all endpoints", node),
+            ("local endpoints, or the mark of what is dropped without any", ends),
+        )
+        if not there
+    ]
+
+
+def _lacking_of_balancer(audit: FamilyAudit, name: str, forms: Sequence[_Form]) -> list[str]:
+    """KPR 6.1, 6.2: up to 1.24 the rules of a load balancer are repeated for each address, and end in the mark of what is dropped."""
+    if audit.expectation.release.minor > 24:
+        return []
+    groups: list[list[object]] = [[]]
+    lines = audit.rules.chains("nat")[name].lines
+    dump = audit.rules.dump_of("nat", name)
+    dropped = False
+    for line in lines:
+        shape = dump.shapes[line]
+        slots = shape.counter_slots or ()
+        values = tuple(value for slot, value in enumerate(dump.values[line]) if slot not in slots)
+        groups[-1].append((shape, values))
+        dropped = dump.rule(line).target_name == "KUBE-MARK-DROP"
+        if dropped:
+            groups.append([])
+    lacking = [] if dropped or not forms else ["the mark of what is dropped, at the end"]
+    if any(group and group != groups[0] for group in groups):
+        lacking.append("the same rules for each address")
+    return lacking
 
 
 def _unpaired(audit: FamilyAudit) -> list[RulePlace]:
-    """Rules of nat KUBE-NODEPORTS that count packets to localhost without the rule that serves the same port (KPR 5.1), and a jump to
-    KUBE-NODEPORTS that is open to ::1 although this release excludes it (KPR 4.4).
+    """Rules that are of no use without another one that is not there, or that are open to more than this release lets them.
+
+    In nat KUBE-NODEPORTS: counting and masquerading packets of localhost whose port no rule serves (KPR 5.1, 6.2). In nat
+    KUBE-SERVICES: one of two jumps for an external IP, up to 1.20 (KPR 6.3), and a jump to KUBE-NODEPORTS for ::1 (KPR 4.4).
     """
     rules = audit.rules
-    counting: list[tuple[tuple[object, ...], int]] = []
+    asking: list[tuple[tuple[object, ...], int]] = []
     serving: set[tuple[object, ...]] = set()
     for entry in rules.entries("nat", "KUBE-NODEPORTS"):
-        key = (entry_value(entry, "-p"), keys_of(entry.plan, entry.values)[1], entry.target)
+        key = (entry_value(entry, "-p"), keys_of(entry.plan, entry.values)[1])
         if entry_value(entry, "-d") is not None:
-            counting.append((key, entry.line))
+            asking.append(((*key, entry.target), entry.line))
+        elif entry_value(entry, "-s") is not None:
+            asking.append((key, entry.line))
         else:
-            serving.add(key)
-    found: list[RulePlace] = [("nat", "KUBE-NODEPORTS", line) for key, line in counting if key not in serving]
+            serving.add((*key, entry.target))
+            if entry.target.startswith("KUBE-XLB-"):
+                serving.add(key)
+    found: list[RulePlace] = [("nat", "KUBE-NODEPORTS", line) for key, line in asking if key not in serving]
     oldest = audit.settings.minor or audit.signs.oldest
     if audit.family == 6 and oldest >= 26:
         found += [
             ("nat", "KUBE-SERVICES", entry.line) for entry in tail_rules(rules) if entry_value(entry, "-d", negated=None) is None
         ]
+    if audit.expectation.release.minor <= 20:
+        found += _unpaired_external(audit)
     return found
+
+
+def _unpaired_external(audit: FamilyAudit) -> Iterator[RulePlace]:
+    """Up to 1.20: an external IP has a jump for what comes from elsewhere, then one for what is for the node (KPR 6.3)."""
+    groups: dict[tuple[object, ...], list[tuple[str, str, int]]] = defaultdict(list)
+    for entry in audit.rules.entries("nat", "KUBE-SERVICES"):
+        address, port = keys_of(entry.plan, entry.values)
+        if address is None or port is None:
+            continue
+        modules = {match.module for match in entry.plan.shape.matches}
+        kind = "from elsewhere" if "physdev" in modules else "for the node" if "addrtype" in modules else "all"
+        groups[address, port, entry_value(entry, "-p")].append((kind, entry.target, entry.line))
+    for group in groups.values():
+        pairs = [one for one in group if one[0] != "all"]
+        jumps = [one for one in group if one[0] == "all" and one[1] != "KUBE-MARK-MASQ"]
+        if not pairs:
+            continue
+        kinds = [kind for kind, _target, _line in pairs]
+        marks_first = all(line < pairs[0][2] for kind, target, line in group if target == "KUBE-MARK-MASQ")
+        if kinds != ["from elsewhere", "for the node"] * (len(kinds) // 2) or len({one[1] for one in pairs}) > 1 or jumps or not marks_first:
+            yield from (("nat", "KUBE-SERVICES", line) for _kind, _target, line in group)
 
 
 def _exposed(audit: FamilyAudit, present: Mapping[RulePlace, Sequence[_Form]], strange: Sequence[RulePlace]) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sys
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from itertools import chain as chained
 from typing import TYPE_CHECKING, NamedTuple
@@ -42,6 +42,7 @@ BUILT_IN = {
     "security": ("INPUT", "FORWARD", "OUTPUT"),
 }
 _EXTENSION = re.compile(r"^[A-Z][A-Z0-9_]*$")  # how extension targets are named; chains of kube-proxy hold a dash
+_BACK_IN = (("raw", "PREROUTING"), ("mangle", "PREROUTING"), ("mangle", "INPUT"), ("filter", "INPUT"), ("security", "INPUT"))
 _INDEX_FROM = 12  # chains with fewer rules are walked through
 _DEPTH_LIMIT = 2000
 _WALK_LIMIT = 50_000  # chains entered by one packet: services have some thousand endpoints, so more is a loop or a trap
@@ -591,7 +592,7 @@ class Run:
 
     __slots__ = (
         "affinity", "depth", "destination", "ends", "host", "host_suffix", "in_interface", "lost", "out_interface", "packet", "protocol",
-        "protocol_number", "rules", "source", "source_answers", "source_key", "source_type", "tracing", "unmodelled", "walks",
+        "protocol_number", "rules", "source", "source_answers", "source_key", "source_type", "tracing", "tracking", "unmodelled", "walks",
     )  # fmt: skip
 
     def __init__(self, rules: Ruleset, host: Host, packet: Packet, source_answers: dict[str, bool], tracing: bool) -> None:
@@ -601,16 +602,25 @@ class Run:
         self.protocol = packet.protocol
         self.protocol_number = PROTOCOL_NUMBERS.get(packet.protocol)
         self.in_interface = NO_INTERFACE if packet.from_node else packet.in_interface
-        # A packet of the node is routed before its first hook, by the destination that it begins with.
-        self.out_interface: Interface = (
-            NO_INTERFACE if not packet.from_node else LOOPBACK if host.is_local(packet.destination) else packet.out_interface
-        )
+        self.out_interface = self.first_out_interface
+        self.tracking = False  # the first chains of raw come before connection tracking
         self.come_from(packet.source, source_answers)
         self.ends: list[_End] = []
         self.affinity: dict[str, tuple[Affinity, frozenset[str]]] = {}
         self.unmodelled: set[tuple[str, str, int]] = set()
         self.depth = self.walks = 0
         self.lost = False
+
+    @property
+    def first_out_interface(self) -> Interface:
+        """The interface that the whole of OUTPUT sees: the node routes its packet by the destination that it begins with (S9)."""
+        if not self.packet.from_node:
+            return NO_INTERFACE
+        return LOOPBACK if self.host.is_local(self.packet.destination) else self.packet.out_interface
+
+    def tracks(self, flow: Flow) -> bool:
+        """Whether the packet belongs to a connection here: not in raw's first chain, not once it is untracked (S6)."""
+        return self.tracking and flow.untracked is None
 
     def come_from(self, source: str, answers: dict[str, bool]) -> None:
         """Give the packet this source, with what is known of it already."""
@@ -778,7 +788,8 @@ class Run:
             )
             _send_to(flow, local, port_ranges(values[ports[0]].replace("-", ":"))[0][0] if ports else flow.port, self.host_suffix)
         elif action == A_NOTRACK:
-            flow.untracked = (table, name, line)
+            if not self.tracking:  # back in by lo a packet has its connection already (net/netfilter/xt_CT.c)
+                flow.untracked = (table, name, line)
             return [flow]
         elif action == A_CONNMARK:
             self.set_connmark(plan, values, flow)
@@ -813,6 +824,8 @@ class Run:
 
     def set_connmark(self, plan: Plan, values: Sequence[str], flow: Flow) -> None:
         """CONNMARK: save, restore and set; the connection's mark is 0 when it begins (S7)."""
+        if not self.tracks(flow):
+            return
         if "--restore-mark" in plan.flags or "--save-mark" in plan.flags:
             of_packet, of_connection = (_mask_of(plan, values, flag) for flag in ("--nfmask", "--ctmask"))
             if "--save-mark" in plan.flags:
@@ -1017,8 +1030,9 @@ class Evaluator:
         hook = "OUTPUT" if packet.from_node else "PREROUTING"
         outcomes: list[Outcome] = []
         flows = [start]
-        for table in ("raw", "mangle"):
-            flows = self._stage(run, table, hook, flows, outcomes)
+        flows = self._stage(run, "raw", hook, flows, outcomes)
+        run.tracking = True
+        flows = self._stage(run, "mangle", hook, flows, outcomes)
         return run, outcomes, self._translate(run, hook, flows, outcomes)
 
     def through(
@@ -1026,6 +1040,7 @@ class Evaluator:
     ) -> tuple[list[Flow], list[tuple[Flow, Verdict, tuple[str, str, int] | None]]]:
         """Send a packet through one chain only: flows that come back, and verdicts with their rules."""
         run = self.run(packet)
+        run.tracking = table != "raw"
         start = Flow(1.0, packet.destination, packet.destination + run.host_suffix, run.destination, packet.port)
         start.mark = mark
         back = run.walk(table, chain, start)
@@ -1142,6 +1157,7 @@ class Evaluator:
         classes = self._told_apart()
         key = (run.packet.key, classes.of_address(flow.address), classes.of_port(flow.port), flow.translated,
                flow.mark, flow.mark_unknown, flow.connmark, flow.untracked is None, run.host.is_local(flow.address),
+               run.packet.from_node and run.host.is_local(run.packet.destination),
                None if run.destination == flow.number else classes.of_address(run.packet.destination),
                classes.of_port(run.packet.port) if classes.original_ports else None)  # fmt: skip
         known = self._later.get(key)
@@ -1156,9 +1172,10 @@ class Evaluator:
         flows = [flow]
         local = run.host.is_local(flow.address)
         if run.packet.from_node:
-            run.out_interface = LOOPBACK if local else run.packet.out_interface
+            run.out_interface = run.first_out_interface
             flows = self._stage(run, "filter", "OUTPUT", flows, outcomes)
             flows = self._stage(run, "security", "OUTPUT", flows, outcomes)
+            run.out_interface = LOOPBACK if local else run.packet.out_interface
             flows = self._postrouting(run, flows, outcomes)
             if local:
                 flows = [one for flow in flows for one in self._back_in(run, flow, outcomes)]
@@ -1178,39 +1195,45 @@ class Evaluator:
 
     def _back_in(self, run: Run, flow: Flow, outcomes: list[Outcome]) -> list[Flow]:
         """A flow that the node sent to itself, back by lo: the connection is known already, so nat is not consulted again (S6)."""
-        if flow.snat_rule is not None:
-            self._come_from(run, self._source_over_lo(run, flow, flow.snat_rule))
         run.in_interface, run.out_interface = LOOPBACK, NO_INTERFACE
-        flows = [flow]
-        for table, chain in (
-            ("raw", "PREROUTING"),
-            ("mangle", "PREROUTING"),
-            ("mangle", "INPUT"),
-            ("filter", "INPUT"),
-            ("security", "INPUT"),
-        ):
-            flows = self._stage(run, table, chain, flows, outcomes)
+        sources = [run.packet.source] if flow.snat_rule is None else self._sources_over_lo(run, flow, flow.snat_rule)
+        ways: list[tuple[list[Flow], list[Outcome]]] = []
+        for source in sources:
+            self._come_from(run, source)
+            flows, refused = [flow.clone(flow.share)], list[Outcome]()
+            for table, chain in _BACK_IN:
+                flows = self._stage(run, table, chain, flows, refused)
+            ways.append((flows, refused))
+        self._come_from(run, run.packet.source)
         run.in_interface = NO_INTERFACE
-        if flow.snat_rule is not None:
-            self._come_from(run, run.packet.source)
-        return flows
+        if len({(*(one.state() for one in flows), *(one.verdict for one in refused)) for flows, refused in ways}) == 1:
+            del ways[1:]
+        if len(ways) == 1:
+            outcomes.extend(ways[0][1])
+            return ways[0][0]
+        left = []
+        for flows, refused in ways:
+            outcomes.extend(replace(one, share=one.share / len(ways), possible=True) for one in refused)
+            for one in flows:
+                one.share, one.possible, one.unknown_rule = one.share / len(ways), True, one.unknown_rule or flow.snat_rule
+            left.extend(flows)
+        return left
 
     def _come_from(self, run: Run, source: str) -> None:
         run.come_from(source, self._answers.setdefault((run.packet.family, source), {}))
 
-    def _source_over_lo(self, run: Run, flow: Flow, snat_rule: tuple[str, str, int]) -> str:
-        """The source that POSTROUTING gave a packet that leaves by lo (S7; inet_select_addr in net/ipv4/devinet.c).
+    def _sources_over_lo(self, run: Run, flow: Flow, snat_rule: tuple[str, str, int]) -> list[str]:
+        """The sources that POSTROUTING may have given a packet that leaves by lo (S7; inet_select_addr in net/ipv4/devinet.c).
 
         127.0.0.1 is of host scope, so IPv4 takes an address of another interface; IPv6 prefers the destination's own (RFC 6724, rule 1).
         """
         table, chain, line = snat_rule
         given = self.rules.dump_of(table, chain).rule(line).option("--to-source") if line else None
         if given is not None:
-            address = destination_of(given.values[0], run.packet.source, 0)[0]
-            return address or run.packet.source
+            return [destination_of(given.values[0], run.packet.source, 0)[0] or run.packet.source]
         if run.packet.family == 6:
-            return flow.address
-        return min((one for one in self.host.addresses if ":" not in one), default=run.packet.source)
+            return [flow.address]
+        return sorted(one for one in self.host.addresses if ":" not in one) or [run.packet.source]
 
     def _postrouting(self, run: Run, flows: list[Flow], outcomes: list[Outcome]) -> list[Flow]:
         run_in, run.in_interface = run.in_interface, NO_INTERFACE

@@ -188,8 +188,14 @@ def _tcp_flags(slots: tuple[int, ...]) -> Test:
 
 def _ctstate(slot: int) -> Test:
     def test(values: Sequence[str], run: Run, flow: Flow) -> bool | None:
-        state = "UNTRACKED" if flow.untracked else "NEW"
-        return any(name == state or (name == "DNAT" and flow.translated) for name in values[slot].split(","))
+        tracked = run.tracks(flow)
+        state = "NEW" if tracked else "UNTRACKED" if flow.untracked is not None else "INVALID"
+        names = values[slot].split(",")
+        return (
+            state in names
+            or ("DNAT" in names and tracked and flow.translated)
+            or ("SNAT" in names and tracked and flow.snat_rule is not None)
+        )
 
     return test
 
@@ -199,7 +205,7 @@ def _ctstatus(slot: int) -> Test:
         names = set(values[slot].split(","))
         if "DNAT" in names and flow.translated:
             return True
-        return False if names <= {"DNAT", "SNAT", "SEEN_REPLY", "ASSURED", "EXPECTED"} else None
+        return False if names <= {"DNAT", "SNAT", "SEEN_REPLY", "ASSURED", "EXPECTED", "NONE"} else None
 
     return test
 
@@ -353,7 +359,32 @@ def _module_tests(match: MatchShape) -> tuple[list[tuple[Test, bool]], bool]:
         return [(lambda values, run, flow: None if run.packet.from_node else negated, False)], True
     if plain is None and match.module not in MODELLED_MATCHES:
         return [(_undecided, False)], False
+    if match.module in ("conntrack", "connmark"):
+        states = [
+            (test, option.negated) for (test, _), option in zip(tests, match.options, strict=True) if option.flag == "--ctstate"
+        ]
+        return [(_of_connection(tests, states), False)], modelled
     return tests, modelled
+
+
+def _of_connection(tests: Sequence[tuple[Test, bool]], states: Sequence[tuple[Test, bool]]) -> Test:
+    """What a match says that looks at the packet's connection (S6; net/netfilter/xt_conntrack.c, xt_connmark.c).
+
+    Where there is none, it says what `--ctstate` says, if that is asked, whatever else is; otherwise no, negated or not.
+    """
+
+    def test(values: Sequence[str], run: Run, flow: Flow) -> bool | None:
+        asked = tests if run.tracks(flow) else states
+        answer: bool | None = bool(asked)
+        for one, negated in asked:
+            found = one(values, run, flow)
+            if found is None:
+                answer = None
+            elif found is negated:
+                return False
+        return answer
+
+    return test
 
 
 def _policy(match: MatchShape) -> Test:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from tests.kernel.laboratory import MASQUERADES, OUTSIDE, Fate, Node, Sent, network_namespace
 
 from ruleaudit.cluster import load
-from ruleaudit.dataplane.iptables import Evaluator, Ruleset
+from ruleaudit.dataplane.iptables import Evaluator, Ruleset, destination_of
 from ruleaudit.dataplane.packet import Host, Interface, Packet
 from ruleaudit.formats.iptables_save import parse
 from ruleaudit.forwarding import Verdict, endpoint_text, split_endpoint
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ruleaudit.dataplane.iptables import Outcome
     from ruleaudit.rules import Dump
 
-__all__ = ["Captured", "Tally", "compare"]
+__all__ = ["Captured", "Tally", "compare", "compare_loaded"]
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 REPEATS = 4
@@ -140,16 +140,17 @@ class _Names:
             if source is not None:
                 self.sources[source.values[0]] = None
             to = rule.option("--to-destination")
-            if to is not None and protocol is not None and "-" not in to.values[0]:
-                address, given = split_endpoint(to.values[0])
-                self.endpoints[address, given or 1, protocol.values[0]] = None
+            if to is not None and protocol is not None and protocol.values[0] in PROTOCOLS:
+                address, given, certain = destination_of(to.values[0], "", 1)
+                if certain and address:
+                    self.endpoints[address, given, protocol.values[0]] = None
 
 
 class _Comparison:
     """One family of one captured node, asked and tried."""
 
-    def __init__(self, captured: Captured, family: int, node: Node, seed: str) -> None:
-        self.captured, self.family, self.node = captured, family, node
+    def __init__(self, captured: Captured, family: int, node: Node, seed: str, tally: Tally) -> None:
+        self.captured, self.family, self.node, self.tally = captured, family, node, tally
         self.dice = random.Random(f"{captured.name} {family} {seed}")
         dump = captured.dumps[family]
         self.evaluator = Evaluator(Ruleset(family, dump.tables), Host(node.addresses))
@@ -163,7 +164,6 @@ class _Comparison:
         }
         self.asks_out = "-o" in flags
         self.asks_source_port = not flags.isdisjoint({"--sport", "--sports", "--ports"})
-        self.tally = Tally()
         self._port = 20_000
 
     # --- what is asked ---------------------------------------------------------------------------------------------------------------
@@ -199,6 +199,10 @@ class _Comparison:
         return [*self.own, MASQUERADES[self.family][OUTSIDE], *(["127.0.0.1"] if self.family == 4 else [])]
 
     def _inside(self, prefix: str) -> list[str]:
+        base, _, mask = prefix.partition("/")
+        if "." in mask or ":" in mask:  # may be any bits
+            free = ~int(ip_address(mask)) & (2**32 - 1 if self.family == 4 else 2**128 - 1)
+            return [str(ip_address(base) + (self.dice.getrandbits(128) & free)) for _ in range(3)]
         where = ip_network(prefix, strict=False)
         if where.num_addresses == 1:
             return [str(where.network_address)]
@@ -398,14 +402,18 @@ def compare(captured: Captured, backend: str, *, flows: int, spread: int, seed: 
             for family, dump in captured.dumps.items():
                 node.load(family, _without_accounting(dump.render()), backend)
             for family in captured.dumps:
-                comparison = _Comparison(captured, family, node, seed)
-                comparison.tally = total
-                questions = list(comparison.questions(flows))
-                comparison.compare(questions)
-                comparison.weigh(questions, spread)
+                compare_loaded(captured, family, node, total, flows=flows, spread=spread, seed=seed)
         finally:
             node.close()
     return total
+
+
+def compare_loaded(captured: Captured, family: int, node: Node, tally: Tally, *, flows: int, spread: int, seed: str = "") -> None:
+    """Compare one family of a node whose rules are loaded already; what is found goes to `tally`."""
+    comparison = _Comparison(captured, family, node, seed, tally)
+    questions = list(comparison.questions(flows))
+    comparison.compare(questions)
+    comparison.weigh(questions, spread)
 
 
 def _without_accounting(text: str) -> str:

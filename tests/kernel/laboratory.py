@@ -227,6 +227,11 @@ class Node:
         tool = ("iptables" if family == 4 else "ip6tables") + f"-{backend}-restore"
         _run(tool, *(["-w"] if backend == "legacy" else []), stdin=dump)
 
+    def saved(self, family: int, backend: str) -> str:
+        """The rules of one family as iptables-save prints them."""
+        tool = ("iptables" if family == 4 else "ip6tables") + f"-{backend}-save"
+        return subprocess.run([tool], capture_output=True, text=True, check=True).stdout
+
     def forget(self) -> None:
         """Forget every connection: the next packet is the first of one again."""
         flags = 0x5  # NLM_F_REQUEST | NLM_F_ACK

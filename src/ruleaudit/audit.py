@@ -38,6 +38,7 @@ __all__ = ["UnknownNodeError", "audit_inputs"]
 Progress = Callable[[str, float], None]
 FAMILIES = (4, 6)
 DEFAULT_MARK = 0x4000
+_OTHER_MODE = "audit it with a release of ruleaudit that knows this mode"
 
 
 class UnknownNodeError(RuleauditError):
@@ -218,7 +219,7 @@ def _read(sources: Sequence[Source], settings: GivenSettings | None, progress: P
                 _note(
                     f"{kind.value} {source.path}",
                     f"{source.path} ({kind.value}) is not looked at: only the iptables mode is audited yet",
-                    "audit it with a release of ruleaudit that knows this mode",
+                    _OTHER_MODE,
                 )
             )
         ours += used
@@ -399,7 +400,7 @@ def _serving(
         yield _note(
             "ipvs",
             "the rules are those of kube-proxy in IPVS mode, which is not audited yet",
-            "audit it with a release of ruleaudit that knows this mode",
+            _OTHER_MODE,
         )
         return
     served = [family for family in FAMILIES if signs[family].served]
@@ -445,6 +446,12 @@ def _serving(
     if seen or not any("nat" in present[family] for family in FAMILIES):
         return
     if not any(services.values()):
+        return
+    mode = next((one for one in ("nftables", "ipvs") if inputs.given is not None and inputs.given.mode == one), None)
+    if mode is None and any(one.kind == InputKind.NFT.value for one in inputs.summaries):
+        mode = "nftables"
+    if mode is not None:
+        yield _note("mode", f"kube-proxy runs in {mode} mode here, which is not audited yet", _OTHER_MODE)
         return
     chains = [name for family in FAMILIES for table in present[family] for name in rulesets[family].chains(table)]
     other = other_proxy(chains)

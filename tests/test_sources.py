@@ -14,7 +14,7 @@ import pytest
 
 from ruleaudit import sources
 from ruleaudit.errors import InputError
-from ruleaudit.sources import InputKind, Source, read, recognise
+from ruleaudit.sources import InputKind, Source, read, read_plain, recognise
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +34,7 @@ def kinds(found: list[Source]) -> dict[str, str]:
     [
         pytest.param(DUMP, "iptables-save", id="dump"),
         pytest.param("*filter\n:INPUT ACCEPT [0:0]\nCOMMIT\n", "iptables-save", id="dump without header"),
-        pytest.param("[0:0] -A X -j Y\n", "iptables-save", id="rules with counters"),
+        pytest.param("[0:0] -A X -j Y\n[0:0] -A X -j Z\n", "iptables-save", id="rules with counters"),
         pytest.param("-P INPUT ACCEPT\n-A INPUT -j X\n", "iptables-save", id="iptables -S"),
         pytest.param("-N KUBE-SERVICES\n", "iptables-save", id="iptables -S of one chain"),
         pytest.param("# Warning: iptables-legacy tables present\n*nat\nCOMMIT\n", "iptables-save", id="dump after a warning"),
@@ -108,6 +108,7 @@ def test_an_input_is_known_by_its_content(text: str, kind: str) -> None:
 @pytest.mark.parametrize(
     ("text", "advice"),
     [
+        pytest.param("-A KUBE-SERVICES -d 192.0.2.1/32 -j X\n", "a single rule", id="a single rule"),
         pytest.param("Chain INPUT (policy ACCEPT)\ntarget     prot opt source\n", "`iptables-save`", id="iptables -L"),
         pytest.param(
             "Chain X (2 references)\n\0\0target prot\n", "`iptables-save`", id="iptables -L with the raw memory of a match"
@@ -409,3 +410,11 @@ def test_a_zip_with_a_password_is_refused(tmp_path: Path) -> None:
     file.write_bytes(data)
     with pytest.raises(InputError, match="without a password"):
         read([str(file)])
+
+
+def test_one_file_is_read_decompressed(tmp_path: Path) -> None:
+    file = tmp_path / "config.gz"
+    file.write_bytes(gzip.compress(b"--cluster-cidr=10.244.0.0/16\n"))
+    assert read_plain(str(file)) == b"--cluster-cidr=10.244.0.0/16\n"
+    with pytest.raises(InputError, match="cannot be read"):
+        read_plain(str(tmp_path))

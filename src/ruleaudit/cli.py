@@ -310,20 +310,11 @@ def _piped() -> tuple[str, ...]:
 
 
 def _audit(paths: Sequence[str], node: str | None, config: str | None, progress: Callable[[str, float], None]) -> Report:
-    settings = None if config is None else ruleaudit.read_settings(_bytes_of(config), config)
+    from ruleaudit.sources import read_plain
+
+    settings = None if config is None else ruleaudit.read_settings(read_plain(config), config)
     sources = ruleaudit.read(paths, sys.stdin.buffer if "-" in paths else None)
     return ruleaudit.audit_inputs(sources, node=node, settings=settings, progress=progress)
-
-
-def _bytes_of(path: str) -> bytes:
-    from pathlib import Path
-
-    from ruleaudit.errors import InputError
-
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise InputError(f"cannot be read: {error.strerror or error}", path) from error
 
 
 class _Progress:

@@ -23,7 +23,7 @@ from ruleaudit.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["MAX_BYTES", "MAX_FILES", "STDIN", "InputKind", "Source", "read", "recognise"]
+__all__ = ["MAX_BYTES", "MAX_FILES", "STDIN", "InputKind", "Source", "read", "read_plain", "recognise"]
 
 STDIN = "<stdin>"
 MAX_BYTES = 1 << 30
@@ -98,6 +98,7 @@ _SAVE_LINE = re.compile(
     r"|-N [^\s-][^\s]*[ \t\r]*$)",
     re.MULTILINE,
 )
+_SINGLE_RULE = re.compile(r"(?:\[\d+:\d+\] )?-A [^\s-][^\n]*\s*")
 _PASTED_TABLE = re.compile(r"(?:^|\s)\*[a-z]+ :[A-Z]+ ")
 _TEXTS: tuple[tuple[re.Pattern[str], InputKind], ...] = (
     (
@@ -150,6 +151,7 @@ _NFT_REFUSAL = (
     " output of `iptables-save`"
 )
 _PASTE_REFUSAL = "this is a dump whose lines were joined into one; save the output of `iptables-save` to a file as it is"
+_SINGLE_REFUSAL = "this is a single rule, which says nothing without the others; give the whole output of `iptables-save`"
 _UNKNOWN = (
     "this is neither a dump of rules nor Kubernetes objects; give the output of `iptables-save` and of"
     " `kubectl get services,endpointslices,endpoints,nodes,pods -A -o json`"
@@ -169,6 +171,8 @@ def recognise(text: str) -> Recognised:
             return Recognised(kind, _NFT_REFUSAL if kind is InputKind.NFT else None)
     if _is_paste(text):
         return Recognised(InputKind.OTHER, _PASTE_REFUSAL)
+    if _SINGLE_RULE.fullmatch(stripped):
+        return Recognised(InputKind.OTHER, _SINGLE_REFUSAL)
     if _SAVE_LINE.search(text):
         return Recognised(InputKind.IPTABLES_SAVE)
     if _COMMAND_LINE.match(text):
@@ -285,6 +289,15 @@ def _normalised(data: bytes, path: str) -> bytes:
 
 def _text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
+
+
+def read_plain(path: str) -> bytes:
+    """The content of one file as text, decompressed. Raises InputError when it cannot be read or is no text."""
+    try:
+        with Path(path).open("rb") as stream:
+            return _normalised(_decompressed(_limited(stream, path, MAX_BYTES), path, MAX_BYTES), path)
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}", path) from error
 
 
 _KUBECTL_WARNING = re.compile(rb"Warning: [^\n]*\n")

@@ -315,6 +315,27 @@ def test_the_rules_that_decide_are_named() -> None:
     assert [text(place) for place in evaluator.unmodelled] == ["-A FORWARD -m limit --limit 1/sec -j DROP"]
 
 
+@pytest.mark.parametrize(
+    "rules",
+    [
+        pytest.param(["-A A -j A"] * 40, id="a-loop"),
+        pytest.param(
+            [f"-A C{n} -j C{(n + step) % 30}" for n in range(30) for step in range(1, 30)], id="chains-that-all-lead-to-all"
+        ),
+        pytest.param([f"-A D{n} -j D{n + 1}" for n in range(40) for _ in range(3)], id="branches-without-a-loop"),
+    ],
+)
+def test_a_trap_costs_little(rules: list[str]) -> None:
+    """S3, S5: rules that would keep a packet busy for ever end, are possible, and do not cost every further packet the same."""
+    tables = {"filter": [f"-A FORWARD -j {rules[0].split()[1]}", *rules, ":D40 -"]}
+    evaluator = Evaluator(ruleset(4, tables), HOST)
+    for port in range(1, 40):
+        packet, _ = packet_of(f"out 10.96.0.1:{port} tcp")
+        run, outcomes, flows = evaluator.pursue(packet)
+        assert written([*outcomes, *(one for flow in flows for one in evaluator.deliver(run, flow))]) == {"pass ?": 1.0}
+    assert evaluator.rules.walk_limit >= 1000
+
+
 def test_every_match_and_target_that_is_modelled_has_a_case() -> None:
     """S2, S4: whoever models a match or a target adds a case for it."""
     rules = [line for case in cases() for lines in case.tables.values() for line in lines]

@@ -30,7 +30,7 @@ from ruleaudit.forwarding import Verdict, endpoint_text
 from ruleaudit.rules import Chain, Dump, LineKind, Shape, Table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 __all__ = ["Evaluator", "Flow", "Outcome", "RuleReference", "Ruleset", "Run"]
 
@@ -45,6 +45,7 @@ _EXTENSION = re.compile(r"^[A-Z][A-Z0-9_]*$")  # how extension targets are named
 _BACK_IN = (("raw", "PREROUTING"), ("mangle", "PREROUTING"), ("mangle", "INPUT"), ("filter", "INPUT"), ("security", "INPUT"))
 _INDEX_FROM = 12  # chains with fewer rules are walked through
 _DEPTH_LIMIT = 2000
+_DEEP = 100  # no software nests its chains so deeply: from here on loops are looked for
 _WALK_LIMIT = 50_000  # chains entered by one packet: services have some thousand endpoints, so more is a loop or a trap
 
 # Targets that change nothing that later rules, the verdict or the backend depend on (S2).
@@ -224,6 +225,7 @@ class PreparedChain:
         "entries",
         "head",
         "indexed",
+        "looping",
         "name",
     )
 
@@ -244,6 +246,7 @@ class PreparedChain:
             entries.append(Entry(plan, row, line, action, target))
         self.entries: Sequence[Entry] = entries
         self.balance: Balance | None = None
+        self.looping = False
         self.head: Sequence[Entry] = entries
         self.indexed = len(entries) >= _INDEX_FROM and entries[-1].plan.only_source is None
         if self.indexed and not entries[-1].plan.unconditional:
@@ -383,6 +386,9 @@ class Ruleset:
                 self._dumps[table_name, chain_name] = dump
         self._prepared: dict[tuple[str, str], PreparedChain | None] = {}
         self._leaves: dict[tuple[str, str], Leaf | None] = {}
+        self._searched: set[tuple[str, str]] = set()
+        self.walk_limit = _WALK_LIMIT
+        """How many chains one packet may enter; less after each that entered more, so that a trap does not cost every packet that."""
 
     def has_table(self, table: str) -> bool:
         """Whether the dump holds this table."""
@@ -499,6 +505,44 @@ class Ruleset:
         """The rules of a chain, in order; empty when there is no such chain."""
         ready = self.prepared(table, name)
         return ready.entries if ready is not None else ()
+
+    def find_loops(self, table: str, name: str) -> None:
+        """Mark the chains reachable from this one that lead back to themselves (Tarjan's strongly connected components)."""
+        if (table, name) in self._searched:
+            return
+        order: dict[str, int] = {}
+        low: dict[str, int] = {}
+        open_chains: list[str] = []
+        path: list[tuple[str, Iterator[str]]] = []
+
+        def enter(chain: str) -> None:
+            order[chain] = low[chain] = len(order)
+            open_chains.append(chain)
+            path.append((chain, iter([entry.target for entry in self.entries(table, chain) if entry.action in (A_JUMP, A_GOTO)])))
+
+        enter(name)
+        while path:
+            chain, targets = path[-1]
+            target = next(targets, None)
+            if target is not None:
+                if target not in order:
+                    enter(target)
+                elif (table, target) not in self._searched:
+                    low[chain] = min(low[chain], order[target])
+                continue
+            path.pop()
+            if path:
+                low[path[-1][0]] = min(low[path[-1][0]], low[chain])
+            if low[chain] == order[chain]:
+                start = open_chains.index(chain)
+                component = open_chains[start:]
+                del open_chains[start:]
+                self._searched.update((table, one) for one in component)
+                if len(component) > 1 or any(entry.target == chain for entry in self.entries(table, chain)):
+                    for one in component:
+                        ready = self.prepared(table, one)
+                        if ready is not None:
+                            ready.looping = True
 
     def reference(self, table: str, chain: str, line: int) -> RuleReference:
         """A reference to a rule of this ruleset."""
@@ -651,8 +695,12 @@ class Run:
             return [flow]
         self.depth += 1
         self.walks += 1
-        if self.depth > _DEPTH_LIMIT or self.walks > _WALK_LIMIT:
+        if self.depth > _DEEP:
+            self.rules.find_loops(table, name)
+        if chain.looping or self.depth > _DEPTH_LIMIT or self.walks > self.rules.walk_limit:
             # A loop, or nesting that no kernel accepts: what follows is not known (S3).
+            if self.walks > self.rules.walk_limit:
+                self.rules.walk_limit = max(1000, self.rules.walk_limit // 2)
             self.depth -= 1
             self.lost = flow.possible = True
             return [flow]

@@ -1,6 +1,6 @@
 """Does every damage to kube-proxy's rules show? Damages a healthy node rule by rule and audits it again each time.
 
-    python scripts/metamorphic.py [--jobs N] [--sample N] FOLDER...
+    python tests/metamorphic.py [--jobs N] [--sample N] FOLDER...
 
 Each rule of kube-proxy's own chains, and each jump into them, is removed, altered in each of its parts, narrowed, widened and moved.
 Each change must give a finding that the healthy node does not give, or belong to one of `HARMLESS`: the classes of changes that decide
@@ -15,7 +15,6 @@ import sys
 from collections import Counter, defaultdict
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -24,6 +23,7 @@ import ruleaudit.audit as audits
 from ruleaudit.cluster import Cluster
 from ruleaudit.cluster import load as load_cluster
 from ruleaudit.findings import Severity
+from ruleaudit.formats.iptables_save import parse
 from ruleaudit.kubeproxy import is_kube_proxy_chain
 from ruleaudit.sources import InputKind, Source, read
 
@@ -244,7 +244,9 @@ def _changes(rule: Rule, chain: Sequence[Rule], chains: Sequence[str], family: i
     if protocol is not None:
         new = "udp" if protocol == "tcp" else "tcp"
         at = words.index("-p") + 1
-        altered_words = [new if word == protocol and (number == at or words[number - 1] == "-m") else word for number, word in enumerate(words)]
+        altered_words = [
+            new if word == protocol and (number == at or words[number - 1] == "-m") else word for number, word in enumerate(words)
+        ]
         yield Change(rule, "-p altered", tuple(altered_words))
     for flag in _NEGATABLE:
         if flag in words:
@@ -387,7 +389,9 @@ HARMLESS: tuple[Harmless, ...] = (
     Harmless(
         "the drop of INVALID packets, from 1.29 on",
         "absent where nf_conntrack_tcp_be_liberal was set when kube-proxy started (KPR 4.6); recognised by its nfacct counter or the release",
-        lambda change: change.kind == "removed" and change.rule.chain == "KUBE-FORWARD" and change.rule.value("--ctstate") == "INVALID",
+        lambda change: (
+            change.kind == "removed" and change.rule.chain == "KUBE-FORWARD" and change.rule.value("--ctstate") == "INVALID"
+        ),
     ),
 )
 
@@ -412,6 +416,7 @@ class Node:
         sources = [one for one in read([str(folder)]) if not one.path.endswith("-c.txt")]
         self.dumps = [one for one in sources if one.kind is InputKind.IPTABLES_SAVE]
         self.rest = [one for one in sources if one.kind in (InputKind.OBJECTS, InputKind.PROXY_CONFIG, InputKind.CAPTURE_META)]
+        self.families = [6 if any(table.family == 6 for table in parse(one.text, one.path).tables) else 4 for one in self.dumps]
         self.healthy = [self.findings(dump, dump.text) for dump in self.dumps]
 
     def findings(self, dump: Source, text: str) -> dict[tuple[str, str], tuple[str, Severity]]:
@@ -439,7 +444,12 @@ def changed(change: Change, lines: Sequence[str]) -> list[str]:
             # Behind the rules of that chain; before the COMMIT of the same table where it has none.
             start = max((number for number in range(at) if lines[number].startswith("*")), default=0)
             end = next(number for number in range(at, len(left)) if left[number] == "COMMIT")
-            where = max((number for number in range(start, end) if left[number].startswith(f"-A {change.to_chain} ")), default=end - 1) + 1
+            where = (
+                max(
+                    (number for number in range(start, end) if left[number].startswith(f"-A {change.to_chain} ")), default=end - 1
+                )
+                + 1
+            )
         else:
             numbers = [one.line - 1 for one in change.passed]
             where = numbers[0] if change.kind == "moved to the start" else numbers[-1]
@@ -473,7 +483,11 @@ def _all_changes(text: str, family: int) -> Iterator[Change]:
 def kind_of(change: Change) -> tuple[str, ...]:
     """What changes are alike: the same change of rules of the same form in chains of the same kind."""
     rule = change.rule
-    form = [_of_prefix(word) if word.startswith("KUBE-") else word for word in rule.words if word.startswith(("-", "!", "KUBE-")) or word.isupper()]
+    form = [
+        _of_prefix(word) if word.startswith("KUBE-") else word
+        for word in rule.words
+        if word.startswith(("-", "!", "KUBE-")) or word.isupper()
+    ]
     place = "last" if not change.passed else ""
     return (change.kind, rule.table, _of_prefix(rule.chain), " ".join(form), rule.value("-p") or "", place)
 
@@ -481,16 +495,18 @@ def kind_of(change: Change) -> tuple[str, ...]:
 def _slice(folder: Path, part: int, parts: int, sample: int) -> list[Result]:
     node = Node(folder)
     results = []
+    chosen = 0
     for number, dump in enumerate(node.dumps):
-        family = 6 if "ip6tables" in dump.path else 4
         lines = dump.text.rstrip("\n").split("\n")
+        family = node.families[number]
         seen: Counter[tuple[str, ...]] = Counter()
-        for at, change in enumerate(_all_changes(dump.text, family)):
+        for change in _all_changes(dump.text, family):
             kind = kind_of(change)
             seen[kind] += 1
             if sample and seen[kind] > sample:
                 continue
-            if at % parts != part:
+            chosen += 1
+            if chosen % parts != part:
                 continue
             shown = node.examine(number, change, lines)
             harmless = None if shown else next((one.name for one in HARMLESS if one.holds(change)), None)
@@ -498,18 +514,20 @@ def _slice(folder: Path, part: int, parts: int, sample: int) -> list[Result]:
     return results
 
 
-def examine(folders: Iterable[Path], *, jobs: int = 1, sample: int = 0) -> list[Result]:
-    """Audit every change of the nodes in these folders; `sample`: only so many of each kind (0: all), in `jobs` processes."""
-    work = [(folder, part) for folder in folders for part in range(jobs)]
+def examine(folders: Iterable[Path], *, jobs: int = 1, sample: int = 0, every: int = 1, first: int = 0) -> list[Result]:
+    """Audit changes of the nodes in these folders: all of them, or of each kind as many as `sample` says, and of those each `every`-th
+    from `first` on, in `jobs` processes.
+    """
+    work = [(folder, part, every * jobs) for folder in folders for part in range(first, every * jobs, every)]
     if jobs == 1:
-        return [result for folder, part in work for result in _slice(folder, part, 1, sample)]
+        return [result for one in work for result in _slice(*one, sample)]
     with ProcessPoolExecutor(jobs) as pool:
-        groups = pool.map(partial(_slice_of, parts=jobs, sample=sample), work)
+        groups = pool.map(_slice_of, work, [sample] * len(work))
         return [result for group in groups for result in group]
 
 
-def _slice_of(work: tuple[Path, int], parts: int, sample: int) -> list[Result]:
-    return _slice(work[0], work[1], parts, sample)
+def _slice_of(work: tuple[Path, int, int], sample: int) -> list[Result]:
+    return _slice(*work, sample)
 
 
 def main() -> int:

@@ -333,7 +333,8 @@ def test_a_trap_costs_little(rules: list[str]) -> None:
         packet, _ = packet_of(f"out 10.96.0.1:{port} tcp")
         run, outcomes, flows = evaluator.pursue(packet)
         assert written([*outcomes, *(one for flow in flows for one in evaluator.deliver(run, flow))]) == {"pass ?": 1.0}
-    assert evaluator.rules.walk_limit >= 1000
+    # Loops are found; what only branches is cut off, earlier each time.
+    assert (evaluator.rules.walk_limit == 1000) == (":D40" in str(rules) or "D1" in rules[0])
 
 
 def test_every_match_and_target_that_is_modelled_has_a_case() -> None:

@@ -854,7 +854,7 @@ class Run:
         return []
 
     def set_mark(self, plan: Plan, values: Sequence[str], flow: Flow) -> None:
-        """MARK: new = (old & ~mask) ^ value; --set-mark, --and-mask and the like are printed as --set-xmark (S7)."""
+        """MARK: new = (old & ~mask) ^ value; --set-mark, --and-mark and the like are printed as --set-xmark (S7)."""
         for flag, slots in plan.argument_slots.items():
             value, mask = mark_and_mask(values[slots[0]])
             if flag == "--set-xmark":
@@ -863,7 +863,7 @@ class Run:
                 flow.mark = (flow.mark & ~mask) | value
             elif flag == "--or-mark":
                 flow.mark |= value
-            elif flag == "--and-mask":
+            elif flag == "--and-mark":
                 flow.mark &= value
             elif flag == "--xor-mark":
                 flow.mark ^= value

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 from ruleaudit.chains import chain_hash
 from ruleaudit.dataplane.iptables import keys_of
 from ruleaudit.findings import Finding, Severity
-from ruleaudit.kubeproxy import SERVICE_CHAIN, Hook, entry_value, hook_present, tail_rules
+from ruleaudit.kubeproxy import SERVICE_CHAIN, Hook, entry_comment, entry_value, hook_present, tail_rules
 from ruleaudit.settings import LocalDetection
 
 if TYPE_CHECKING:
@@ -293,7 +293,7 @@ def written_rules(audit: FamilyAudit, findings: Iterable[Finding]) -> Iterator[F
                         highest, before = form.rank, line
                     elif (dump.path, line) not in told and (dump.path, before) not in told:
                         yield _misplaced(audit, table, name, before, line)
-    strange += _unpaired(audit)
+    strange += [*_unpaired(audit), *_wrong_health_ports(audit)]
     absent = [*_absent(audit, present, strange), *_exposed(audit, present, strange)]
     halved = _halved(audit, present, told)
     if len(halved) > _MANY:
@@ -496,6 +496,22 @@ def _unpaired(audit: FamilyAudit) -> list[RulePlace]:
     if audit.expectation.release.minor <= 20:
         found += _unpaired_external(audit)
     return found
+
+
+def _wrong_health_ports(audit: FamilyAudit) -> Iterator[RulePlace]:
+    """Rules of filter KUBE-NODEPORTS that accept another port than the Service they name has for health checks (KPR 2.10, 4.1).
+
+    Each port of a Service has such a rule, so that one of them can be wrong while the health check is still answered. What stands there
+    for a Service that is gone belongs to its own finding.
+    """
+    if not audit.cluster.services:
+        return
+    for entry in audit.rules.entries("filter", "KUBE-NODEPORTS"):
+        key = tuple((entry_comment(entry) or "").partition(":")[0].partition(" ")[0].split("/"))
+        service = audit.cluster.services.get((key[0], key[1])) if len(key) == 2 else None
+        wanted = str(service.spec.health_check_node_port) if service is not None else None
+        if service is not None and (keys_of(entry.plan, entry.values)[1] != wanted or entry_value(entry, "-p") != "tcp"):
+            yield "filter", "KUBE-NODEPORTS", entry.line
 
 
 def _unpaired_external(audit: FamilyAudit) -> Iterator[RulePlace]:

@@ -47,6 +47,7 @@ _INDEX_FROM = 12  # chains with fewer rules are walked through
 _DEPTH_LIMIT = 2000
 _DEEP = 100  # no software nests its chains so deeply: from here on loops are looked for
 _WALK_LIMIT = 50_000  # chains entered by one packet: services have some thousand endpoints, so more is a loop or a trap
+_FLOW_LIMIT = 64  # ways that one packet may have at once: undecided rules that each set another bit of the mark double them
 
 # Targets that change nothing that later rules, the verdict or the backend depend on (S2).
 _CONTINUING = frozenset(
@@ -949,7 +950,22 @@ def _merge(flows: list[Flow]) -> list[Flow]:
             kept[key] = flow
         else:
             same.share += flow.share
-    return list(kept.values())
+    return list(kept.values()) if len(kept) <= _FLOW_LIMIT else _blurred(list(kept.values()))
+
+
+def _blurred(flows: list[Flow]) -> list[Flow]:
+    """Fewer flows for many: those that differ in their marks only become one, whose mark is not known where they differ; beyond the
+    limit the rest is left out. All are possible only from there on (S5).
+    """
+    kept: dict[tuple[object, ...], Flow] = {}
+    for flow in flows:
+        flow.possible = True
+        same = kept.setdefault(flow.state()[2:], flow)
+        if same is not flow:
+            same.share += flow.share
+            same.mark_unknown |= (same.mark ^ flow.mark) | flow.mark_unknown
+            same.unknown_rule = same.unknown_rule or flow.unknown_rule
+    return list(kept.values())[:_FLOW_LIMIT]
 
 
 class _Classes:

@@ -234,7 +234,7 @@ def chains(audit: FamilyAudit, judge: ServiceJudge) -> Iterator[Finding]:
     if strange:
         yield from _leftovers(audit, strange, referring)
     leftovers = set(strange)
-    orphans = [name for name in nat if SERVICE_CHAIN.match(name) and name not in referenced and name not in leftovers]
+    orphans = [name for name in nat if name not in referenced and name not in leftovers and SERVICE_CHAIN.match(name)]
     if audit.expectation.release.minor <= 23:
         orphans = [name for name in orphans if not (name.startswith("KUBE-XLB-") and not rules.entries("nat", name))]  # T-6
         if audit.expectation.release.minor == 22:

@@ -10,6 +10,7 @@ import re
 import sys
 from bisect import bisect_right
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from ipaddress import ip_address
 from itertools import chain as chained
 from typing import TYPE_CHECKING, NamedTuple
@@ -304,6 +305,26 @@ def _plan_of(shape: Shape) -> Plan:
     return plan
 
 
+_UNASKED = object()
+# Per pair of shapes: the slots of the source, of the first rule's target, of the protocol and of the new destination; () where such a
+# chain is no leaf of the usual form.
+_LEAF_FORMS: dict[tuple[Shape, Shape], tuple[int, int, int, int] | tuple[()]] = {}
+
+
+def _leaf_form(first: Shape, last: Shape) -> tuple[int, int, int, int] | tuple[()]:
+    asks, leads = _plan_of(first), _plan_of(last)
+    slots = leads.argument_slots.get("--to-destination")
+    if leads.action != A_DNAT or not slots or leads.only_protocol is None or asks.only_source is None or asks.name_slot is None:
+        return ()
+    return asks.only_source, asks.name_slot, leads.only_protocol, slots[0]
+
+
+@lru_cache(maxsize=1 << 16)
+def _port(digits: str) -> int:
+    """The number of a printed port, 0 when it is none."""
+    return int(digits) if digits.isdecimal() and digits.isascii() else 0
+
+
 def _key_slots(shape: Shape) -> tuple[int | None, int | None]:
     address = port = None
     for option in shape.options:
@@ -447,11 +468,10 @@ class Ruleset:
     def leaf(self, table: str, name: str) -> Leaf | None:
         """The summary of a chain that leads to one endpoint, None when it does anything else."""
         key = (table, name)
-        try:
-            return self._leaves[key]
-        except KeyError:
+        found = self._leaves.get(key, _UNASKED)
+        if found is _UNASKED:
             found = self._leaves[key] = self._make_leaf(table, name)
-            return found
+        return found  # type: ignore[return-value]  # what was not asked has just been made
 
     def _make_leaf(self, table: str, name: str) -> Leaf | None:
         chain = self._chains.get(table, {}).get(name)
@@ -459,14 +479,31 @@ class Ruleset:
             return None
         dump = self.dump_of(table, name)
         shapes, values = dump.shapes, dump.values
-        last = chain.lines[-1]
+        lines = chain.lines
+        last = lines[-1]
+        if len(lines) == 2:
+            # kube-proxy's endpoint chains, of which there are as many as endpoints: what their two shapes ask is worked out once.
+            shape_pair = (shapes[lines[0]], shapes[last])
+            form = _LEAF_FORMS.get(shape_pair)
+            if form is None:
+                form = _LEAF_FORMS[shape_pair] = _leaf_form(*shape_pair)
+            if form:
+                source_slot, name_slot, protocol_slot, slot = form
+                first_row, row = values[lines[0]], values[last]
+                text, source = row[slot], first_row[source_slot]
+                address, _, digits = text.rpartition(":")
+                port = _port(digits)
+                # The endpoint's own address, as IPv4 has it; everything else takes the long way.
+                if port and source == address + "/32" and ":" not in address:
+                    masquerading = first_row[name_slot] == "KUBE-MARK-MASQ"
+                    return Leaf(name, text, address, source, port, last, row[protocol_slot], (source,), masquerading)
         plan, row = _plan_of(shapes[last]), values[last]
         slots = plan.argument_slots.get("--to-destination")
         if plan.action != A_DNAT or plan.only_protocol is None or not slots:
             return None
         sources: list[str] = []
         marked: list[str] = []
-        for line in chain.lines[:-1]:
+        for line in lines[:-1]:
             first, first_row = _plan_of(shapes[line]), values[line]
             if first.only_source is None:
                 return None
@@ -993,7 +1030,8 @@ class _Classes:
                 self.original_ports = self.original_ports or entry.plan.original_port
         self.prefixes = sorted(prefixes)
         self.bounds = sorted(bounds)
-        self._memo: dict[str, tuple[object, ...] | str] = {}
+        self.coarse = rules.family == 4 and not self.ranges and not any(mask & 0xFF for _base, mask in prefixes)
+        self._memo: dict[str, tuple[object, ...]] = {}
 
     def _note(self, entry: Entry, prefixes: set[tuple[int, int]], bounds: set[int]) -> None:
         for address, ports in named_in(entry):
@@ -1017,17 +1055,17 @@ class _Classes:
 
     def of_address(self, text: str) -> tuple[object, ...] | str:
         """The class of an address: itself when a rule names it, else the prefixes it lies in."""
-        known = self._memo.get(text)
+        if text in self.exact:
+            return text
+        # Where no rule cuts a network of 256 addresses in two, its addresses are of one class: there may be 100,000 of them.
+        about = text.rpartition(".")[0] if self.coarse else text
+        known = self._memo.get(about)
         if known is None:
-            if text in self.exact:
-                known = text
-            else:
-                number = address_number(text)
-                known = (
-                    *[number & mask == base for base, mask in self.prefixes],
-                    *[low <= number <= high for low, high in self.ranges],
-                )
-            self._memo[text] = known
+            number = address_number(text)
+            known = self._memo[about] = (
+                *[number & mask == base for base, mask in self.prefixes],
+                *[low <= number <= high for low, high in self.ranges],
+            )
         return known
 
     def of_port(self, port: int) -> int:

@@ -98,12 +98,12 @@ def _run(subject: Subject) -> _Run:
             raise RuntimeError(
                 f"{' '.join(subject.command)}: status {process.returncode}: {said.read().decode(errors='replace')[-2000:]}"
             )
-    # ru_maxrss is exact and of the largest process alone; the sampler sees several, but not between two looks.
-    return _Run(usage.ru_utime + usage.ru_stime, wall, max(usage.ru_maxrss / 1024, sampler.peak / 1024))
+    # Not ru_maxrss: a child inherits there what this process had when it was started.
+    return _Run(usage.ru_utime + usage.ru_stime, wall, sampler.peak / 1024)
 
 
 class _Memory(threading.Thread):
-    """Looks at the resident memory of a process and its descendants every now and then; `peak` in KiB."""
+    """Looks every now and then at the most memory that a process and its descendants have had resident; `peak`: their sum in KiB."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
@@ -136,7 +136,7 @@ def _resident(pid: int) -> int:
         status = Path(f"/proc/{pid}/status").read_text()
     except OSError:
         return 0  # it has ended meanwhile
-    found = re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)
+    found = re.search(r"^VmHWM:\s+(\d+) kB", status, re.MULTILINE)
     return int(found[1]) if found else 0
 
 

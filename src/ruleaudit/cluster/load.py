@@ -27,7 +27,12 @@ from ruleaudit.errors import InputError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["SERVICE_NAME_LABEL", "Cluster", "ObjectProblem", "load"]
+__all__ = ["MAX_PROBLEMS", "MAX_VALUES", "SERVICE_NAME_LABEL", "Cluster", "ObjectProblem", "load"]
+
+MAX_VALUES: Final = 20_000_000
+"""More values than this, counted by the commas between them, are refused: they would take gigabytes. The largest cluster seen has 1.2 million."""
+MAX_PROBLEMS: Final = 10_000
+"""After so many objects that do not fit their kind the input is refused: it is no answer of an API server."""
 
 SERVICE_NAME_LABEL: Final = "kubernetes.io/service-name"
 """The label of an EndpointSlice that names its Service (k8s.io/api/discovery/v1)."""
@@ -101,7 +106,7 @@ class ObjectProblem:
     message: str
 
     def __str__(self) -> str:
-        name = f"{self.namespace}/{self.name}" if self.namespace else self.name
+        name = f"{self.namespace}/{self.name}" if self.namespace else self.name or "without a name"
         return f"{self.path}: {self.kind} {name}{f' at {self.where}' if self.where else ''}: {self.message}"
 
 
@@ -192,6 +197,7 @@ class _Loader:
         self.problems: list[ObjectProblem] = []
         self.notes: list[ObjectProblem] = []
         self.kinds: set[str] = set()
+        self.values = 0
 
     def cluster(self) -> Cluster:
         return Cluster(
@@ -215,6 +221,9 @@ class _Loader:
         data = to_utf8(data, path)
         documents = 0
         if looks_like_json(data):
+            self.values += data.count(b",")
+            if self.values > MAX_VALUES:
+                raise InputError(f"holds more values than are read ({MAX_VALUES:,}); get only what is audited: {_REPEAT}", path)
             for raw in json_documents(data, path):
                 documents += 1
                 self._json_document(path, raw)
@@ -325,6 +334,12 @@ class _Loader:
             metadata = msgspec.structs.replace(metadata, namespace="default")
             found = msgspec.structs.replace(found, metadata=metadata)
             self._note(path, kind, metadata.key, "the object names no namespace and is taken as one of namespace default")
+        if isinstance(found, Service):
+            for text in (found.spec.cluster_ip, *found.spec.cluster_ips):
+                if text not in (None, "", "None") and family_of(text) is None:
+                    message = f"{text!r} is no address; the object is left out: correct it or {_REPEAT}"
+                    self._report(path, kind, *metadata.key, "$.spec.clusterIP", message)
+                    return
         known = self.objects[kind]
         before = known.setdefault(metadata.key, found)
         if before is not found and before != found:
@@ -362,6 +377,8 @@ class _Loader:
 
     def _report(self, path: str, kind: str, namespace: str, name: str, where: str, message: str) -> None:
         self.problems.append(ObjectProblem(path, kind, namespace, name, where, message))
+        if len(self.problems) > MAX_PROBLEMS:
+            raise InputError(f"more than {MAX_PROBLEMS:,} objects cannot be read, the last one: {message}", path)
 
     def _note(self, path: str, kind: str, key: Key, message: str) -> None:
         self.notes.append(ObjectProblem(path, kind, key[0], key[1], "", message))

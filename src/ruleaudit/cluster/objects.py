@@ -7,6 +7,8 @@ None. All values are immutable.
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 
 __all__ = [
@@ -61,6 +63,11 @@ class _Struct(msgspec.Struct, frozen=True, gc=False, rename="camel"):
     """
 
 
+_Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+_PortOrNone = Annotated[int, msgspec.Meta(ge=0, le=65535)] | None
+"""0 stands for an absent port, as in Go."""
+
+
 class OwnerReference(_Struct, frozen=True):
     """metadata.ownerReferences[]."""
 
@@ -97,11 +104,11 @@ class Metadata(_Struct, frozen=True):
 class ServicePort(_Struct, frozen=True):
     """Service spec.ports[]."""
 
-    port: int
+    port: _Port
     name: str | None = None
-    protocol: str | None = None
+    protocol: Annotated[str, msgspec.Meta(pattern="^(TCP|UDP|SCTP)?$")] | None = None
     target_port: int | str | None = None
-    node_port: int | None = None
+    node_port: _PortOrNone = None
 
 
 class ClientIPConfig(_Struct, frozen=True):
@@ -132,7 +139,7 @@ class ServiceSpec(_Struct, frozen=True):
     session_affinity: str | None = None
     session_affinity_config: SessionAffinityConfig | None = None
     load_balancer_source_ranges: tuple[str, ...] = ()
-    health_check_node_port: int | None = None
+    health_check_node_port: _PortOrNone = None
     publish_not_ready_addresses: bool | None = None
     traffic_distribution: str | None = None
     topology_keys: tuple[str, ...] = ()
@@ -212,7 +219,7 @@ class EndpointPort(_Struct, frozen=True):
     """EndpointSlice ports[] and Endpoints subsets[].ports[]."""
 
     name: str | None = None
-    port: int | None = None
+    port: _PortOrNone = None
     protocol: str | None = None
 
 
@@ -282,7 +289,7 @@ class ContainerPort(_Struct, frozen=True):
     container_port: int
     name: str | None = None
     protocol: str | None = None
-    host_port: int | None = None
+    host_port: _PortOrNone = None
     host_ip: str | None = msgspec.field(default=None, name="hostIP")
 
 

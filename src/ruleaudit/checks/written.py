@@ -94,7 +94,7 @@ def _balancing(*first: _Form) -> tuple[_Form, ...]:
 _MASQUERADE = (
     *(_form(asks, "KUBE-MARK-MASQ", 0, d=_V.HOST, s=_V.LOCAL_PODS, i=_V.LOCAL_PODS) for asks in _NOT_LOCAL),
     _form("-d -p --dport", "KUBE-MARK-MASQ", 0, d=_V.HOST),
-    _form("-p --dport", "KUBE-MARK-MASQ", 0),  # node ports in 1.22 and 1.23
+    _form("-p --dport", "KUBE-MARK-MASQ", 0, until=23),  # node ports in 1.22 and 1.23
 )
 _FORMS: Mapping[tuple[str, str], tuple[_Form, ...]] = {
     ("filter", "KUBE-SERVICES"): _REFUSALS,
@@ -161,6 +161,7 @@ _FORMS: Mapping[tuple[str, str], tuple[_Form, ...]] = {
     ),
     ("nat", "KUBE-SEP-"): (
         _form("-s", "KUBE-MARK-MASQ", 0, s=_V.HOST),
+        _form("-s", "MARK", 0, until=23, s=_V.HOST),  # long before 1.16
         _form("-p", "DNAT", 1),
         _form("-p --set --name --rsource", "DNAT", 1, mask=_V.WHOLE_ADDRESS),
     ),
@@ -169,6 +170,8 @@ _FORMS: Mapping[tuple[str, str], tuple[_Form, ...]] = {
 _HASH = 16
 # From how many rules on one finding is written for all of them.
 _MANY = 25
+# From this release on the sources promise that certain rules of load balancers and of kubelet are there.
+_READ_FROM = 20
 # Matches that choose no packets.
 _SILENT = frozenset({"comment", "nfacct"})
 
@@ -182,7 +185,7 @@ class _Writing:
     """The forms of one kind of chain, by shape."""
 
     def __init__(self, audit: FamilyAudit, forms: Sequence[_Form]) -> None:
-        self.forms = [one for one in forms if audit.expectation.release.minor <= one.until]
+        self.forms = [one for one in forms if _oldest(audit) <= one.until]
         self.known: dict[Shape, tuple[_Ready, ...]] = {}
         mark, four = f"{audit.mark:#x}", audit.family == 4
         detection = audit.expectation.local_detection
@@ -250,6 +253,11 @@ class _Writing:
             prefixes = tuple(one for one in form.targets if one.endswith("-"))
             found.append((form, name_slot, frozenset(form.targets), prefixes, checks))
         return tuple(found)
+
+
+def _oldest(audit: FamilyAudit) -> int:
+    """The oldest release that may have written the rules; what only newer ones write is not asked for."""
+    return audit.settings.minor or audit.signs.oldest
 
 
 def _pods(audit: FamilyAudit, detection: LocalDetection) -> str | None:
@@ -355,7 +363,7 @@ def _strange(audit: FamilyAudit, place: RulePlace) -> Finding:
 
 def _absent(audit: FamilyAudit, present: Mapping[RulePlace, Sequence[_Form]], strange: Sequence[RulePlace]) -> Iterator[Finding]:
     """RA310 for rules that kube-proxy always writes (KPR 4.5, 4.6) and that are gone, or no longer what they were."""
-    minor = audit.expectation.release.minor
+    minor, oldest = audit.expectation.release.minor, _oldest(audit)
     mark = f"{audit.mark:#x}/{audit.mark:#x}"
     for place, effect in (
         (("filter", "KUBE-FORWARD", 0), "forwarded service traffic depends on what else the node accepts"),
@@ -372,11 +380,11 @@ def _absent(audit: FamilyAudit, present: Mapping[RulePlace, Sequence[_Form]], st
         if name == "KUBE-FORWARD":
             if not any("--mark" in form.asks for form in forms):
                 lacking.append(f"accept what carries the mark {mark}")
-            # 1.16 and 1.17 write it only with a cluster CIDR. KPR 4.6.
-            if minor >= 18 and not any("--ctstate" in form.asks and form.targets == ("ACCEPT",) for form in forms):
+            # 1.16 and 1.17 write it only with a cluster CIDR, older ones not at all. KPR 4.6.
+            if oldest >= 18 and not any("--ctstate" in form.asks and form.targets == ("ACCEPT",) for form in forms):
                 lacking.append("accept RELATED,ESTABLISHED")
             # From 1.29 on it depends on a sysctl at kube-proxy's start. KPR 4.6.
-            if minor <= 28 and not any(form.targets == ("DROP",) for form in forms):
+            if oldest >= 18 and minor <= 28 and not any(form.targets == ("DROP",) for form in forms):
                 lacking.append("drop INVALID")
         elif any(form.targets == ("RETURN",) for form in forms) and not any(form.targets == ("MARK",) for form in forms):
             lacking.append(f"clear the mark {mark}")
@@ -405,7 +413,9 @@ def _halved(audit: FamilyAudit, present: Mapping[RulePlace, Sequence[_Form]], to
         table, name, _line = place
         if not name.startswith(_LOCAL_CHAINS):
             continue
-        lacking = _lacking_of_balancer(audit, name, forms) if name.startswith("KUBE-FW-") else _lacking_of_local(audit, name, forms)
+        lacking = (
+            _lacking_of_balancer(audit, name, forms) if name.startswith("KUBE-FW-") else _lacking_of_local(audit, name, forms)
+        )
         dump = audit.rules.dump_of(table, name)
         chain = audit.rules.chains(table)[name]
         if not lacking or any((dump.path, line) in told for line in (chain.line, *chain.lines)):
@@ -448,7 +458,7 @@ def _lacking_of_local(audit: FamilyAudit, name: str, forms: Sequence[_Form]) -> 
 
 def _lacking_of_balancer(audit: FamilyAudit, name: str, forms: Sequence[_Form]) -> list[str]:
     """KPR 6.1, 6.2: up to 1.24 the rules of a load balancer are repeated for each address, and end in the mark of what is dropped."""
-    if audit.expectation.release.minor > 24:
+    if audit.expectation.release.minor > 24 or _oldest(audit) < _READ_FROM:
         return []
     groups: list[list[object]] = [[]]
     lines = audit.rules.chains("nat")[name].lines
@@ -488,8 +498,7 @@ def _unpaired(audit: FamilyAudit) -> list[RulePlace]:
             if entry.target.startswith("KUBE-XLB-"):
                 serving.add(key)
     found: list[RulePlace] = [("nat", "KUBE-NODEPORTS", line) for key, line in asking if key not in serving]
-    oldest = audit.settings.minor or audit.signs.oldest
-    if audit.family == 6 and oldest >= 26:
+    if audit.family == 6 and _oldest(audit) >= 26:
         found += [
             ("nat", "KUBE-SERVICES", entry.line) for entry in tail_rules(rules) if entry_value(entry, "-d", negated=None) is None
         ]
@@ -531,7 +540,12 @@ def _unpaired_external(audit: FamilyAudit) -> Iterator[RulePlace]:
             continue
         kinds = [kind for kind, _target, _line in pairs]
         marks_first = all(line < pairs[0][2] for kind, target, line in group if target == "KUBE-MARK-MASQ")
-        if kinds != ["from elsewhere", "for the node"] * (len(kinds) // 2) or len({one[1] for one in pairs}) > 1 or jumps or not marks_first:
+        if (
+            kinds != ["from elsewhere", "for the node"] * (len(kinds) // 2)
+            or len({one[1] for one in pairs}) > 1
+            or jumps
+            or not marks_first
+        ):
             yield from (("nat", "KUBE-SERVICES", line) for _kind, _target, line in group)
 
 
@@ -543,6 +557,8 @@ def _exposed(audit: FamilyAudit, present: Mapping[RulePlace, Sequence[_Form]], s
     place: RulePlace = ("filter", "KUBE-FIREWALL", 0)
     if audit.family != 4 or "KUBE-FIREWALL" not in audit.rules.chains("filter"):
         return
+    if _oldest(audit) < _READ_FROM:
+        return  # Kubelets of that time may not know the rule.
     if audit.expectation.release.minor >= 27 and not (audit.signs.localhost_nodeports and audit.settings.localhost_nodeports):
         return
     if any("!--ctstate" in form.asks for form in present.get(place, ())):

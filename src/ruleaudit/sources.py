@@ -99,7 +99,7 @@ _SAVE_LINE = re.compile(
     re.MULTILINE,
 )
 _SINGLE_RULE = re.compile(r"(?:\[\d+:\d+\] )?-A [^\s-][^\n]*\s*")
-_PASTED_TABLE = re.compile(r"(?:^|\s)\*[a-z]+ :[A-Z]+ ")
+_PASTED_TABLE = re.compile(r"(?:^|\s)\*[a-z]+[ \r]:[A-Z]+ ")
 _TEXTS: tuple[tuple[re.Pattern[str], InputKind], ...] = (
     (
         re.compile(
@@ -194,7 +194,8 @@ def _is_paste(text: str) -> bool:
     if found is None:
         return False
     end = text.find("\n", found.end())
-    return " COMMIT" in text[found.end() : end if end >= 0 else len(text)]
+    line = text[found.end() : end if end >= 0 else len(text)]
+    return " COMMIT" in line or "\rCOMMIT" in line
 
 
 def _recognise_json(text: str) -> InputKind:

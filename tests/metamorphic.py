@@ -18,10 +18,10 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from unittest.mock import patch
 
 import ruleaudit.audit as audits
-from ruleaudit.cluster import Cluster
-from ruleaudit.cluster import load as load_cluster
+from ruleaudit.cluster import Cluster, load
 from ruleaudit.findings import Severity
 from ruleaudit.formats.iptables_save import parse
 from ruleaudit.kubeproxy import is_kube_proxy_chain
@@ -398,21 +398,13 @@ HARMLESS: tuple[Harmless, ...] = (
 
 # --- auditing --------------------------------------------------------------------------------------------------------------------------
 
-_clusters: dict[tuple[int, ...], Cluster] = {}
-
-
-def _load_once(parts: Sequence[tuple[str, bytes]]) -> Cluster:
-    key = tuple(id(data) for _path, data in parts)
-    if key not in _clusters:
-        _clusters[key] = load_cluster(parts)
-    return _clusters[key]
-
 
 class Node:
     """A captured node whose dumps are changed and audited one family at a time; its objects are loaded once."""
 
     def __init__(self, folder: Path) -> None:
         self.name = folder.name
+        self.cluster: Cluster | None = None
         sources = [one for one in read([str(folder)]) if not one.path.endswith("-c.txt")]
         self.dumps = [one for one in sources if one.kind is InputKind.IPTABLES_SAVE]
         self.rest = [one for one in sources if one.kind in (InputKind.OBJECTS, InputKind.PROXY_CONFIG, InputKind.CAPTURE_META)]
@@ -421,9 +413,15 @@ class Node:
 
     def findings(self, dump: Source, text: str) -> dict[tuple[str, str], tuple[str, Severity]]:
         """(fingerprint, message) -> (code, severity) of an audit of one family's dump with this text."""
-        audits.load = _load_once  # type: ignore[attr-defined]  # a node's objects stay the same however often it is audited
-        report = audits.audit_inputs([Source(dump.path, dump.kind, text, b"", True), *self.rest])
+        with patch.object(audits, "load", self.loaded):
+            report = audits.audit_inputs([Source(dump.path, dump.kind, text, b"", True), *self.rest])
         return {(one.fingerprint, one.message): (one.code, one.severity) for one in report.findings}
+
+    def loaded(self, parts: Sequence[tuple[str, bytes]]) -> Cluster:
+        """The node's objects, which stay the same however often it is audited."""
+        if self.cluster is None:
+            self.cluster = load(parts)
+        return self.cluster
 
     def examine(self, number: int, change: Change, lines: Sequence[str]) -> tuple[str, ...]:
         """The codes of the findings that a change of dump `number` brings; `lines` are the dump's."""

@@ -831,7 +831,9 @@ class ServiceJudge:
         refused = next((found.fingerprint for found in findings if found.code == "RA208"), None)
         if refused is not None:  # what is refused as a whole reaches no endpoint: the refusal says it for all of them
             whole = [one for one in judgements if not one.observed.backends and not one.observed.lost]
-            only = {id(one) for one in whole} >= {id(one) for (code, _), known in events.items() if code == "RA106" for one in known.judgements}
+            only = {id(one) for one in whole} >= {
+                id(one) for (code, _), known in events.items() if code == "RA106" for one in known.judgements
+            }
             findings = [replace(found, cause=refused) if only and found.code == "RA106" else found for found in findings]
         refusing = [one for one in judgements if one.expected.verdict in (Verdict.REJECT, Verdict.DROP)]
         leader = next((found.fingerprint for found in findings if found.code in ("RA206", "RA207", "RA302")), None)

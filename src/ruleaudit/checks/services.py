@@ -341,7 +341,10 @@ class ServiceJudge:
             admitted_wrongly: list[str] = []
             refused_wrongly: list[str] = []
             places: list[RulePlace] = []
-            for text, source in self.probes({*named, *expected.source_ranges}):
+            clients = list(self.probes({*named, *expected.source_ranges}))
+            if expected.source_ranges and frontend.address:
+                clients.append((f"at {frontend.address} itself", frontend.address))  # the node, where it holds the address (KPR 5.6)
+            for text, source in clients:
                 accepted = expected.accepted(frontend, Vantage.OUTSIDE, source)
                 if not accepted or (accepted[0].verdict is Verdict.DROP and expected.admits(source)):
                     continue

@@ -80,3 +80,17 @@ def _audited(
             name = json.loads(source.data)["node"]
     assert sources
     return ruleaudit.audit_inputs(sources, node=name if named else None)
+
+
+def test_objects_of_some_namespaces_only_are_no_stopped_kube_proxy(nodes: Path) -> None:
+    sources = []
+    for source in ruleaudit.read([str(nodes / "healthy")]):
+        data = source.data
+        if source.kind is InputKind.OBJECTS:
+            objects = json.loads(data)
+            kept = [item for item in objects["items"] if item["metadata"].get("namespace") not in ("default", "kube-system")]
+            data = json.dumps({**objects, "items": kept}).encode()
+        sources.append(ruleaudit.Source(source.path, source.kind, source.text, data, given=True))
+    findings = ruleaudit.audit_inputs(sources).findings
+    assert {one.code for one in findings} == {"RA004"}
+    assert any("default, kube-system" in one.message for one in findings)

@@ -47,10 +47,33 @@ def stale_frontends(audit: FamilyAudit, judge: ServiceJudge) -> Iterator[Finding
         elif one.table == "filter":
             for expected in claimed:
                 refusals[id(expected)].append((one, expected))
+    unseen = _unseen_namespaces(audit, {name for name, _protocol, _kind in stale if name})
     for (name, protocol, _kind), group in stale.items():
-        yield _stale(audit, by_name, name, protocol, group)
+        if (name or "").partition("/")[0] not in unseen:
+            yield _stale(audit, by_name, name, protocol, group)
+    if unseen:
+        listed = ", ".join(sorted(unseen)[:5]) + (f" and {len(unseen) - 5} more" if len(unseen) > 5 else "")
+        yield audit.finding(
+            "RA004",
+            f"the objects are a part of the cluster only: they hold no Service of {listed}, which the rules serve; stale rules of "
+            "these namespaces are not looked for",
+            hint="get the objects of all namespaces (kubectl get ... -A -o json)",
+            subject=f"namespaces IPv{audit.family}",
+        )
     for group_of in refusals.values():
         yield from _out_of_date(audit, judge, group_of)
+
+
+def _unseen_namespaces(audit: FamilyAudit, stale: set[str]) -> set[str]:
+    """The namespaces that the objects leave out, where a sure sign says that they leave some out; else none.
+
+    The API server keeps the Service default/kubernetes, and the namespaces default and kube-system cannot be deleted: rules for what the
+    objects lack of these were not left behind, the objects were taken without `-A`.
+    """
+    given = {namespace for namespace, _name in audit.cluster.services}
+    absent = {name.partition("/")[0] for name in stale} - given
+    sure = bool(absent & {"default", "kube-system"}) or any(name.startswith("default/kubernetes:") for name in stale)
+    return absent if sure else set()
 
 
 def _by_name(audit: FamilyAudit) -> dict[str | None, list[ExpectedServicePort]]:

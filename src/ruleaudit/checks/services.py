@@ -343,7 +343,9 @@ class ServiceJudge:
             places: list[RulePlace] = []
             clients = list(self.probes({*named, *expected.source_ranges}))
             if expected.source_ranges and frontend.address:
-                clients.append((f"at {frontend.address} itself", frontend.address))  # the node, where it holds the address (KPR 5.6)
+                clients.append(
+                    (f"at {frontend.address} itself", frontend.address)
+                )  # the node, where it holds the address (KPR 5.6)
             for text, source in clients:
                 accepted = expected.accepted(frontend, Vantage.OUTSIDE, source)
                 if not accepted or (accepted[0].verdict is Verdict.DROP and expected.admits(source)):

@@ -19,8 +19,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from ruleaudit.audit import UnknownNodeError, audit_inputs
     from ruleaudit.cluster.load import Cluster, load
-    from ruleaudit.dataplane.iptables import Evaluator, Outcome, Ruleset
+    from ruleaudit.dataplane.evaluator import Evaluator
     from ruleaudit.dataplane.packet import Host, Packet
+    from ruleaudit.dataplane.ruleset import Ruleset
+    from ruleaudit.dataplane.walk import Outcome
     from ruleaudit.errors import InputError, RuleauditError
     from ruleaudit.findings import Certainty, Finding, Report, Severity
     from ruleaudit.formats.iptables_save import parse
@@ -63,7 +65,9 @@ __version__ = "0.1.0"
 _PLACES = {
     **dict.fromkeys(("UnknownNodeError", "audit_inputs"), "ruleaudit.audit"),
     **dict.fromkeys(("Cluster", "load"), "ruleaudit.cluster"),
-    **dict.fromkeys(("Evaluator", "Outcome", "Ruleset"), "ruleaudit.dataplane.iptables"),
+    "Evaluator": "ruleaudit.dataplane.evaluator",
+    "Ruleset": "ruleaudit.dataplane.ruleset",
+    "Outcome": "ruleaudit.dataplane.walk",
     **dict.fromkeys(("Host", "Packet"), "ruleaudit.dataplane.packet"),
     **dict.fromkeys(("InputError", "RuleauditError"), "ruleaudit.errors"),
     **dict.fromkeys(("Certainty", "Finding", "Report", "Severity"), "ruleaudit.findings"),

@@ -17,8 +17,8 @@ from ruleaudit.checks import alone, leftovers, nodewide, objects, stopped, writt
 from ruleaudit.checks.context import FamilyAudit
 from ruleaudit.checks.services import ServiceJudge
 from ruleaudit.cluster import Cluster, load
-from ruleaudit.dataplane.iptables import Ruleset
 from ruleaudit.dataplane.packet import Host
+from ruleaudit.dataplane.ruleset import Ruleset
 from ruleaudit.errors import InputError, RuleauditError
 from ruleaudit.expect import Expectation, expect
 from ruleaudit.findings import Certainty, Finding, InputSummary, Location, ObjectReference, ProxySummary, Report, Severity

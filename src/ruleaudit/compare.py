@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from ruleaudit.forwarding import Forwarding, Verdict
 
 if TYPE_CHECKING:
-    from ruleaudit.dataplane.iptables import Outcome
     from ruleaudit.dataplane.observe import Observation
+    from ruleaudit.dataplane.walk import Outcome
 
 __all__ = ["SHARE_TOLERANCE", "Difference", "DifferenceKind", "compare", "equal"]
 

@@ -10,8 +10,8 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from ruleaudit.dataplane.iptables import A_JUMP, Entry, Ruleset, keys_of
 from ruleaudit.dataplane.matches import mark_and_mask
+from ruleaudit.dataplane.ruleset import A_JUMP, Entry, Ruleset, keys_of
 from ruleaudit.rules import unescape
 
 if TYPE_CHECKING:

@@ -17,16 +17,17 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ruleaudit.dataplane.iptables import BUILT_IN, MODELLED_TARGETS, Evaluator, Ruleset
+from ruleaudit.dataplane.evaluator import Evaluator
 from ruleaudit.dataplane.matches import MODELLED_MATCHES, Affinity
 from ruleaudit.dataplane.packet import ANY_INTERFACE, HOST_SIDE, POD_SIDE, Host, Interface, Packet
+from ruleaudit.dataplane.ruleset import BUILT_IN, MODELLED_TARGETS, Ruleset
 from ruleaudit.formats.iptables_save import parse
 from ruleaudit.forwarding import Verdict, split_endpoint
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from ruleaudit.dataplane.iptables import Outcome
+    from ruleaudit.dataplane.walk import Outcome
 
 NODE = "192.0.2.10"
 HOST = Host(frozenset({NODE, "10.244.1.1", "2001:db8::10"}))

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 from tests.kernel.laboratory import MASQUERADES, OUTSIDE, Fate, Node, Sent, network_namespace
 
 from ruleaudit.cluster import load
-from ruleaudit.dataplane.iptables import Evaluator, Ruleset, destination_of
+from ruleaudit.dataplane.evaluator import Evaluator
 from ruleaudit.dataplane.packet import Host, Interface, Packet
+from ruleaudit.dataplane.ruleset import Ruleset, destination_of
 from ruleaudit.formats.iptables_save import parse
 from ruleaudit.forwarding import Verdict, endpoint_text, split_endpoint
 from ruleaudit.settings import LocalDetection, combine, read_settings, resolve
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from ruleaudit.cluster import Cluster
-    from ruleaudit.dataplane.iptables import Outcome
+    from ruleaudit.dataplane.walk import Outcome
     from ruleaudit.rules import Dump
 
 __all__ = ["Captured", "Tally", "compare", "compare_loaded"]

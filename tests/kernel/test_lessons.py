@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from tests.kernel.laboratory import MASQUERADES, OUTSIDE, Node, Sent, network_namespace, why_not
 
-from ruleaudit.dataplane.iptables import Evaluator, Ruleset
+from ruleaudit.dataplane.evaluator import Evaluator
 from ruleaudit.dataplane.packet import Host, Interface, Packet
+from ruleaudit.dataplane.ruleset import Ruleset
 from ruleaudit.formats.iptables_save import parse
 from ruleaudit.forwarding import Verdict
 

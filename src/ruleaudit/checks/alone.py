@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ruleaudit.chains import endpoint_chain_hash
 from ruleaudit.compare import SHARE_TOLERANCE
-from ruleaudit.dataplane.iptables import A_GOTO, A_JUMP
+from ruleaudit.dataplane.ruleset import A_GOTO, A_JUMP
 from ruleaudit.findings import Finding, Severity
 from ruleaudit.kubeproxy import SERVICE_CHAIN, Dispatch, dispatches, entry_comment, entry_value
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ruleaudit.catalogue import CATALOGUE
-from ruleaudit.dataplane.iptables import Evaluator, Outcome, Ruleset
+from ruleaudit.dataplane.evaluator import Evaluator
 from ruleaudit.findings import Certainty, Finding, Location, ObjectReference, Severity
 
 if TYPE_CHECKING:
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ruleaudit.cluster import Cluster
     from ruleaudit.cluster.objects import Node
     from ruleaudit.dataplane.packet import Host
+    from ruleaudit.dataplane.ruleset import Ruleset
+    from ruleaudit.dataplane.walk import Outcome
     from ruleaudit.expect import Expectation, ExpectedServicePort
     from ruleaudit.forwarding import Frontend
     from ruleaudit.kubeproxy import Hook, Signs

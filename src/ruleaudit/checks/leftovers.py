@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ruleaudit.chains import chain_hash, endpoint_chain_hash
 from ruleaudit.checks.context import FamilyAudit, RulePlace, service_port_of
-from ruleaudit.dataplane.iptables import A_GOTO, A_JUMP, Ruleset
+from ruleaudit.dataplane.ruleset import A_GOTO, A_JUMP, Ruleset
 from ruleaudit.findings import Finding, ObjectReference, Severity
 from ruleaudit.forwarding import Frontend, FrontendKind, Vantage, Verdict
 from ruleaudit.kubeproxy import SERVICE_CHAIN, Dispatch, dispatches, entry_comment, is_kube_proxy_chain

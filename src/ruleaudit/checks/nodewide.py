@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 from ruleaudit.addresses import parse_network, within
 from ruleaudit.compare import equal
-from ruleaudit.dataplane.iptables import A_SNAT, Evaluator, Flow, Ruleset
+from ruleaudit.dataplane.evaluator import Evaluator
 from ruleaudit.dataplane.observe import observe
 from ruleaudit.dataplane.packet import Host, Packet
+from ruleaudit.dataplane.ruleset import A_SNAT, Ruleset
+from ruleaudit.dataplane.walk import Flow
 from ruleaudit.findings import Finding, ObjectReference, Severity
 from ruleaudit.formats.iptables_save import parse
 from ruleaudit.forwarding import FrontendKind, Vantage, split_endpoint

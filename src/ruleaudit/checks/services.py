@@ -17,8 +17,8 @@ import msgspec
 from ruleaudit.chains import chain_hash, endpoint_chain_hash
 from ruleaudit.checks.context import FamilyAudit, RulePlace, service_port_of, trail_places
 from ruleaudit.compare import Difference, DifferenceKind, compare, equal
-from ruleaudit.dataplane.iptables import A_DNAT, Entry, Outcome, destination_of
 from ruleaudit.dataplane.observe import Observation, observe
+from ruleaudit.dataplane.ruleset import A_DNAT, Entry, destination_of
 from ruleaudit.expect import ExpectedServicePort, expect
 from ruleaudit.findings import Finding, ObjectReference, Severity
 from ruleaudit.forwarding import Forwarding, Frontend, FrontendKind, Vantage, Verdict, endpoint_text, split_endpoint
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from ruleaudit.dataplane.packet import Packet
+    from ruleaudit.dataplane.walk import Outcome
     from ruleaudit.endpoints import Endpoint
 
 __all__ = ["Judgement", "ServiceJudge", "judge_services"]

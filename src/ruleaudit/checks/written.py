@@ -13,7 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from ruleaudit.chains import chain_hash
-from ruleaudit.dataplane.iptables import keys_of
+from ruleaudit.dataplane.ruleset import keys_of
 from ruleaudit.findings import Finding, Severity
 from ruleaudit.kubeproxy import SERVICE_CHAIN, Hook, entry_comment, entry_value, hook_present, tail_rules
 from ruleaudit.settings import LocalDetection

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ruleaudit.dataplane.packet import PROTOCOL_NUMBERS, network
 
 if TYPE_CHECKING:
-    from ruleaudit.dataplane.iptables import Flow, Run
+    from ruleaudit.dataplane.walk import Flow, Run
     from ruleaudit.rules import MatchShape, Option, Shape
 
 __all__ = ["MODELLED_MATCHES", "Affinity", "Test", "TestPlan", "plan_tests"]

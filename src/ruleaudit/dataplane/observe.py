@@ -10,9 +10,10 @@ from ruleaudit.forwarding import Verdict, split_endpoint
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from ruleaudit.dataplane.iptables import Evaluator, Outcome
+    from ruleaudit.dataplane.evaluator import Evaluator
     from ruleaudit.dataplane.matches import Affinity
     from ruleaudit.dataplane.packet import Packet
+    from ruleaudit.dataplane.walk import Outcome
 
 __all__ = ["Observation", "observe"]
 

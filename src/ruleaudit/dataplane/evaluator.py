@@ -1,0 +1,427 @@
+"""Static evaluation: what happens to one packet that meets a node's rules (docs/semantics.md; architecture section 1).
+
+`Evaluator.evaluate` follows one packet through raw, mangle, nat and filter and returns every outcome with its share.
+"""
+
+from __future__ import annotations
+
+import sys
+from bisect import bisect_right
+from dataclasses import replace
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+from ruleaudit.dataplane.matches import Affinity, mask_of, port_ranges
+from ruleaudit.dataplane.packet import LOOPBACK, NO_INTERFACE, Host, Packet, address_number, network
+from ruleaudit.dataplane.ruleset import (
+    A_ACCEPT,
+    A_DROP,
+    A_GOTO,
+    A_JUMP,
+    A_REJECT,
+    A_SNAT,
+    A_UNKNOWN,
+    BUILT_IN,
+    Balance,
+    Entry,
+    Leaf,
+    Ruleset,
+    destination_of,
+    named_in,
+)  # fmt: skip
+from ruleaudit.dataplane.walk import DEPTH_LIMIT, End, Flow, Outcome, Run, merge_flows
+from ruleaudit.forwarding import Verdict, endpoint_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["Evaluator"]
+
+_BACK_IN = (("raw", "PREROUTING"), ("mangle", "PREROUTING"), ("mangle", "INPUT"), ("filter", "INPUT"), ("security", "INPUT"))
+
+
+class _Classes:
+    """Which addresses and ports the rules tell apart: all others behave alike, so one answer serves them (S13)."""
+
+    def __init__(self, rules: Ruleset, places: Iterable[tuple[str, str]]) -> None:
+        self.exact = {"0.0.0.0", "::", "255.255.255.255"}
+        self.ranges: set[tuple[int, int]] = set()
+        self.original_ports = False
+        bounds: set[int] = set()
+        seen: set[tuple[str, str]] = set()
+        todo = list(places)
+        # What addrtype tells apart without naming it (S8).
+        multicast = (0xE << 28, 0xF << 28) if rules.family == 4 else (0xFF << 120, 0xFF << 120)
+        prefixes: set[tuple[int, int]] = {multicast}
+        while todo:
+            place = todo.pop()
+            if place in seen:
+                continue
+            seen.add(place)
+            for entry in rules.entries(*place):
+                if entry.action in (A_JUMP, A_GOTO):
+                    todo.append((place[0], entry.target))
+                self._note(entry, prefixes, bounds)
+                self.original_ports = self.original_ports or entry.plan.original_port
+        self.prefixes = sorted(prefixes)
+        self.bounds = sorted(bounds)
+        self.coarse = rules.family == 4 and not self.ranges and not any(mask & 0xFF for _base, mask in prefixes)
+        self._memo: dict[str, tuple[object, ...]] = {}
+
+    def _note(self, entry: Entry, prefixes: set[tuple[int, int]], bounds: set[int]) -> None:
+        for address, ports in named_in(entry):
+            if address is not None:
+                first, dash, last = address.partition("-")
+                if dash:
+                    self.ranges.add((address_number(first), address_number(last)))
+                    continue
+                try:
+                    version, base, mask = network(address)
+                except ValueError:
+                    prefixes.add(mask_of(address) or (0, 0))
+                    continue
+                if mask == (0xFFFFFFFF if version == 4 else (1 << 128) - 1):
+                    self.exact.add(str(ip_address(address.split("/")[0])))
+                else:
+                    prefixes.add((base, mask))
+            if ports is not None:
+                for low, high in port_ranges(ports):
+                    bounds.update((low, high + 1))
+
+    def of_address(self, text: str) -> tuple[object, ...] | str:
+        """The class of an address: itself when a rule names it, else the prefixes it lies in."""
+        if text in self.exact:
+            return text
+        # Where no rule cuts a network of 256 addresses in two, its addresses are of one class: there may be 100,000 of them.
+        about = text.rpartition(".")[0] if self.coarse else text
+        known = self._memo.get(about)
+        if known is None:
+            number = address_number(text)
+            known = self._memo[about] = (
+                *[number & mask == base for base, mask in self.prefixes],
+                *[low <= number <= high for low, high in self.ranges],
+            )
+        return known
+
+    def of_port(self, port: int) -> int:
+        """The class of a port: its place among the bounds of all port matches."""
+        return bisect_right(self.bounds, port)
+
+
+class Evaluator:
+    """Answers for one ruleset and one node. Keeps what it has worked out, so that further packets of the same kind are cheap."""
+
+    def __init__(self, rules: Ruleset, host: Host) -> None:
+        self.rules, self.host = rules, host
+        self._answers: dict[tuple[int, str], dict[str, bool]] = {}
+        self._later: dict[tuple[object, ...], list[tuple[float, Outcome]]] = {}
+        self._classes: _Classes | None = None
+        self._groups: dict[Balance, list[tuple[Leaf, dict[str, float]]]] = {}
+        self.unmodelled: set[tuple[str, str, int]] = set()
+        if sys.getrecursionlimit() < 4 * DEPTH_LIMIT:
+            sys.setrecursionlimit(4 * DEPTH_LIMIT)
+
+    def run(self, packet: Packet, *, tracing: bool = False) -> Run:
+        """A fresh way for a packet."""
+        answers = self._answers.setdefault((packet.family, packet.source), {})
+        return Run(self.rules, self.host, packet, answers, tracing)
+
+    def evaluate(
+        self, packet: Packet, *, tracing: bool = False
+    ) -> tuple[list[Outcome], Mapping[str, tuple[Affinity, frozenset[str]]]]:
+        """Every outcome of a packet, and per recent list where a remembered client would go.
+
+        Follows the hooks in the kernel's order (S1): raw, mangle, nat, then filter, then POSTROUTING.
+        """
+        run, outcomes, flows = self.pursue(packet, tracing=tracing)
+        for flow in flows:
+            outcomes.extend(self.deliver(run, flow))
+        self.unmodelled |= run.unmodelled
+        return outcomes, run.affinity
+
+    def pursue(self, packet: Packet, *, tracing: bool = False) -> tuple[Run, list[Outcome], list[Flow]]:
+        """The way of a packet up to the routing decision: what has ended there, and the flows that go on (some in bundles)."""
+        run = self.run(packet, tracing=tracing)
+        start = Flow(1.0, packet.destination, packet.destination + run.host_suffix, run.destination, packet.port)
+        hook = "OUTPUT" if packet.from_node else "PREROUTING"
+        outcomes: list[Outcome] = []
+        flows = [start]
+        flows = self._stage(run, "raw", hook, flows, outcomes)
+        run.tracking = True
+        flows = self._stage(run, "mangle", hook, flows, outcomes)
+        return run, outcomes, self._translate(run, hook, flows, outcomes)
+
+    def through(
+        self, table: str, chain: str, packet: Packet, *, mark: int = 0
+    ) -> tuple[list[Flow], list[tuple[Flow, Verdict, tuple[str, str, int] | None]]]:
+        """Send a packet through one chain only: flows that come back, and verdicts with their rules."""
+        run = self.run(packet)
+        run.tracking = table != "raw"
+        start = Flow(1.0, packet.destination, packet.destination + run.host_suffix, run.destination, packet.port)
+        start.mark = mark
+        back = run.walk(table, chain, start)
+        return back, [(end.flow, _verdict_of(end), end.rule) for end in run.ends]
+
+    # --- stages ----------------------------------------------------------------------------------------------------------------------
+
+    def _stage(self, run: Run, table: str, chain: str, flows: list[Flow], outcomes: list[Outcome]) -> list[Flow]:
+        """Flows through one built-in chain: those that go on. Dropped and rejected ones become outcomes."""
+        if not self.rules.entries(table, chain) and self._policy(table, chain) != "DROP":
+            return flows
+        left: list[Flow] = []
+        for flow in flows:
+            before_possible, before_rule = flow.possible, flow.unknown_rule
+            run.ends = []
+            back = run.walk(table, chain, flow)
+            policy_drops = self._policy(table, chain) == "DROP"
+            accepted = [end.flow for end in run.ends if end.verdict in (A_ACCEPT, A_UNKNOWN)]
+            refused = [end for end in run.ends if end.verdict in (A_DROP, A_REJECT)]
+            if policy_drops:
+                refused.extend(End(one, A_DROP, (table, chain, 0)) for one in back)
+            else:
+                accepted.extend(back)
+            if run.lost:
+                pass
+            elif not refused and len({one.state() for one in accepted}) == 1:
+                # Whatever was undecided, every way leads on alike (S5).
+                one = accepted[0]
+                one.share = sum(other.share for other in accepted)
+                one.possible, one.unknown_rule = before_possible, before_rule
+                accepted = [one]
+            elif not accepted and len({end.verdict for end in refused}) == 1:
+                end = refused[0]
+                end.flow.share = sum(other.flow.share for other in refused)
+                end.flow.possible, end.flow.unknown_rule = before_possible, before_rule
+                refused = [end]
+            outcomes.extend(_outcome(end.flow, _verdict_of(end), end.rule) for end in refused)
+            left.extend(accepted)
+        return merge_flows(left)
+
+    def _policy(self, table: str, chain: str) -> str | None:
+        known = self.rules.chains(table).get(chain)
+        return known.policy if known is not None else None
+
+    def _translate(self, run: Run, hook: str, flows: list[Flow], outcomes: list[Outcome]) -> list[Flow]:
+        """The destination pass of the nat table: only the first packet of a tracked connection meets it (S6)."""
+        out: list[Flow] = []
+        for flow in flows:
+            if flow.untracked is not None:
+                out.append(flow)
+                continue
+            run.ends = []
+            back = run.walk("nat", hook, flow)
+            for end in run.ends:
+                end.flow.nat_rule = end.rule
+                if end.verdict in (A_DROP, A_REJECT):
+                    outcomes.append(_outcome(end.flow, _verdict_of(end), end.rule))
+                else:
+                    out.append(end.flow)
+            out.extend(back)
+        return out
+
+    def deliver(self, run: Run, flow: Flow) -> Iterable[Outcome]:
+        """From the routing decision to the end: every outcome of a flow, one per endpoint of a bundle."""
+        if flow.bundle is None:
+            flow.nat_mark = flow.mark
+            if run.tracing:
+                return self._deliver_now(run, flow)
+            endpoint = endpoint_text(flow.address, flow.port) if flow.translated else None
+            return [_applied(flow, flow.share * share, endpoint, outcome) for share, outcome in self._later_of(run, flow)]
+        return [
+            _applied(flow, flow.share * part * share, endpoint, outcome)
+            for backends, known in self.deliver_bundle(run, flow)
+            for share, outcome in known
+            for endpoint, part in backends.items()
+        ]
+
+    def deliver_bundle(self, run: Run, flow: Flow) -> list[tuple[dict[str, float], list[tuple[float, Outcome]]]]:
+        """The same for a bundle, per group of endpoints that later rules treat alike: (endpoint -> share of the flow, (share, outcome))."""
+        bundle = flow.bundle
+        assert bundle is not None
+        flow.nat_mark = flow.mark
+        groups = self._groups.get(bundle)
+        if groups is None:
+            groups = self._groups[bundle] = self._grouped(run, bundle)
+        found = []
+        for leaf, backends in groups:
+            flow.address, flow.key, flow.number, flow.port = leaf.address, leaf.key, address_number(leaf.address), leaf.port
+            found.append((backends, self._later_of(run, flow)))
+        return found
+
+    def _grouped(self, run: Run, bundle: Balance) -> list[tuple[Leaf, dict[str, float]]]:
+        classes = self._told_apart()
+        groups: dict[tuple[object, ...], tuple[Leaf, dict[str, float]]] = {}
+        for leaf in bundle.leaves:
+            share = bundle.backends.get(leaf.endpoint)
+            if share is None:
+                continue
+            key = (classes.of_address(leaf.address), classes.of_port(leaf.port), run.host.is_local(leaf.address))
+            groups.setdefault(key, (leaf, {}))[1][leaf.endpoint] = share
+        if len(groups) == 1:
+            leaf, _ = next(iter(groups.values()))
+            return [(leaf, bundle.backends)]
+        return list(groups.values())
+
+    def _told_apart(self) -> _Classes:
+        if self._classes is None:
+            places = [(table, chain) for table in ("mangle", "filter", "security") for chain in BUILT_IN[table]]
+            self._classes = _Classes(self.rules, [*places, ("nat", "POSTROUTING"), ("nat", "INPUT"), ("raw", "PREROUTING")])
+        return self._classes
+
+    def _later_of(self, run: Run, flow: Flow) -> list[tuple[float, Outcome]]:
+        """What follows the routing decision, remembered per class of destination (S13)."""
+        classes = self._told_apart()
+        key = (run.packet.key, classes.of_address(flow.address), classes.of_port(flow.port), flow.translated,
+               flow.mark, flow.mark_unknown, flow.connmark, flow.untracked is None, run.host.is_local(flow.address),
+               run.packet.from_node and run.host.is_local(run.packet.destination),
+               None if run.destination == flow.number else classes.of_address(run.packet.destination),
+               classes.of_port(run.packet.port) if classes.original_ports else None)  # fmt: skip
+        known = self._later.get(key)
+        if known is None:
+            probe = flow.clone(1.0)
+            probe.possible, probe.unknown_rule, probe.bundle = False, None, None
+            known = self._later[key] = [(outcome.share, outcome) for outcome in self._deliver_now(run, probe)]
+        return known
+
+    def _deliver_now(self, run: Run, flow: Flow) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        flows = [flow]
+        local = run.host.is_local(flow.address)
+        if run.packet.from_node:
+            run.out_interface = run.first_out_interface
+            flows = self._stage(run, "filter", "OUTPUT", flows, outcomes)
+            flows = self._stage(run, "security", "OUTPUT", flows, outcomes)
+            run.out_interface = LOOPBACK if local else run.packet.out_interface
+            flows = self._postrouting(run, flows, outcomes)
+            if local:
+                flows = [one for flow in flows for one in self._back_in(run, flow, outcomes)]
+        elif local:
+            run.out_interface = NO_INTERFACE
+            for table in ("mangle", "filter", "security"):
+                flows = self._stage(run, table, "INPUT", flows, outcomes)
+        else:
+            run.out_interface = run.packet.out_interface
+            for table in ("mangle", "filter", "security"):
+                flows = self._stage(run, table, "FORWARD", flows, outcomes)
+            flows = self._postrouting(run, flows, outcomes)
+        for one in flows:
+            verdict = Verdict.FORWARD if one.translated else Verdict.LOCAL if local else Verdict.PASS
+            outcomes.append(_outcome(one, verdict, None))
+        return outcomes
+
+    def _back_in(self, run: Run, flow: Flow, outcomes: list[Outcome]) -> list[Flow]:
+        """A flow that the node sent to itself, back by lo: the connection is known already, so nat is not consulted again (S6)."""
+        run.in_interface, run.out_interface = LOOPBACK, NO_INTERFACE
+        sources = [run.packet.source] if flow.snat_rule is None else self._sources_over_lo(run, flow, flow.snat_rule)
+        ways: list[tuple[list[Flow], list[Outcome]]] = []
+        for source in sources:
+            self._come_from(run, source)
+            flows, refused = [flow.clone(flow.share)], list[Outcome]()
+            for table, chain in _BACK_IN:
+                flows = self._stage(run, table, chain, flows, refused)
+            ways.append((flows, refused))
+        self._come_from(run, run.packet.source)
+        run.in_interface = NO_INTERFACE
+        if len({(*(one.state() for one in flows), *(one.verdict for one in refused)) for flows, refused in ways}) == 1:
+            del ways[1:]
+        if len(ways) == 1:
+            outcomes.extend(ways[0][1])
+            return ways[0][0]
+        left = []
+        for flows, refused in ways:
+            outcomes.extend(replace(one, share=one.share / len(ways), possible=True) for one in refused)
+            for one in flows:
+                one.share, one.possible, one.unknown_rule = one.share / len(ways), True, one.unknown_rule or flow.snat_rule
+            left.extend(flows)
+        return left
+
+    def _come_from(self, run: Run, source: str) -> None:
+        run.come_from(source, self._answers.setdefault((run.packet.family, source), {}))
+
+    def _sources_over_lo(self, run: Run, flow: Flow, snat_rule: tuple[str, str, int]) -> list[str]:
+        """The sources that POSTROUTING may have given a packet that leaves by lo (S7; inet_select_addr in net/ipv4/devinet.c).
+
+        127.0.0.1 is of host scope, so IPv4 takes an address of another interface; IPv6 prefers the destination's own (RFC 6724, rule 1).
+        """
+        table, chain, line = snat_rule
+        given = self.rules.dump_of(table, chain).rule(line).option("--to-source") if line else None
+        if given is not None:
+            return [destination_of(given.values[0], run.packet.source, 0)[0] or run.packet.source]
+        if run.packet.family == 6:
+            return [flow.address]
+        return sorted(one for one in self.host.addresses if ":" not in one) or [run.packet.source]
+
+    def _postrouting(self, run: Run, flows: list[Flow], outcomes: list[Outcome]) -> list[Flow]:
+        run_in, run.in_interface = run.in_interface, NO_INTERFACE
+        flows = self._stage(run, "mangle", "POSTROUTING", flows, outcomes)
+        out: list[Flow] = []
+        for flow in flows:
+            if flow.untracked is not None:
+                out.append(flow)
+                continue
+            before_possible, before_rule = flow.possible, flow.unknown_rule
+            run.ends = []
+            back = run.walk("nat", "POSTROUTING", flow)
+            refused = [end for end in run.ends if end.verdict in (A_DROP, A_REJECT)]
+            outcomes.extend(_outcome(end.flow, _verdict_of(end), end.rule) for end in refused)
+            ways = [end.flow for end in run.ends if end.verdict not in (A_DROP, A_REJECT)] + back
+            for end in run.ends:
+                if end.verdict in (A_SNAT, A_UNKNOWN):
+                    end.flow.snat_rule = end.rule
+            if not run.lost and not refused and len({one.snat_rule is None for one in ways}) == 1:
+                one = ways[0]
+                one.share = sum(other.share for other in ways)
+                one.possible, one.unknown_rule = before_possible, before_rule
+                ways = [one]
+            out.extend(ways)
+        run.in_interface = run_in
+        return out
+
+
+def _applied(flow: Flow, share: float, endpoint: str | None, outcome: Outcome) -> Outcome:
+    """An outcome remembered for a class, for one flow of it."""
+    return Outcome(
+        outcome.verdict,
+        share,
+        endpoint,
+        outcome.mark,
+        outcome.masquerade,
+        flow.possible or outcome.possible,
+        flow.nat_rule,
+        outcome.final_rule,
+        outcome.snat_rule,
+        flow.unknown_rule or outcome.unknown_rule,
+        flow.untracked,
+        flow.remembered,
+    )
+
+
+def _verdict_of(end: End) -> Verdict:
+    if end.verdict == A_DROP:
+        return Verdict.DROP
+    if end.verdict == A_REJECT:
+        return Verdict.REJECT
+    return Verdict.FORWARD if end.flow.translated else Verdict.PASS
+
+
+def _outcome(flow: Flow, verdict: Verdict, rule: tuple[str, str, int] | None) -> Outcome:
+    trail: list[tuple[str, str, int]] = []
+    node = flow.trail
+    while node is not None:
+        trail.append((node[1], node[2], node[3]))  # type: ignore[arg-type]  # a linked list of (before, table, chain, line)
+        node = node[0]  # type: ignore[assignment]  # as above
+    return Outcome(
+        verdict=verdict,
+        share=flow.share,
+        endpoint=endpoint_text(flow.address, flow.port) if flow.translated else None,
+        mark=flow.nat_mark,
+        masquerade=flow.snat_rule is not None,
+        possible=flow.possible,
+        nat_rule=flow.nat_rule,
+        final_rule=rule,
+        snat_rule=flow.snat_rule,
+        unknown_rule=flow.unknown_rule,
+        untracked=flow.untracked,
+        remembered=flow.remembered,
+        trail=tuple(reversed(trail)),
+    )

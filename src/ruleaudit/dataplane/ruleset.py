@@ -1,0 +1,624 @@
+"""The rules of one family made ready for evaluation: chains by table and name, indexed and summarised on first use.
+
+What a rule shape asks and does is worked out once per shape (`Plan`); long chains that dispatch are indexed by destination and port;
+chains that lead to one endpoint (`Leaf`), and the ends of chains that only spread packets over those (`Balance`), are summarised.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from ipaddress import ip_address
+from itertools import chain as chained
+from typing import TYPE_CHECKING, NamedTuple
+
+from ruleaudit.dataplane.matches import TestPlan, plan_tests
+from ruleaudit.forwarding import endpoint_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+    from ruleaudit.rules import Chain, Dump, Shape, Table
+
+__all__ = [
+    "Balance",
+    "Entry",
+    "Leaf",
+    "Plan",
+    "PreparedChain",
+    "RuleReference",
+    "Ruleset",
+    "destination_of",
+    "keys_of",
+    "named_in",
+]
+
+BUILT_IN = {
+    "raw": ("PREROUTING", "OUTPUT"),
+    "mangle": ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"),
+    "nat": ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING"),
+    "filter": ("INPUT", "FORWARD", "OUTPUT"),
+    "security": ("INPUT", "FORWARD", "OUTPUT"),
+}
+_EXTENSION = re.compile(r"^[A-Z][A-Z0-9_]*$")  # how extension targets are named; chains of kube-proxy hold a dash
+_INDEX_FROM = 12  # chains with fewer rules are walked through
+_WALK_LIMIT = 50_000  # chains entered by one packet: services have some thousand endpoints, so more is a loop or a trap
+
+# Targets that change nothing that later rules, the verdict or the backend depend on (S2).
+_CONTINUING = frozenset(
+    {"LOG", "NFLOG", "ULOG", "TRACE", "AUDIT", "CHECKSUM", "CLASSIFY", "DSCP", "TOS", "TTL", "HL", "TCPMSS", "TCPOPTSTRIP", "SECMARK",
+     "CONNSECMARK", "RATEEST", "IDLETIMER", "LED", "SET", "HMARK", "ECN", "TEE", "CLUSTERIP"}
+)  # fmt: skip
+MODELLED_TARGETS = _CONTINUING | {
+    "ACCEPT",
+    "DROP",
+    "RETURN",
+    "REJECT",
+    "MARK",
+    "CONNMARK",
+    "CT",
+    "NOTRACK",
+    "DNAT",
+    "REDIRECT",
+    "SNAT",
+    "MASQUERADE",
+}
+
+# action codes
+(
+    A_NONE,
+    A_ACCEPT,
+    A_DROP,
+    A_REJECT,
+    A_RETURN,
+    A_JUMP,
+    A_GOTO,
+    A_MARK,
+    A_CONNMARK,
+    A_NOTRACK,
+    A_DNAT,
+    A_REDIRECT,
+    A_SNAT,
+    A_UNKNOWN,
+) = range(14)
+
+_VERDICTS = {"ACCEPT": A_ACCEPT, "DROP": A_DROP, "REJECT": A_REJECT, "RETURN": A_RETURN, "MASQUERADE": A_SNAT, "SNAT": A_SNAT,
+             "REDIRECT": A_REDIRECT, "NOTRACK": A_NOTRACK}  # fmt: skip
+
+
+class RuleReference(NamedTuple):
+    """One rule of one dump: the dump it stands in and its line."""
+
+    dump: Dump
+    table: str
+    chain: str
+    line: int
+
+    @property
+    def text(self) -> str:
+        """The rule as printed."""
+        return self.dump.text(self.line)
+
+
+class Plan:
+    """What a rule shape asks and does, worked out once per shape."""
+
+    __slots__ = (
+        "action",
+        "argument_slots",
+        "flags",
+        "goto",
+        "key_slots",
+        "name",
+        "name_slot",
+        "named_slots",
+        "only_protocol",
+        "only_source",
+        "original_port",
+        "shape",
+        "tests",
+        "unconditional",
+    )
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape = shape
+        self.tests: TestPlan = plan_tests(shape)
+        self.key_slots = _key_slots(shape)
+        self.named_slots = _named_slots(shape)
+        self.original_port = any(option.flag == "--ctorigdstport" for match in shape.matches for option in match.options)
+        # What the rule asks for, where that is one thing only: nothing, one source (its slot), one protocol (its slot).
+        simple = _simple_question(shape, self.tests)
+        self.unconditional = simple == ()
+        self.only_source = simple[1] if simple and simple[0] == "-s" else None
+        self.only_protocol = simple[1] if simple and simple[0] == "-p" else None
+        target = shape.target
+        self.goto = target is not None and target.goto
+        self.name_slot: int | None = target.name_slot if target is not None else None
+        self.name: str | None = target.name if target is not None else None
+        self.action = A_NONE
+        self.argument_slots: dict[str, tuple[int, ...]] = {}
+        self.flags: frozenset[str] = frozenset()
+        if target is None:
+            return
+        self.argument_slots = {option.flag: option.slots for option in target.options if option.slots}
+        self.flags = frozenset(option.flag for option in target.options)
+        if self.name is not None:
+            self.action = self.action_of(self.name)
+
+    def action_of(self, name: str) -> int:
+        """The action code of a target that is no chain of the table."""
+        if name in _VERDICTS:
+            return _VERDICTS[name]
+        if name == "MARK":
+            return A_MARK
+        if name == "CONNMARK":
+            return A_CONNMARK
+        if name == "DNAT":
+            return A_DNAT
+        if name == "CT":
+            return A_NOTRACK if "--notrack" in self.flags else A_NONE
+        return A_NONE if name in _CONTINUING else A_UNKNOWN
+
+
+class Entry(NamedTuple):
+    """One rule of a prepared chain."""
+
+    plan: Plan
+    values: tuple[str, ...]
+    line: int
+    action: int
+    target: str
+
+
+class Leaf(NamedTuple):
+    """A chain that sends every packet of one protocol to one endpoint, and only for named sources does something else before.
+
+    `sources`: those sources, with their host suffix; `masquerading`: the endpoint's own address is among them and is marked.
+    """
+
+    name: str
+    endpoint: str
+    address: str
+    key: str
+    port: int
+    line: int
+    protocol: str
+    sources: tuple[str, ...]
+    masquerading: bool
+
+
+class Balance:
+    """The end of a chain that only spreads packets over leaves: summarised once, whoever asks (S11, S13).
+
+    `backends`: endpoint -> share; `rest`: the share that falls through; `start`: the position of its first rule.
+    """
+
+    __slots__ = ("backends", "leaves", "line", "masquerading", "protocol", "rest", "sources", "start")
+
+    def __init__(self, start: int, line: int, leaves: Sequence[tuple[Leaf, float]], rest: float) -> None:
+        self.start, self.line, self.rest = start, line, rest
+        self.leaves = tuple(leaf for leaf, _share in leaves)
+        self.protocol = self.leaves[0].protocol
+        self.sources = frozenset(source for leaf in self.leaves for source in leaf.sources)
+        self.masquerading = all(leaf.masquerading for leaf in self.leaves)
+        self.backends: dict[str, float] = {}
+        for leaf, share in leaves:
+            if share > 0:
+                self.backends[leaf.endpoint] = self.backends.get(leaf.endpoint, 0.0) + share
+
+
+class PreparedChain:
+    """A chain made ready for evaluation: its rules in order, and an index by destination and port when it is long."""
+
+    __slots__ = (
+        "_by_both",
+        "_by_destination",
+        "_by_port",
+        "_others",
+        "balance",
+        "chain",
+        "dump",
+        "entries",
+        "head",
+        "indexed",
+        "looping",
+        "name",
+    )
+
+    def __init__(self, name: str, chain: Chain, dump: Dump, chains: Mapping[str, Chain], first: Sequence[Entry] = ()) -> None:
+        self.name, self.chain, self.dump = name, chain, dump
+        shapes, values = dump.shapes, dump.values
+        entries = list(first)
+        for line in chain.lines:
+            shape = shapes[line]
+            plan = plan_of(shape)
+            row = values[line]
+            action, target = plan.action, plan.name or ""
+            if plan.name_slot is not None:
+                target = row[plan.name_slot]
+                action = (A_GOTO if plan.goto else A_JUMP) if target in chains else plan.action_of(target)
+                if action == A_UNKNOWN and not _EXTENSION.match(target):
+                    action = A_JUMP  # a chain that is not declared: the kernel cannot hold this; checks report it
+            entries.append(Entry(plan, row, line, action, target))
+        self.entries: Sequence[Entry] = entries
+        self.balance: Balance | None = None
+        self.looping = False
+        self.head: Sequence[Entry] = entries
+        self.indexed = len(entries) >= _INDEX_FROM and entries[-1].plan.only_source is None
+        if self.indexed and not entries[-1].plan.unconditional:
+            self._index()
+        else:
+            self.indexed = False
+
+    def _index(self) -> None:
+        by_both: dict[tuple[str, str], list[int]] = {}
+        by_destination: dict[str, list[int]] = {}
+        by_port: dict[str, list[int]] = {}
+        others: list[int] = []
+        for position, entry in enumerate(self.entries):
+            address, port = keys_of(entry.plan, entry.values)
+            if address is not None and port is not None:
+                by_both.setdefault((address, port), []).append(position)
+            elif address is not None:
+                by_destination.setdefault(address, []).append(position)
+            elif port is not None:
+                by_port.setdefault(port, []).append(position)
+            else:
+                others.append(position)
+        self._by_both, self._by_destination, self._by_port, self._others = by_both, by_destination, by_port, others
+
+    def candidates(self, address: str, port: str) -> Iterable[Entry]:
+        """The rules that may match a packet to this address (with its host suffix) and port, in order. Misses none."""
+        if not self.indexed:
+            return self.entries
+        found = [
+            rows
+            for rows in (
+                self._by_both.get((address, port)),
+                self._by_destination.get(address),
+                self._by_port.get(port),
+                self._others,
+            )
+            if rows
+        ]
+        if not found:
+            return ()
+        entries = self.entries
+        if len(found) == 1:
+            return [entries[position] for position in found[0]]
+        return [entries[position] for position in sorted(chained.from_iterable(found))]
+
+
+_PLANS: dict[Shape, Plan] = {}
+
+
+def plan_of(shape: Shape) -> Plan:
+    plan = _PLANS.get(shape)
+    if plan is None:
+        plan = _PLANS[shape] = Plan(shape)
+    return plan
+
+
+_UNASKED = object()
+# Per pair of shapes: the slots of the source, of the first rule's target, of the protocol and of the new destination; () where such a
+# chain is no leaf of the usual form.
+_LEAF_FORMS: dict[tuple[Shape, Shape], tuple[int, int, int, int] | tuple[()]] = {}
+
+
+def _leaf_form(first: Shape, last: Shape) -> tuple[int, int, int, int] | tuple[()]:
+    asks, leads = plan_of(first), plan_of(last)
+    slots = leads.argument_slots.get("--to-destination")
+    if leads.action != A_DNAT or not slots or leads.only_protocol is None or asks.only_source is None or asks.name_slot is None:
+        return ()
+    return asks.only_source, asks.name_slot, leads.only_protocol, slots[0]
+
+
+@lru_cache(maxsize=1 << 16)
+def _port(digits: str) -> int:
+    """The number of a printed port, 0 when it is none."""
+    return int(digits) if digits.isdecimal() and digits.isascii() else 0
+
+
+def _key_slots(shape: Shape) -> tuple[int | None, int | None]:
+    address = port = None
+    for option in shape.options:
+        if option.flag == "-d" and not option.negated and option.slots:
+            address = option.slots[0]
+    for match in shape.matches:
+        if match.module in ("tcp", "udp", "sctp"):
+            for option in match.options:
+                if option.flag in ("--dport", "--destination-port") and not option.negated and option.slots:
+                    port = option.slots[0]
+    return address, port
+
+
+def keys_of(plan: Plan, values: Sequence[str]) -> tuple[str | None, str | None]:
+    """The single destination (with host suffix, canonical) and single port without which a rule cannot match; None where it takes several."""
+    address_slot, port_slot = plan.key_slots
+    address = port = None
+    if address_slot is not None:
+        text = values[address_slot]
+        if text.endswith("/32"):
+            address = text
+        elif text.endswith("/128"):
+            address = f"{ip_address(text[:-4])}/128"
+        elif "/" not in text:
+            address = f"{text}/32" if ":" not in text else f"{ip_address(text)}/128"
+    if port_slot is not None and values[port_slot].isdigit():
+        port = str(int(values[port_slot]))
+    return address, port
+
+
+def _simple_question(shape: Shape, tests: TestPlan) -> tuple[()] | tuple[str, int] | None:
+    """() when a rule asks for nothing but a share, (option, slot) when it asks for one source or one protocol, else None."""
+    if tests.recall is not None or tests.remember is not None or tests.unmodelled:
+        return None
+    asked: tuple[()] | tuple[str, int] = ()
+    for option in shape.options:
+        if option.flag == "-c":
+            continue
+        if asked or option.negated or option.flag not in ("-s", "-p"):
+            return None
+        asked = (option.flag, option.slots[0])
+    for match in shape.matches:
+        if match.module in ("comment", "statistic"):
+            continue
+        if match.module in ("tcp", "udp", "sctp") and not match.options:
+            continue  # `-m tcp` asks for the protocol that `-p tcp` names already
+        return None
+    if asked and tests.share is not None:
+        return None
+    return asked
+
+
+class Ruleset:
+    """The iptables tables of one family of one node: chains by table and name, prepared on first use.
+
+    `overlay` replaces or adds chains ((table, chain) -> (Chain, Dump)): with it an analyser asks what would happen if one chain were
+    as it should be. `first` puts rules of another dump's chain of the same name before a chain's own; they have no line (0).
+    """
+
+    def __init__(
+        self,
+        family: int,
+        tables: Iterable[Table],
+        overlay: Mapping[tuple[str, str], tuple[Chain, Dump]] | None = None,
+        first: Mapping[tuple[str, str], tuple[Chain, Dump]] | None = None,
+    ) -> None:
+        self.family = family
+        self._first = first or {}
+        self.tables: dict[str, Table] = {}
+        self._chains: dict[str, dict[str, Chain]] = {}
+        self._dumps: dict[tuple[str, str], Dump] = {}
+        for table in tables:
+            if table.family == family and table.name not in self.tables:
+                self.tables[table.name] = table
+                self._chains[table.name] = table.chains
+        if overlay:
+            for (table_name, chain_name), (chain, dump) in overlay.items():
+                chains = dict(self._chains.get(table_name, {}))
+                chains[chain_name] = chain
+                self._chains[table_name] = chains
+                self._dumps[table_name, chain_name] = dump
+        self._prepared: dict[tuple[str, str], PreparedChain | None] = {}
+        self._leaves: dict[tuple[str, str], Leaf | None] = {}
+        self._searched: set[tuple[str, str]] = set()
+        self.walk_limit = _WALK_LIMIT
+        """How many chains one packet may enter; less after each that entered more, so that a trap does not cost every packet that."""
+
+    def has_table(self, table: str) -> bool:
+        """Whether the dump holds this table."""
+        return table in self._chains
+
+    def chains(self, table: str) -> Mapping[str, Chain]:
+        """The chains of a table by name; empty when the table is not there."""
+        return self._chains.get(table, {})
+
+    def dump_of(self, table: str, chain: str) -> Dump:
+        """The dump in which a chain stands."""
+        return self._dumps.get((table, chain)) or self.tables[table].dump
+
+    def prepared(self, table: str, name: str) -> PreparedChain | None:
+        """The chain ready for evaluation, or None when the table does not hold it."""
+        key = (table, name)
+        try:
+            return self._prepared[key]
+        except KeyError:
+            chains = self._chains.get(table, {})
+            chain = chains.get(name)
+            before = self._first.get(key)
+            first: Sequence[Entry] = ()
+            if before is not None:
+                first = [entry._replace(line=0) for entry in PreparedChain(name, before[0], before[1], chains).entries]
+            ready = None if chain is None else PreparedChain(name, chain, self.dump_of(table, name), chains, first)
+            self._prepared[key] = ready
+            if ready is not None:
+                self._find_balance(table, ready)
+            return ready
+
+    def _find_balance(self, table: str, ready: PreparedChain) -> None:
+        """Summarise the end of a chain where it only spreads packets over leaves."""
+        entries = ready.entries
+        start = len(entries)
+        chosen: list[tuple[Leaf, float]] = []
+        while start and entries[start - 1].action == A_JUMP and entries[start - 1].plan.unconditional:
+            leaf = self.leaf(table, entries[start - 1].target)
+            if leaf is None or (chosen and leaf.protocol != chosen[0][0].protocol):
+                break
+            start -= 1
+            share = entries[start].plan.tests.share
+            chosen.append((leaf, 1.0 if share is None else min(1.0, max(0.0, share(entries[start].values)))))
+        if not chosen:
+            return
+        chosen.reverse()
+        left, shares = 1.0, []
+        for leaf, share_of_rest in chosen:
+            shares.append((leaf, left * share_of_rest))
+            left *= 1.0 - share_of_rest
+        ready.balance = Balance(start, entries[start].line, shares, left)
+        ready.head = entries[:start]
+        ready.indexed = False
+
+    def leaf(self, table: str, name: str) -> Leaf | None:
+        """The summary of a chain that leads to one endpoint, None when it does anything else."""
+        key = (table, name)
+        found = self._leaves.get(key, _UNASKED)
+        if found is _UNASKED:
+            found = self._leaves[key] = self._make_leaf(table, name)
+        return found  # type: ignore[return-value]  # what was not asked has just been made
+
+    def _make_leaf(self, table: str, name: str) -> Leaf | None:
+        chain = self._chains.get(table, {}).get(name)
+        if chain is None or not chain.lines or (table, name) in self._first:
+            return None
+        dump = self.dump_of(table, name)
+        shapes, values = dump.shapes, dump.values
+        lines = chain.lines
+        last = lines[-1]
+        if len(lines) == 2:
+            # kube-proxy's endpoint chains, of which there are as many as endpoints: what their two shapes ask is worked out once.
+            shape_pair = (shapes[lines[0]], shapes[last])
+            form = _LEAF_FORMS.get(shape_pair)
+            if form is None:
+                form = _LEAF_FORMS[shape_pair] = _leaf_form(*shape_pair)
+            if form:
+                source_slot, name_slot, protocol_slot, slot = form
+                first_row, row = values[lines[0]], values[last]
+                text, source = row[slot], first_row[source_slot]
+                address, _, digits = text.rpartition(":")
+                port = _port(digits)
+                # The endpoint's own address, as IPv4 has it; everything else takes the long way.
+                if port and source == address + "/32" and ":" not in address:
+                    masquerading = first_row[name_slot] == "KUBE-MARK-MASQ"
+                    return Leaf(name, text, address, source, port, last, row[protocol_slot], (source,), masquerading)
+        plan, row = plan_of(shapes[last]), values[last]
+        slots = plan.argument_slots.get("--to-destination")
+        if plan.action != A_DNAT or plan.only_protocol is None or not slots:
+            return None
+        sources: list[str] = []
+        marked: list[str] = []
+        for line in lines[:-1]:
+            first, first_row = plan_of(shapes[line]), values[line]
+            if first.only_source is None:
+                return None
+            source = first_row[first.only_source]
+            if not source.endswith("/32") and not source.endswith("/128"):
+                return None
+            sources.append(source)
+            if first.name_slot is not None and first_row[first.name_slot] == "KUBE-MARK-MASQ":
+                marked.append(source)
+        text = row[slots[0]]
+        address, _, digits = text.rpartition(":")
+        if digits.isdigit() and address.replace(".", "").isdigit():
+            port = int(digits)  # the form that IPv4 endpoints have; everything else takes the long way
+        else:
+            try:
+                address, port, certain = destination_of(text, "", 0)
+            except ValueError:
+                return None
+            if not certain or not address:
+                return None
+        if not port:
+            return None
+        key = address + ("/128" if ":" in address else "/32")
+        return Leaf(
+            name,
+            text if text[0] != "[" else endpoint_text(address, port),
+            address,
+            key,
+            port,
+            last,
+            row[plan.only_protocol],
+            tuple(sources),
+            key in marked,
+        )
+
+    def entries(self, table: str, name: str) -> Sequence[Entry]:
+        """The rules of a chain, in order; empty when there is no such chain."""
+        ready = self.prepared(table, name)
+        return ready.entries if ready is not None else ()
+
+    def find_loops(self, table: str, name: str) -> None:
+        """Mark the chains reachable from this one that lead back to themselves (Tarjan's strongly connected components)."""
+        if (table, name) in self._searched:
+            return
+        order: dict[str, int] = {}
+        low: dict[str, int] = {}
+        open_chains: list[str] = []
+        path: list[tuple[str, Iterator[str]]] = []
+
+        def enter(chain: str) -> None:
+            order[chain] = low[chain] = len(order)
+            open_chains.append(chain)
+            path.append((chain, iter([entry.target for entry in self.entries(table, chain) if entry.action in (A_JUMP, A_GOTO)])))
+
+        enter(name)
+        while path:
+            chain, targets = path[-1]
+            target = next(targets, None)
+            if target is not None:
+                if target not in order:
+                    enter(target)
+                elif (table, target) not in self._searched:
+                    low[chain] = min(low[chain], order[target])
+                continue
+            path.pop()
+            if path:
+                low[path[-1][0]] = min(low[path[-1][0]], low[chain])
+            if low[chain] == order[chain]:
+                start = open_chains.index(chain)
+                component = open_chains[start:]
+                del open_chains[start:]
+                self._searched.update((table, one) for one in component)
+                if len(component) > 1 or any(entry.target == chain for entry in self.entries(table, chain)):
+                    for one in component:
+                        ready = self.prepared(table, one)
+                        if ready is not None:
+                            ready.looping = True
+
+    def reference(self, table: str, chain: str, line: int) -> RuleReference:
+        """A reference to a rule of this ruleset."""
+        return RuleReference(self.dump_of(table, chain), table, chain, line)
+
+
+def destination_of(text: str, address: str, port: int) -> tuple[str, int, bool]:
+    """The address and port of a `--to-destination`, with what it leaves out taken from the packet; False when it names a range.
+
+    Raises ValueError when it is none.
+    """
+    certain = True
+    if text.startswith("["):
+        host, _, rest = text[1:].partition("]")
+        ports = rest.removeprefix(":")
+    elif text.count(":") > 1:
+        host, ports = text, ""
+    else:
+        host, _, ports = text.partition(":")
+    if "-" in host:
+        host, certain = host.split("-", 1)[0], False
+    if "-" in ports:
+        low, _, high = ports.partition("-")
+        certain = certain and low == high.split("/")[0]
+        ports = low
+    return str(ip_address(host)) if ":" in host else (host or address), int(ports) if ports else port, certain
+
+
+def named_in(entry: Entry) -> list[tuple[str | None, str | None]]:
+    """The destinations and destination ports that a rule names, as printed: (address or None, ports or None)."""
+    return [
+        (entry.values[slot], None) if is_address else (None, entry.values[slot]) for slot, is_address in entry.plan.named_slots
+    ]
+
+
+_PORT_FLAGS = frozenset({"--dport", "--dports", "--destination-port", "--destination-ports", "--ports", "--ctorigdstport"})
+
+
+def _named_slots(shape: Shape) -> tuple[tuple[int, bool], ...]:
+    slots = [(option.slots[0], True) for option in shape.options if option.flag == "-d" and option.slots]
+    for match in shape.matches:
+        for option in match.options:
+            if option.slots and option.flag in _PORT_FLAGS:
+                slots.append((option.slots[0], False))
+            elif option.slots and option.flag in ("--dst-range", "--ctorigdst"):
+                slots.append((option.slots[0], True))
+    return tuple(slots)

@@ -35,7 +35,7 @@ def _chains(audit: FamilyAudit, judge: ServiceJudge) -> Iterator[Finding]:
         if not SERVICE_CHAIN.match(name):
             continue
         entries = rules.entries("nat", name)
-        label = judge.comment_name(name)
+        label = judge.chains.comment_name(name)
         for entry in entries:
             if entry.action in (A_JUMP, A_GOTO) and SERVICE_CHAIN.match(entry.target) and not rules.entries("nat", entry.target):
                 yield audit.finding(
@@ -67,7 +67,7 @@ def _chains(audit: FamilyAudit, judge: ServiceJudge) -> Iterator[Finding]:
 
 def _hash(audit: FamilyAudit, judge: ServiceJudge, name: str, label: str | None) -> Iterator[Finding]:
     """I-S8: an endpoint chain's name is a hash of the endpoint it leads to."""
-    endpoint = judge.destination(name)
+    endpoint = judge.chains.destination(name)
     last = audit.rules.entries("nat", name)[-1]
     protocol = entry_value(last, "-p")
     comment = entry_comment(last)

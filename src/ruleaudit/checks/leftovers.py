@@ -91,12 +91,12 @@ def _owner(
     found = SERVICE_CHAIN.match(one.target)
     if found is not None:
         suffix = one.target[found.end() :]
-        expected = judge.owner_of_hash.get(suffix)
+        expected = judge.chains.owner_of_hash.get(suffix)
         if expected is not None:
             return expected.name.text(audit.expectation.release)
         if one.name is not None and chain_hash(one.name, one.protocol.lower()) == suffix:
             return one.name
-        return judge.comment_name(one.target) or one.name
+        return judge.chains.comment_name(one.target) or one.name
     del by_name
     return one.name
 
@@ -173,7 +173,7 @@ def _frontend(audit: FamilyAudit, one: Dispatch) -> Frontend | None:
 def _out_of_date(audit: FamilyAudit, judge: ServiceJudge, group: list[tuple[Dispatch, ExpectedServicePort]]) -> Iterator[Finding]:
     """RA208 as a warning: a refusing rule stands for a frontend that has endpoints; translated packets do not meet it."""
     expected = group[0][1]
-    if judge.stood_in is not None:
+    if judge.observer.stood_in is not None:
         return  # the objects that kube-proxy reads may hold no endpoint
     for one, _ in group:
         frontends = [f for f in expected.frontends if (f.address, f.port, f.protocol) == (one.address, one.port, one.protocol)]
@@ -273,7 +273,7 @@ def chains(audit: FamilyAudit, judge: ServiceJudge) -> Iterator[Finding]:
         return
     for name in orphans:
         entries = rules.entries("nat", name)
-        label = judge.comment_name(name)
+        label = judge.chains.comment_name(name)
         yield audit.finding(
             "RA209",
             f"nothing jumps to {name}" + (f" ({label})" if label else "") + ("" if entries else ", and it is empty"),

@@ -239,10 +239,10 @@ def masquerade(audit: FamilyAudit, judge: ServiceJudge, faults: Iterable[str]) -
             places=[*(("nat", chain, entry.line) for entry in audit.rules.entries("nat", chain)), ("nat", chain, 0)],
             subject=f"{fault} IPv{audit.family}",
         )
-    if every or any(hook.chain == "POSTROUTING" for hook in audit.missing_hooks) or not judge.unmasqueraded:
+    if every or any(hook.chain == "POSTROUTING" for hook in audit.missing_hooks) or not judge.observer.unmasqueraded:
         return
-    expected, judgement, outcome = judge.unmasqueraded[0]
-    names = list(dict.fromkeys(str(item[0].name) for item in judge.unmasqueraded))
+    expected, judgement, outcome = judge.observer.unmasqueraded[0]
+    names = list(dict.fromkeys(str(item[0].name) for item in judge.observer.unmasqueraded))
     packet = judgement.observed.packet
     traced = audit.evaluator.evaluate(packet, tracing=True)[0]
     places: list[RulePlace] = [

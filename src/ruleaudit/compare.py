@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING
 from ruleaudit.forwarding import Forwarding, Verdict
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ruleaudit.dataplane.observe import Observation
     from ruleaudit.dataplane.walk import Outcome
 
-__all__ = ["SHARE_TOLERANCE", "Difference", "DifferenceKind", "compare", "equal"]
+__all__ = ["SHARE_TOLERANCE", "Difference", "DifferenceKind", "compare", "equal", "spreads_alike"]
 
 # iptables-save prints probabilities with 31 bits (KPR 5.4); 1.16 wrote five digits, which is 1e-4 off at worst for few endpoints.
 SHARE_TOLERANCE = 1e-4
@@ -64,6 +66,20 @@ def equal(expected: Forwarding, observed: Observation) -> bool:
     if expected.masquerade is not None and (observed.unmarked if expected.masquerade else observed.marked) > SHARE_TOLERANCE:
         return False
     return expected.affinity == observed.affinity and not observed.affinity_fault
+
+
+def spreads_alike(expected: Forwarding, backends: Mapping[str, float], masquerade: bool) -> bool:
+    """Whether connections that are all spread over `backends`, without affinity and marked to be masqueraded or not, are as expected."""
+    if expected.verdict is not Verdict.FORWARD or expected.affinity is not None or expected.masquerade not in (None, masquerade):
+        return False
+    wanted = expected.backends
+    if len(wanted) != len(backends):
+        return False
+    for endpoint, share in wanted.items():
+        got = backends.get(endpoint)
+        if got is None or abs(got - share) > SHARE_TOLERANCE:
+            return False
+    return True
 
 
 def compare(expected: Forwarding, observed: Observation) -> list[Difference]:

@@ -166,6 +166,8 @@ class ExpectedServicePort:
                 outcomes = self._cluster_ip(number, selection, vantage)
             else:
                 outcomes = self._external(number, selection, frontend, vantage, source)
+            if len(self.selections) == 1 and len(outcomes) == 1:
+                return outcomes
             for outcome in outcomes:
                 if outcome not in found:
                     found.append(outcome)

@@ -359,21 +359,20 @@ def _local_detection(rules: Ruleset, newest: int) -> tuple[tuple[str, str] | Non
     balanced = 0
     for name in rules.chains("nat"):
         if name.startswith(("KUBE-SVC-", "KUBE-SVL-")):
-            entries = rules.entries("nat", name)
-            if not entries:
+            first = rules.first_entry("nat", name)
+            if first is None:
                 continue
-            first = entries[0]
             if first.target == "KUBE-MARK-MASQ":
                 _vote(first, votes)
             else:
                 balanced += 1
         elif name.startswith(("KUBE-EXT-", "KUBE-XLB-")):
-            for entry in rules.entries("nat", name)[:1]:
-                if entry.target.startswith("KUBE-SVC-"):
-                    for flag in ("-s", "-i"):
-                        value = entry_value(entry, flag)
-                        if value is not None:
-                            short_cuts[flag, value] += 1
+            first = rules.first_entry("nat", name)
+            if first is not None and first.target.startswith("KUBE-SVC-"):
+                for flag in ("-s", "-i"):
+                    value = entry_value(first, flag)
+                    if value is not None:
+                        short_cuts[flag, value] += 1
     if newest <= 21:
         votes.clear()
         entries = rules.entries("nat", "KUBE-SERVICES")
@@ -394,7 +393,7 @@ def _local_detection(rules: Ruleset, newest: int) -> tuple[tuple[str, str] | Non
             if (entry_comment(entry) or "").endswith(" cluster IP")
         }
         balanced = sum(
-            1 for name in targeted if (entries := rules.entries("nat", name)) and entries[0].target != "KUBE-MARK-MASQ"
+            1 for name in targeted if (first := rules.first_entry("nat", name)) is not None and first.target != "KUBE-MARK-MASQ"
         )
     if not votes and not balanced:
         return (short_cuts.most_common(1)[0][0], True, False) if short_cuts else (None, None, False)

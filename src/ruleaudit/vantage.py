@@ -6,7 +6,7 @@ as its role allows (docs/semantics.md, S13).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from typing import TYPE_CHECKING
 
@@ -35,6 +35,17 @@ class Clients:
     outside: str
     pod_interface: Interface
     node_address: str
+    _known: dict[tuple[Vantage, str, str | None], Packet] = field(default_factory=dict, repr=False, compare=False)
+
+    def client(self, vantage: Vantage, protocol: str, destination: str, source: str | None = None) -> Packet:
+        """A packet of the client that asks `destination` from a vantage point: the same value for all destinations that it asks alike."""
+        if vantage is Vantage.NODE and source is None and (destination.startswith("127.") or destination == "::1"):
+            source = destination
+        key = (vantage, protocol, source)
+        known = self._known.get(key)
+        if known is None:
+            known = self._known[key] = self.packet(vantage, protocol, destination, 0, source)
+        return known
 
     def packet(self, vantage: Vantage, protocol: str, destination: str, port: int, source: str | None = None) -> Packet:
         """The first packet of a connection from a vantage point. `protocol` as a frontend has it ("TCP")."""

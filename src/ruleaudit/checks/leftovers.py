@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from ruleaudit.chains import chain_hash, endpoint_chain_hash
 from ruleaudit.checks.context import FamilyAudit, RulePlace, service_port_of
-from ruleaudit.dataplane.ruleset import A_GOTO, A_JUMP, Ruleset
+from ruleaudit.dataplane.ruleset import A_GOTO, A_JUMP, PreparedChain
 from ruleaudit.findings import Finding, ObjectReference, Severity
 from ruleaudit.forwarding import Frontend, FrontendKind, Vantage, Verdict
 from ruleaudit.kubeproxy import SERVICE_CHAIN, Dispatch, dispatches, entry_comment, is_kube_proxy_chain
@@ -222,17 +222,22 @@ def chains(audit: FamilyAudit, judge: ServiceJudge) -> Iterator[Finding]:
     new_layout = audit.expectation.release.minor >= 24
     strange_prefixes = ("KUBE-XLB-",) if new_layout else ("KUBE-EXT-", "KUBE-SVL-")
     live: set[str] | None = None
-    for name, chain in nat.items():
-        leaf = rules.leaf("nat", name) if len(chain.lines) <= 2 else None
-        if leaf is not None and (len(chain.lines) == 1 or leaf.masquerading):
-            continue  # an endpoint chain of at most two rules that differ in kind: it jumps to KUBE-MARK-MASQ at most
-        entries = rules.entries("nat", name)
-        if is_kube_proxy_chain(name) or name in ("PREROUTING", "OUTPUT", "POSTROUTING"):
-            repeated = (
-                name.startswith("KUBE-FW-") and audit.expectation.release.minor <= 24
-            )  # one group per load-balancer IP (T-18)
-            if len(entries) > 1 and not repeated and not _only_balances(rules, name):
+    plain = rules.plain_leaves("nat")  # these jump to KUBE-MARK-MASQ only
+    for name in [name for name in nat if name not in plain]:
+        own = is_kube_proxy_chain(name)
+        repeated = name.startswith("KUBE-FW-") and audit.expectation.release.minor <= 24  # one group per load-balancer IP (T-18)
+        ready = rules.prepared("nat", name)
+        if ready is None:
+            continue
+        entries = ready.head
+        if ready.balance is not None:
+            referenced.update([leaf.name for leaf in ready.balance.leaves])
+        if not _only_balances(ready):
+            entries = ready.entries
+            if (own or name in ("PREROUTING", "OUTPUT", "POSTROUTING")) and len(entries) > 1 and not repeated:
                 yield from _duplicates(audit, "nat", name)
+        if name.startswith(strange_prefixes):
+            entries = ready.entries
         for entry in entries:
             if entry.action in (A_JUMP, A_GOTO):
                 referenced.add(entry.target)
@@ -282,10 +287,9 @@ def chains(audit: FamilyAudit, judge: ServiceJudge) -> Iterator[Finding]:
         )
 
 
-def _only_balances(rules: Ruleset, name: str) -> bool:
+def _only_balances(ready: PreparedChain) -> bool:
     """Whether a chain is at most one rule and a balance over distinct chains: no rule of it can stand there twice."""
-    ready = rules.prepared("nat", name)
-    balance = ready.balance if ready is not None else None
+    balance = ready.balance
     return balance is not None and balance.start <= 1 and len({leaf.name for leaf in balance.leaves}) == len(balance.leaves)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from ruleaudit.checks.judgement import Judgement
-from ruleaudit.compare import Difference, DifferenceKind, compare, equal
+from ruleaudit.compare import Difference, DifferenceKind, compare, equal, spreads_alike
 from ruleaudit.dataplane.observe import Observation, observe
 from ruleaudit.expect import ExpectedServicePort, expect
 from ruleaudit.forwarding import Forwarding, Frontend, FrontendKind, Vantage, Verdict, split_endpoint
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ruleaudit.checks.context import FamilyAudit
+    from ruleaudit.dataplane.classes import Place
     from ruleaudit.dataplane.walk import Outcome
 
 __all__ = ["Observer", "address_inside"]
@@ -42,6 +43,7 @@ class Observer:
         for frontend in expected.frontends:
             claims = claims_of[frontend.address, frontend.port, frontend.protocol]
             guarded = frontend.kind is FrontendKind.LOAD_BALANCER_IP and bool(expected.source_ranges)
+            places: dict[tuple[bool, str], Place | None] = {}
             for vantage, destination in self.questions(frontend):
                 source = None
                 if guarded:
@@ -61,9 +63,18 @@ class Observer:
                     continue
                 if not accepted:
                     continue
-                packet = clients.packet(
-                    vantage, frontend.protocol, destination, frontend.port, source if vantage is Vantage.OUTSIDE else None
-                )
+                client = clients.client(vantage, frontend.protocol, destination, source if vantage is Vantage.OUTSIDE else None)
+                hook = (client.from_node, destination)
+                if hook not in places:  # pods and outside clients meet the same rules first
+                    places[hook] = evaluator.place(client, destination, frontend.port)
+                place = places[hook]
+                if place is not None:
+                    bundled = evaluator.bundled(client, destination, frontend.port, place)
+                    if bundled is not None and any(
+                        spreads_alike(one, bundled[0].backends, bool(bundled[1] & mark)) for one in accepted
+                    ):
+                        continue
+                packet = client.to(destination, frontend.port)
                 seen = observe(evaluator, packet, mark)
                 if seen.not_masqueraded:
                     self.note_unmasqueraded(expected, frontend, vantage, destination, accepted[0], seen)

@@ -135,8 +135,13 @@ class ServiceChains:
             for prefix in ("KUBE-SVC-", "KUBE-SVL-", "KUBE-XLB-"):
                 ready = self.rules.prepared("nat", prefix + own)
                 if ready is not None and ready.balance is not None:
-                    sound.update(leaf.endpoint for leaf in ready.balance.leaves if leaf.masquerading)
-        reachable = tuple(endpoint for endpoint in reachable if endpoint.text not in sound)
+                    if ready.balance.masquerading:
+                        sound.update(ready.balance.backends)
+                    else:
+                        sound.update(leaf.endpoint for leaf in ready.balance.leaves if leaf.masquerading)
+        reachable = tuple([endpoint for endpoint in reachable if endpoint.text not in sound])
+        if not reachable:
+            return
         protocol = expected.protocol.lower()
         texts = self.name_texts(expected)
         chains = self.rules.chains("nat")

@@ -172,6 +172,8 @@ _HASH = 16
 _MANY = 25
 # From this release on the sources promise that certain rules of load balancers and of kubelet are there.
 _READ_FROM = 20
+# From how many rules on a chain's alike rules are looked at once.
+_LONG = 4
 # Matches that choose no packets.
 _SILENT = frozenset({"comment", "nfacct"})
 
@@ -187,6 +189,7 @@ class _Writing:
     def __init__(self, audit: FamilyAudit, forms: Sequence[_Form]) -> None:
         self.forms = [one for one in forms if _oldest(audit) <= one.until]
         self.known: dict[Shape, tuple[_Ready, ...]] = {}
+        self.targets: dict[Shape, int | None] = {}
         mark, four = f"{audit.mark:#x}", audit.family == 4
         detection = audit.expectation.local_detection
         pods = _pods(audit, detection) if isinstance(detection, LocalDetection) else None
@@ -219,6 +222,17 @@ class _Writing:
             else:
                 return form
         return None
+
+    def only_target(self, shape: Shape) -> int | None:
+        """The slot of the target, when that is all that the forms look at in rules of this shape; else None."""
+        known = self.targets.get(shape, -1)
+        if known == -1:
+            ready = self.known.get(shape)
+            if ready is None:
+                ready = self.known[shape] = self.prepare(shape)
+            plain = bool(ready) and all(not checks and not form.own for form, _slot, _names, _prefixes, checks in ready)
+            known = self.targets[shape] = ready[0][1] if plain else None
+        return known
 
     def prepare(self, shape: Shape) -> tuple[_Ready, ...]:
         """The forms that a shape may be of, as far as flags and fixed targets tell."""
@@ -280,7 +294,10 @@ def written_rules(audit: FamilyAudit, findings: Iterable[Finding]) -> Iterator[F
     present: dict[RulePlace, list[_Form]] = defaultdict(list)
     for table in ("filter", "nat"):
         writings = {kind: _Writing(audit, forms) for (where, kind), forms in _FORMS.items() if where == table}
+        plain = rules.plain_leaves(table)
         for name, chain in rules.chains(table).items():
+            if name in plain and name.startswith("KUBE-SEP-"):
+                continue  # exactly the two forms of an endpoint chain, in their order
             found = SERVICE_CHAIN.match(name) if table == "nat" else None
             writing = writings.get(found.group(0) if found else name)
             if writing is None:
@@ -288,8 +305,11 @@ def written_rules(audit: FamilyAudit, findings: Iterable[Finding]) -> Iterator[F
             dump = rules.dump_of(table, name)
             shapes, values = dump.shapes, dump.values
             highest, before = -1, 0
+            lines: Sequence[int] = chain.lines
+            if found is not None and len(lines) > _LONG:
+                lines = _told_apart(lines, shapes, values, writing)
             kept = found is None or found.group(1) in ("EXT", "XLB", "FW")
-            for line in chain.lines:
+            for line in lines:
                 form = writing.form(name, shapes[line], values[line])
                 if form is None:
                     strange.append((table, name, line))
@@ -331,6 +351,22 @@ def written_rules(audit: FamilyAudit, findings: Iterable[Finding]) -> Iterator[F
         )
         return
     yield from (_strange(audit, place) for place in left)
+
+
+def _told_apart(
+    lines: Sequence[int], shapes: Sequence[Shape], values: Sequence[tuple[str, ...]], writing: _Writing
+) -> Sequence[int]:
+    """Of neighbouring rules of one shape that differ in nothing that forms look at, the first only: there may be many thousands."""
+    kept = []
+    last: tuple[Shape, bool] | None = None
+    for line in lines:
+        shape = shapes[line]
+        slot = writing.only_target(shape)
+        seen = (shape, slot is not None and values[line][slot].startswith("KUBE-SEP-"))
+        if seen != last or not seen[1]:
+            kept.append(line)
+        last = seen
+    return kept
 
 
 def _misplaced(audit: FamilyAudit, table: str, name: str, before: int, line: int) -> Finding:

@@ -6,28 +6,22 @@
 from __future__ import annotations
 
 import sys
-from bisect import bisect_right
 from dataclasses import replace
-from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from ruleaudit.dataplane.matches import Affinity, mask_of, port_ranges
-from ruleaudit.dataplane.packet import LOOPBACK, NO_INTERFACE, Host, Packet, address_number, network
+from ruleaudit.dataplane.classes import Classes, Place, Places
+from ruleaudit.dataplane.packet import LOOPBACK, NO_INTERFACE, Host, Packet, address_number
 from ruleaudit.dataplane.ruleset import (
     A_ACCEPT,
     A_DROP,
-    A_GOTO,
-    A_JUMP,
     A_REJECT,
     A_SNAT,
     A_UNKNOWN,
     BUILT_IN,
     Balance,
-    Entry,
     Leaf,
     Ruleset,
     destination_of,
-    named_in,
 )  # fmt: skip
 from ruleaudit.dataplane.walk import DEPTH_LIMIT, End, Flow, Outcome, Run, merge_flows
 from ruleaudit.forwarding import Verdict, endpoint_text
@@ -35,77 +29,11 @@ from ruleaudit.forwarding import Verdict, endpoint_text
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from ruleaudit.dataplane.matches import Affinity
+
 __all__ = ["Evaluator"]
 
 _BACK_IN = (("raw", "PREROUTING"), ("mangle", "PREROUTING"), ("mangle", "INPUT"), ("filter", "INPUT"), ("security", "INPUT"))
-
-
-class _Classes:
-    """Which addresses and ports the rules tell apart: all others behave alike, so one answer serves them (S13)."""
-
-    def __init__(self, rules: Ruleset, places: Iterable[tuple[str, str]]) -> None:
-        self.exact = {"0.0.0.0", "::", "255.255.255.255"}
-        self.ranges: set[tuple[int, int]] = set()
-        self.original_ports = False
-        bounds: set[int] = set()
-        seen: set[tuple[str, str]] = set()
-        todo = list(places)
-        # What addrtype tells apart without naming it (S8).
-        multicast = (0xE << 28, 0xF << 28) if rules.family == 4 else (0xFF << 120, 0xFF << 120)
-        prefixes: set[tuple[int, int]] = {multicast}
-        while todo:
-            place = todo.pop()
-            if place in seen:
-                continue
-            seen.add(place)
-            for entry in rules.entries(*place):
-                if entry.action in (A_JUMP, A_GOTO):
-                    todo.append((place[0], entry.target))
-                self._note(entry, prefixes, bounds)
-                self.original_ports = self.original_ports or entry.plan.original_port
-        self.prefixes = sorted(prefixes)
-        self.bounds = sorted(bounds)
-        self.coarse = rules.family == 4 and not self.ranges and not any(mask & 0xFF for _base, mask in prefixes)
-        self._memo: dict[str, tuple[object, ...]] = {}
-
-    def _note(self, entry: Entry, prefixes: set[tuple[int, int]], bounds: set[int]) -> None:
-        for address, ports in named_in(entry):
-            if address is not None:
-                first, dash, last = address.partition("-")
-                if dash:
-                    self.ranges.add((address_number(first), address_number(last)))
-                    continue
-                try:
-                    version, base, mask = network(address)
-                except ValueError:
-                    prefixes.add(mask_of(address) or (0, 0))
-                    continue
-                if mask == (0xFFFFFFFF if version == 4 else (1 << 128) - 1):
-                    self.exact.add(str(ip_address(address.split("/")[0])))
-                else:
-                    prefixes.add((base, mask))
-            if ports is not None:
-                for low, high in port_ranges(ports):
-                    bounds.update((low, high + 1))
-
-    def of_address(self, text: str) -> tuple[object, ...] | str:
-        """The class of an address: itself when a rule names it, else the prefixes it lies in."""
-        if text in self.exact:
-            return text
-        # Where no rule cuts a network of 256 addresses in two, its addresses are of one class: there may be 100,000 of them.
-        about = text.rpartition(".")[0] if self.coarse else text
-        known = self._memo.get(about)
-        if known is None:
-            number = address_number(text)
-            known = self._memo[about] = (
-                *[number & mask == base for base, mask in self.prefixes],
-                *[low <= number <= high for low, high in self.ranges],
-            )
-        return known
-
-    def of_port(self, port: int) -> int:
-        """The class of a port: its place among the bounds of all port matches."""
-        return bisect_right(self.bounds, port)
 
 
 class Evaluator:
@@ -115,8 +43,11 @@ class Evaluator:
         self.rules, self.host = rules, host
         self._answers: dict[tuple[int, str], dict[str, bool]] = {}
         self._later: dict[tuple[object, ...], list[tuple[float, Outcome]]] = {}
-        self._classes: _Classes | None = None
-        self._groups: dict[Balance, list[tuple[Leaf, dict[str, float]]]] = {}
+        self._classes: Classes | None = None
+        self._groups: dict[Balance, tuple[int, list[tuple[Leaf, dict[str, float]]]]] = {}
+        self._group_keys: dict[tuple[object, ...], int] = {}
+        self._places: dict[str, Places] = {}
+        self._bundled: dict[tuple[object, ...], tuple[int, int] | None] = {}
         self.unmodelled: set[tuple[str, str, int]] = set()
         if sys.getrecursionlimit() < 4 * DEPTH_LIMIT:
             sys.setrecursionlimit(4 * DEPTH_LIMIT)
@@ -239,33 +170,93 @@ class Evaluator:
         bundle = flow.bundle
         assert bundle is not None
         flow.nat_mark = flow.mark
-        groups = self._groups.get(bundle)
-        if groups is None:
-            groups = self._groups[bundle] = self._grouped(run, bundle)
         found = []
-        for leaf, backends in groups:
+        for leaf, backends in self._groups_of(bundle)[1]:
             flow.address, flow.key, flow.number, flow.port = leaf.address, leaf.key, address_number(leaf.address), leaf.port
             found.append((backends, self._later_of(run, flow)))
         return found
 
-    def _grouped(self, run: Run, bundle: Balance) -> list[tuple[Leaf, dict[str, float]]]:
-        classes = self._told_apart()
+    def _groups_of(self, bundle: Balance) -> tuple[int, list[tuple[Leaf, dict[str, float]]]]:
+        """The endpoints of a bundle, in groups that later rules treat alike; and a number: bundles of one number have alike groups."""
+        known = self._groups.get(bundle)
+        if known is not None:
+            return known
         groups: dict[tuple[object, ...], tuple[Leaf, dict[str, float]]] = {}
-        for leaf in bundle.leaves:
-            share = bundle.backends.get(leaf.endpoint)
+        backends = bundle.backends
+        for leaf, key in zip(bundle.leaves, self._told_apart().of_endpoints(bundle.leaves, self.host), strict=True):
+            share = backends.get(leaf.endpoint)
             if share is None:
                 continue
-            key = (classes.of_address(leaf.address), classes.of_port(leaf.port), run.host.is_local(leaf.address))
-            groups.setdefault(key, (leaf, {}))[1][leaf.endpoint] = share
+            group = groups.get(key)
+            if group is None:
+                group = groups[key] = (leaf, {})
+            group[1][leaf.endpoint] = share
+        number = self._group_keys.setdefault(tuple(groups), len(self._group_keys))
         if len(groups) == 1:
             leaf, _ = next(iter(groups.values()))
-            return [(leaf, bundle.backends)]
-        return list(groups.values())
+            found = [(leaf, backends)]
+        else:
+            found = list(groups.values())
+        self._groups[bundle] = number, found
+        return number, found
 
-    def _told_apart(self) -> _Classes:
+    def place(self, client: Packet, destination: str, port: int) -> Place | None:
+        """What the rules see of a destination of `client`'s packets, to be handed to `bundled`; None: it has to be asked in full."""
+        hook = "OUTPUT" if client.from_node else "PREROUTING"
+        places = self._places.get(hook)
+        if places is None:
+            places = self._places[hook] = Places(self.rules, hook)
+        return places.find(destination, "/32" if client.family == 4 else "/128", port)
+
+    def bundled(self, client: Packet, destination: str, port: int, place: Place) -> tuple[Balance, int] | None:
+        """Where all connections of a client to a destination are spread over the endpoints of one balance, and delivered for certain: that
+        balance and the mark with which they leave nat; None: ask in full.
+
+        `client` is a packet of that client to anywhere. Answers are remembered for all destinations that the rules treat alike (S13).
+        """
+        balances = place.balances
+        if not balances:
+            return None
+        source = client.source + ("/32" if client.family == 4 else "/128")
+        for balance in balances:
+            if source in balance.sources:
+                return None
+        later = self._told_apart()
+        key = (
+            client.key,
+            place.key,
+            self.host.is_local(destination),
+            later.of_address(destination),
+            later.of_port(port) if later.original_ports else None,
+            self._groups_of(balances[0])[0]
+            if len(balances) == 1
+            else tuple([self._groups_of(balance)[0] for balance in balances]),
+        )
+        try:
+            known = self._bundled[key]
+        except KeyError:
+            known = self._bundled[key] = self._ask_bundled(client.to(destination, port), balances)
+        return None if known is None else (balances[known[0]], known[1])
+
+    def _ask_bundled(self, packet: Packet, balances: tuple[Balance, ...]) -> tuple[int, int] | None:
+        run, outcomes, flows = self.pursue(packet)
+        if outcomes or len(flows) != 1 or run.affinity:
+            return None
+        flow = flows[0]
+        if flow.bundle is None or flow.possible or flow.share != 1.0 or flow.bundle not in balances:
+            return None
+        marks = set()
+        for _backends, known in self.deliver_bundle(run, flow):
+            for _share, outcome in known:
+                if outcome.verdict is not Verdict.FORWARD or outcome.possible or bool(outcome.mark) != outcome.masquerade:
+                    return None
+                marks.add(outcome.mark)
+        return (balances.index(flow.bundle), marks.pop()) if len(marks) == 1 else None
+
+    def _told_apart(self) -> Classes:
         if self._classes is None:
             places = [(table, chain) for table in ("mangle", "filter", "security") for chain in BUILT_IN[table]]
-            self._classes = _Classes(self.rules, [*places, ("nat", "POSTROUTING"), ("nat", "INPUT"), ("raw", "PREROUTING")])
+            self._classes = Classes(self.rules, [*places, ("nat", "POSTROUTING"), ("nat", "INPUT"), ("raw", "PREROUTING")])
         return self._classes
 
     def _later_of(self, run: Run, flow: Flow) -> list[tuple[float, Outcome]]:

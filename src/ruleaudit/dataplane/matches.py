@@ -51,7 +51,7 @@ def _source(slot: int) -> Test:
             return False  # the tools print one IPv4 address in one way only, so other text is another address
         answer = run.source_answers.get(text)
         if answer is None:
-            answer = run.source_answers[text] = _inside(text, run.packet.family, run.source)
+            answer = run.source_answers[text] = inside(text, run.packet.family, run.source)
         return answer
 
     return test
@@ -64,12 +64,13 @@ def _destination(slot: int) -> Test:
             return True
         if run.packet.family == 4 and text.endswith("/32"):
             return False  # the tools print one IPv4 address in one way only, so other text is another address
-        return _inside(text, run.packet.family, flow.number)
+        return inside(text, run.packet.family, flow.number)
 
     return test
 
 
-def _inside(text: str, family: int, number: int) -> bool:
+def inside(text: str, family: int, number: int) -> bool:
+    """Whether an address (its number) lies in a printed address, prefix or address/mask."""
     try:
         version, base, mask = network(text)
     except ValueError:
@@ -211,7 +212,7 @@ def _ctstatus(slot: int) -> Test:
 
 
 def _original_destination(slot: int) -> Test:
-    return lambda values, run, flow: _inside(values[slot], run.packet.family, run.destination)
+    return lambda values, run, flow: inside(values[slot], run.packet.family, run.destination)
 
 
 def _original_port(slot: int) -> Test:

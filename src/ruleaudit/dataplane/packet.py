@@ -6,7 +6,7 @@ A packet here is the first of a connection (S1). What a question leaves open is 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from socket import AF_INET, AF_INET6, inet_pton
@@ -124,3 +124,7 @@ class Packet:
             self.source_port,
             self.bridged,
         )
+
+    def to(self, destination: str, port: int) -> Packet:
+        """The same client's packet to another destination."""
+        return replace(self, destination=destination, port=port)

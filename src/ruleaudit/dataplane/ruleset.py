@@ -16,7 +16,7 @@ from ruleaudit.dataplane.matches import TestPlan, plan_tests
 from ruleaudit.forwarding import endpoint_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 
     from ruleaudit.rules import Chain, Dump, Shape, Table
 
@@ -106,6 +106,7 @@ class Plan:
     __slots__ = (
         "action",
         "argument_slots",
+        "comparable",
         "flags",
         "goto",
         "key_slots",
@@ -115,6 +116,7 @@ class Plan:
         "only_protocol",
         "only_source",
         "original_port",
+        "other_slots",
         "shape",
         "tests",
         "unconditional",
@@ -125,6 +127,7 @@ class Plan:
         self.tests: TestPlan = plan_tests(shape)
         self.key_slots = _key_slots(shape)
         self.named_slots = _named_slots(shape)
+        self.comparable = not any(match.module in _LOOKING_FURTHER for match in shape.matches)
         self.original_port = any(option.flag == "--ctorigdstport" for match in shape.matches for option in match.options)
         # What the rule asks for, where that is one thing only: nothing, one source (its slot), one protocol (its slot).
         simple = _simple_question(shape, self.tests)
@@ -132,6 +135,7 @@ class Plan:
         self.only_source = simple[1] if simple and simple[0] == "-s" else None
         self.only_protocol = simple[1] if simple and simple[0] == "-p" else None
         target = shape.target
+        self.other_slots = _other_slots(shape, {slot for slot, _is_address in self.named_slots})
         self.goto = target is not None and target.goto
         self.name_slot: int | None = target.name_slot if target is not None else None
         self.name: str | None = target.name if target is not None else None
@@ -195,67 +199,83 @@ class Balance:
 
     __slots__ = ("backends", "leaves", "line", "masquerading", "protocol", "rest", "sources", "start")
 
-    def __init__(self, start: int, line: int, leaves: Sequence[tuple[Leaf, float]], rest: float) -> None:
+    def __init__(self, start: int, line: int, leaves: tuple[Leaf, ...], shares: Sequence[float], rest: float) -> None:
         self.start, self.line, self.rest = start, line, rest
-        self.leaves = tuple(leaf for leaf, _share in leaves)
-        self.protocol = self.leaves[0].protocol
-        self.sources = frozenset(source for leaf in self.leaves for source in leaf.sources)
-        self.masquerading = all(leaf.masquerading for leaf in self.leaves)
-        self.backends: dict[str, float] = {}
-        for leaf, share in leaves:
-            if share > 0:
-                self.backends[leaf.endpoint] = self.backends.get(leaf.endpoint, 0.0) + share
+        self.leaves = leaves
+        self.protocol = leaves[0].protocol
+        self.sources = frozenset([source for leaf in leaves for source in leaf.sources])
+        self.masquerading = all(leaf.masquerading for leaf in leaves)
+        endpoints = [leaf.endpoint for leaf in leaves]
+        self.backends = dict(zip(endpoints, shares, strict=True))
+        if len(self.backends) < len(leaves) or 0.0 in shares:
+            self.backends = {}
+            for endpoint, share in zip(endpoints, shares, strict=True):
+                if share > 0:
+                    self.backends[endpoint] = self.backends.get(endpoint, 0.0) + share
 
 
 class PreparedChain:
-    """A chain made ready for evaluation: its rules in order, and an index by destination and port when it is long."""
+    """A chain made ready for evaluation: its rules in order, and an index by destination and port when it is long.
+
+    Where it ends in a `balance`, `head` are the rules before that, and the others are only made when they are asked for.
+    """
 
     __slots__ = (
         "_by_both",
         "_by_destination",
         "_by_port",
+        "_chains",
+        "_entries",
         "_others",
+        "_own",
         "balance",
         "chain",
         "dump",
-        "entries",
         "head",
         "indexed",
         "looping",
         "name",
     )
 
-    def __init__(self, name: str, chain: Chain, dump: Dump, chains: Mapping[str, Chain], first: Sequence[Entry] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        chain: Chain,
+        dump: Dump,
+        chains: Mapping[str, Chain],
+        first: Sequence[Entry] = (),
+        balance: Balance | None = None,
+    ) -> None:
         self.name, self.chain, self.dump = name, chain, dump
-        shapes, values = dump.shapes, dump.values
-        entries = list(first)
-        for line in chain.lines:
-            shape = shapes[line]
-            plan = plan_of(shape)
-            row = values[line]
-            action, target = plan.action, plan.name or ""
-            if plan.name_slot is not None:
-                target = row[plan.name_slot]
-                action = (A_GOTO if plan.goto else A_JUMP) if target in chains else plan.action_of(target)
-                if action == A_UNKNOWN and not _EXTENSION.match(target):
-                    action = A_JUMP  # a chain that is not declared: the kernel cannot hold this; checks report it
-            entries.append(Entry(plan, row, line, action, target))
-        self.entries: Sequence[Entry] = entries
-        self.balance: Balance | None = None
+        self._chains = chains
+        self.balance = balance
         self.looping = False
-        self.head: Sequence[Entry] = entries
-        self.indexed = len(entries) >= _INDEX_FROM and entries[-1].plan.only_source is None
-        if self.indexed and not entries[-1].plan.unconditional:
+        self._own = len(chain.lines) if balance is None else balance.start - len(first)
+        self.head: Sequence[Entry] = [*first, *(_entry(dump, line, chains) for line in chain.lines[: self._own])]
+        self._entries: Sequence[Entry] | None = self.head if balance is None else None
+        self.indexed = False
+        if (
+            balance is None
+            and len(self.head) >= _INDEX_FROM
+            and self.head[-1].plan.only_source is None
+            and not self.head[-1].plan.unconditional
+        ):
+            self.indexed = True
             self._index()
-        else:
-            self.indexed = False
+
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """All rules in order."""
+        if self._entries is None:
+            self._entries = [*self.head, *(_entry(self.dump, line, self._chains) for line in self.chain.lines[self._own :])]
+        return self._entries
 
     def _index(self) -> None:
         by_both: dict[tuple[str, str], list[int]] = {}
         by_destination: dict[str, list[int]] = {}
         by_port: dict[str, list[int]] = {}
         others: list[int] = []
-        for position, entry in enumerate(self.entries):
+        for position, entry in enumerate(self.head):
             address, port = keys_of(entry.plan, entry.values)
             if address is not None and port is not None:
                 by_both.setdefault((address, port), []).append(position)
@@ -266,6 +286,23 @@ class PreparedChain:
             else:
                 others.append(position)
         self._by_both, self._by_destination, self._by_port, self._others = by_both, by_destination, by_port, others
+
+    @property
+    def others(self) -> Sequence[Entry]:
+        """Of an indexed chain, the rules that are not for one destination or port."""
+        return [self.head[position] for position in self._others]
+
+    def keyed(self, address: str, port: str) -> Sequence[Entry]:
+        """Of an indexed chain, the rules for one destination, for one port or for both, in order."""
+        found = [
+            rows
+            for rows in (self._by_both.get((address, port)), self._by_destination.get(address), self._by_port.get(port))
+            if rows
+        ]
+        if not found:
+            return ()
+        rows = found[0] if len(found) == 1 else sorted(chained.from_iterable(found))
+        return [self.head[position] for position in rows]
 
     def candidates(self, address: str, port: str) -> Iterable[Entry]:
         """The rules that may match a packet to this address (with its host suffix) and port, in order. Misses none."""
@@ -283,7 +320,7 @@ class PreparedChain:
         ]
         if not found:
             return ()
-        entries = self.entries
+        entries = self.head
         if len(found) == 1:
             return [entries[position] for position in found[0]]
         return [entries[position] for position in sorted(chained.from_iterable(found))]
@@ -299,7 +336,50 @@ def plan_of(shape: Shape) -> Plan:
     return plan
 
 
-_UNASKED = object()
+def _entry(dump: Dump, line: int, chains: Mapping[str, Chain]) -> Entry:
+    plan, row = plan_of(dump.shapes[line]), dump.values[line]
+    action, target = plan.action, plan.name or ""
+    if plan.name_slot is not None:
+        target = row[plan.name_slot]
+        action = (A_GOTO if plan.goto else A_JUMP) if target in chains else plan.action_of(target)
+        if action == A_UNKNOWN and not _EXTENSION.match(target):
+            action = A_JUMP  # a chain that is not declared: the kernel cannot hold this; checks report it
+    return Entry(plan, row, line, action, target)
+
+
+# Per shape of a rule that only spreads: the slot of the chain that it jumps to, the slot of its share (None: it takes all that comes) and
+# what makes a number of that; () for any other rule.
+_SPREADS: dict[Shape, tuple[int, int | None, Callable[[Sequence[str]], float] | None] | tuple[()]] = {}
+
+
+def _spread(shape: Shape) -> tuple[int, int | None, Callable[[Sequence[str]], float] | None] | tuple[()]:
+    plan = plan_of(shape)
+    if not plan.unconditional or plan.name_slot is None or plan.goto:
+        return ()
+    slots = [
+        option.slots[0]
+        for match in shape.matches
+        for option in match.options
+        if option.flag in ("--probability", "--every") and option.slots
+    ]
+    return plan.name_slot, slots[0] if slots else None, plan.tests.share
+
+
+@lru_cache(maxsize=1 << 12)
+def _shares(parts: tuple[float, ...]) -> tuple[tuple[float, ...], float]:
+    """What each of several rules takes of all that comes, and what is left: each takes its part of the rest."""
+    left, shares = 1.0, []
+    for part in parts:
+        shares.append(left * part)
+        left *= 1.0 - part
+    return tuple(shares), left
+
+
+@lru_cache(maxsize=1 << 12)
+def _part(share: Callable[[Sequence[str]], float], slot: int, text: str) -> float:
+    return min(1.0, max(0.0, share([""] * slot + [text])))
+
+
 # Per pair of shapes: the slots of the source, of the first rule's target, of the protocol and of the new destination; () where such a
 # chain is no leaf of the usual form.
 _LEAF_FORMS: dict[tuple[Shape, Shape], tuple[int, int, int, int] | tuple[()]] = {}
@@ -308,7 +388,9 @@ _LEAF_FORMS: dict[tuple[Shape, Shape], tuple[int, int, int, int] | tuple[()]] = 
 def _leaf_form(first: Shape, last: Shape) -> tuple[int, int, int, int] | tuple[()]:
     asks, leads = plan_of(first), plan_of(last)
     slots = leads.argument_slots.get("--to-destination")
-    if leads.action != A_DNAT or not slots or leads.only_protocol is None or asks.only_source is None or asks.name_slot is None:
+    if leads.action != A_DNAT or not slots or leads.only_protocol is None:
+        return ()
+    if asks.only_source is None or asks.name_slot is None or asks.goto:
         return ()
     return asks.only_source, asks.name_slot, leads.only_protocol, slots[0]
 
@@ -371,6 +453,17 @@ def _simple_question(shape: Shape, tests: TestPlan) -> tuple[()] | tuple[str, in
     return asked
 
 
+class _Leaves(dict[str, "Leaf | None"]):
+    """The leaves of a table; one that is not there yet is made when it is asked for."""
+
+    def __init__(self, rules: Ruleset, table: str) -> None:
+        self._rules, self._table = rules, table
+
+    def __missing__(self, name: str) -> Leaf | None:
+        found = self[name] = self._rules._make_leaf(self._table, name)
+        return found
+
+
 class Ruleset:
     """The iptables tables of one family of one node: chains by table and name, prepared on first use.
 
@@ -401,7 +494,9 @@ class Ruleset:
                 self._chains[table_name] = chains
                 self._dumps[table_name, chain_name] = dump
         self._prepared: dict[tuple[str, str], PreparedChain | None] = {}
-        self._leaves: dict[tuple[str, str], Leaf | None] = {}
+        self._leaves: dict[str, _Leaves] = {}
+        self._usual: dict[str, dict[str, Leaf]] = {}
+        self._plain: dict[str, Set[str]] = {}
         self._searched: set[tuple[str, str]] = set()
         self.walk_limit = _WALK_LIMIT
         """How many chains one packet may enter; less after each that entered more, so that a trap does not cost every packet that."""
@@ -426,46 +521,106 @@ class Ruleset:
         except KeyError:
             chains = self._chains.get(table, {})
             chain = chains.get(name)
+            if chain is None:
+                self._prepared[key] = None
+                return None
+            dump = self.dump_of(table, name)
             before = self._first.get(key)
             first: Sequence[Entry] = ()
             if before is not None:
                 first = [entry._replace(line=0) for entry in PreparedChain(name, before[0], before[1], chains).entries]
-            ready = None if chain is None else PreparedChain(name, chain, self.dump_of(table, name), chains, first)
-            self._prepared[key] = ready
-            if ready is not None:
-                self._find_balance(table, ready)
+            balance = self._find_balance(table, chain, dump, len(first))
+            ready = self._prepared[key] = PreparedChain(name, chain, dump, chains, first, balance)
             return ready
 
-    def _find_balance(self, table: str, ready: PreparedChain) -> None:
-        """Summarise the end of a chain where it only spreads packets over leaves."""
-        entries = ready.entries
-        start = len(entries)
-        chosen: list[tuple[Leaf, float]] = []
-        while start and entries[start - 1].action == A_JUMP and entries[start - 1].plan.unconditional:
-            leaf = self.leaf(table, entries[start - 1].target)
-            if leaf is None or (chosen and leaf.protocol != chosen[0][0].protocol):
+    def _find_balance(self, table: str, chain: Chain, dump: Dump, before: int) -> Balance | None:
+        """Summarise the end of a chain where it only spreads packets over leaves; `before` rules stand before its own."""
+        shapes, values = dump.shapes, dump.values
+        chosen: list[Leaf] = []
+        parts: list[float] = []
+        protocol = ""
+        leaves = self.leaves(table)
+        for number in reversed(chain.lines):
+            shape = shapes[number]
+            form = _SPREADS.get(shape)
+            if form is None:
+                form = _SPREADS[shape] = _spread(shape)
+            if not form:
                 break
-            start -= 1
-            share = entries[start].plan.tests.share
-            chosen.append((leaf, 1.0 if share is None else min(1.0, max(0.0, share(entries[start].values)))))
+            name_slot, share_slot, share = form
+            row = values[number]
+            leaf = leaves[row[name_slot]]
+            if leaf is None:
+                break
+            if leaf.protocol != protocol:
+                if chosen:
+                    break
+                protocol = leaf.protocol
+            chosen.append(leaf)
+            parts.append(1.0 if share is None or share_slot is None else _part(share, share_slot, row[share_slot]))
         if not chosen:
-            return
+            return None
         chosen.reverse()
-        left, shares = 1.0, []
-        for leaf, share_of_rest in chosen:
-            shares.append((leaf, left * share_of_rest))
-            left *= 1.0 - share_of_rest
-        ready.balance = Balance(start, entries[start].line, shares, left)
-        ready.head = entries[:start]
-        ready.indexed = False
+        parts.reverse()
+        shares, left = _shares(tuple(parts))
+        start = len(chain.lines) - len(chosen)
+        return Balance(before + start, chain.lines[start], tuple(chosen), shares, left)
 
     def leaf(self, table: str, name: str) -> Leaf | None:
         """The summary of a chain that leads to one endpoint, None when it does anything else."""
-        key = (table, name)
-        found = self._leaves.get(key, _UNASKED)
-        if found is _UNASKED:
-            found = self._leaves[key] = self._make_leaf(table, name)
-        return found  # type: ignore[return-value]  # what was not asked has just been made
+        return self.leaves(table)[name]
+
+    def leaves(self, table: str) -> Mapping[str, Leaf | None]:
+        """The same for every chain of a table; None too for a name that the table does not hold."""
+        found = self._leaves.get(table)
+        if found is None:
+            usual = self._usual[table] = {}
+            self._read_usual_leaves(table, usual)
+            found = self._leaves[table] = _Leaves(self, table)
+            found.update(usual)
+        return found
+
+    def plain_leaves(self, table: str) -> Set[str]:
+        """The chains of exactly two rules: one marks what the endpoint sends to itself (by KUBE-MARK-MASQ), one leads there."""
+        found = self._plain.get(table)
+        if found is None:
+            self.leaves(table)
+            found = self._plain[table] = frozenset(
+                [name for name, leaf in self._usual.get(table, {}).items() if leaf.masquerading]
+            )
+        return found
+
+    def _read_usual_leaves(self, table: str, found: dict[str, Leaf]) -> None:
+        """kube-proxy's endpoint chains, of which there are as many as endpoints: what their two shapes ask is worked out once per pair."""
+        for name, chain in self._chains.get(table, {}).items():
+            lines = chain.lines
+            if len(lines) != 2 or (table, name) in self._first:
+                continue
+            dump = self._dumps.get((table, name)) or self.tables[table].dump
+            shapes, values = dump.shapes, dump.values
+            first, last = lines
+            pair = (shapes[first], shapes[last])
+            form = _LEAF_FORMS.get(pair)
+            if form is None:
+                form = _LEAF_FORMS[pair] = _leaf_form(*pair)
+            if form:
+                source_slot, name_slot, protocol_slot, slot = form
+                first_row, row = values[first], values[last]
+                text, source = row[slot], first_row[source_slot]
+                address, _, digits = text.rpartition(":")
+                # The endpoint's own address, as IPv4 has it; everything else takes the long way.
+                if source == address + "/32" and ":" not in address and (port := _port(digits)):
+                    found[name] = Leaf(
+                        name,
+                        text,
+                        address,
+                        source,
+                        port,
+                        last,
+                        row[protocol_slot],
+                        (source,),
+                        first_row[name_slot] == "KUBE-MARK-MASQ",
+                    )
 
     def _make_leaf(self, table: str, name: str) -> Leaf | None:
         chain = self._chains.get(table, {}).get(name)
@@ -475,22 +630,6 @@ class Ruleset:
         shapes, values = dump.shapes, dump.values
         lines = chain.lines
         last = lines[-1]
-        if len(lines) == 2:
-            # kube-proxy's endpoint chains, of which there are as many as endpoints: what their two shapes ask is worked out once.
-            shape_pair = (shapes[lines[0]], shapes[last])
-            form = _LEAF_FORMS.get(shape_pair)
-            if form is None:
-                form = _LEAF_FORMS[shape_pair] = _leaf_form(*shape_pair)
-            if form:
-                source_slot, name_slot, protocol_slot, slot = form
-                first_row, row = values[lines[0]], values[last]
-                text, source = row[slot], first_row[source_slot]
-                address, _, digits = text.rpartition(":")
-                port = _port(digits)
-                # The endpoint's own address, as IPv4 has it; everything else takes the long way.
-                if port and source == address + "/32" and ":" not in address:
-                    masquerading = first_row[name_slot] == "KUBE-MARK-MASQ"
-                    return Leaf(name, text, address, source, port, last, row[protocol_slot], (source,), masquerading)
         plan, row = plan_of(shapes[last]), values[last]
         slots = plan.argument_slots.get("--to-destination")
         if plan.action != A_DNAT or plan.only_protocol is None or not slots:
@@ -532,6 +671,14 @@ class Ruleset:
             tuple(sources),
             key in marked,
         )
+
+    def first_entry(self, table: str, name: str) -> Entry | None:
+        """The first rule of a chain, None when it has none or is not there."""
+        ready = self.prepared(table, name)
+        if ready is None:
+            return None
+        entries = ready.head or ready.entries
+        return entries[0] if entries else None
 
     def entries(self, table: str, name: str) -> Sequence[Entry]:
         """The rules of a chain, in order; empty when there is no such chain."""
@@ -610,6 +757,8 @@ def named_in(entry: Entry) -> list[tuple[str | None, str | None]]:
     ]
 
 
+_LOOKING_FURTHER = frozenset({"set"})
+"""Matches that look at a destination in ways that their values do not tell."""
 _PORT_FLAGS = frozenset({"--dport", "--dports", "--destination-port", "--destination-ports", "--ports", "--ctorigdstport"})
 
 
@@ -622,3 +771,14 @@ def _named_slots(shape: Shape) -> tuple[tuple[int, bool], ...]:
             elif option.slots and option.flag in ("--dst-range", "--ctorigdst"):
                 slots.append((option.slots[0], True))
     return tuple(slots)
+
+
+def _other_slots(shape: Shape, named: Collection[int]) -> tuple[int, ...]:
+    """The slots of values that a rule's effect may depend on, beside those that name destinations and what it jumps to."""
+    silent = {shape.chain_slot, *(shape.counter_slots or ())}
+    if shape.target is not None:
+        silent.add(shape.target.name_slot)
+    for match in shape.matches:
+        if match.module in ("comment", "nfacct"):
+            silent.update(slot for option in match.options for slot in option.slots)
+    return tuple(slot for slot in range(len(shape.quoted)) if slot not in silent and slot not in named)

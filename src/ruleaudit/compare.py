@@ -9,18 +9,14 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
-from ruleaudit.forwarding import Forwarding, Verdict
+from ruleaudit.forwarding import SHARE_TOLERANCE, Forwarding, Verdict, equal_shares
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ruleaudit.dataplane.observe import Observation
+    from ruleaudit.dataplane.ruleset import Balance
     from ruleaudit.dataplane.walk import Outcome
 
 __all__ = ["SHARE_TOLERANCE", "Difference", "DifferenceKind", "compare", "equal", "spreads_alike"]
-
-# iptables-save prints probabilities with 31 bits (KPR 5.4); 1.16 wrote five digits, which is 1e-4 off at worst for few endpoints.
-SHARE_TOLERANCE = 1e-4
 
 
 class DifferenceKind(Enum):
@@ -56,30 +52,21 @@ def equal(expected: Forwarding, observed: Observation) -> bool:
         return expected.verdict not in (Verdict.FORWARD, Verdict.REJECT, Verdict.DROP) and not compare(expected, observed)
     if expected.verdict is not Verdict.FORWARD:
         return not compare(expected, observed)
-    if observed.refused or len(observed.backends) != len(expected.backends):
+    if observed.refused or not equal_shares(expected.backends, observed.backends):
         return False
-    backends = observed.backends
-    for endpoint, share in expected.backends.items():
-        got = backends.get(endpoint)
-        if got is None or abs(got - share) > SHARE_TOLERANCE:
-            return False
     if expected.masquerade is not None and (observed.unmarked if expected.masquerade else observed.marked) > SHARE_TOLERANCE:
         return False
     return expected.affinity == observed.affinity and not observed.affinity_fault
 
 
-def spreads_alike(expected: Forwarding, backends: Mapping[str, float], masquerade: bool) -> bool:
-    """Whether connections that are all spread over `backends`, without affinity and marked to be masqueraded or not, are as expected."""
-    if expected.verdict is not Verdict.FORWARD or expected.affinity is not None or expected.masquerade not in (None, masquerade):
-        return False
-    wanted = expected.backends
-    if len(wanted) != len(backends):
-        return False
-    for endpoint, share in wanted.items():
-        got = backends.get(endpoint)
-        if got is None or abs(got - share) > SHARE_TOLERANCE:
-            return False
-    return True
+def spreads_alike(expected: Forwarding, balance: Balance, masquerade: bool) -> bool:
+    """Whether connections that are all spread over one balance, and marked to be masqueraded or not, are as expected."""
+    return (
+        expected.verdict is Verdict.FORWARD
+        and expected.affinity == balance.affinity
+        and expected.masquerade in (None, masquerade)
+        and equal_shares(expected.backends, balance.backends)
+    )
 
 
 def compare(expected: Forwarding, observed: Observation) -> list[Difference]:

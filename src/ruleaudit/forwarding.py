@@ -15,12 +15,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 __all__ = [
+    "SHARE_TOLERANCE",
     "Forwarding",
     "Frontend",
     "FrontendKind",
     "Vantage",
     "Verdict",
     "endpoint_text",
+    "equal_shares",
     "split_endpoint",
 ]
 
@@ -94,6 +96,21 @@ class Forwarding:
     backends: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
     masquerade: bool | None = None
     affinity: int | None = None
+
+
+# iptables-save prints probabilities with 31 bits (KPR 5.4); 1.16 wrote five digits, which is 1e-4 off at worst for few endpoints.
+SHARE_TOLERANCE = 1e-4
+
+
+def equal_shares(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
+    """Whether the same endpoints get the same shares, as far as rules can say them."""
+    if len(one) != len(other):
+        return False
+    for endpoint, share in one.items():
+        got = other.get(endpoint)
+        if got is None or abs(got - share) > SHARE_TOLERANCE:
+            return False
+    return True
 
 
 def endpoint_text(address: str, port: int) -> str:

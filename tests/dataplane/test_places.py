@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from ruleaudit.dataplane.packet import Packet
     from ruleaudit.dataplane.ruleset import Balance
 
-_EVERY_BIT = 0xFFFFFFFF
-
 
 @pytest.fixture
 def compared(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
@@ -27,18 +25,21 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     told: Counter[str] = Counter()
     shared = Evaluator.bundled
 
-    def asked_twice(self: Evaluator, client: Packet, destination: str, port: int, place: Place) -> tuple[Balance, int] | None:
-        found = shared(self, client, destination, port, place)
+    def asked_twice(
+        self: Evaluator, client: Packet, destination: str, port: int, place: Place, mark: int
+    ) -> tuple[Balance, bool] | None:
+        found = shared(self, client, destination, port, place, mark)
         told["shared" if found is not None else "in full"] += 1
         if found is not None:
-            seen = observe(self, client.to(destination, port), _EVERY_BIT)
-            balance, mark = found
+            seen = observe(self, client.to(destination, port), mark)
+            balance, marked = found
+            told["affinity"] += balance.affinity is not None
             assert dict(seen.backends) == pytest.approx(balance.backends)
-            assert not seen.possible
-            assert not (seen.lost)
-            assert not (seen.refused)
-            assert not (seen.untranslated)
-            assert (seen.marked, seen.unmarked) == pytest.approx((1.0, 0.0) if mark else (0.0, 1.0))
+            assert (seen.possible, seen.affinity, seen.affinity_fault) == (False, balance.affinity, "")
+            assert not seen.lost
+            assert not seen.refused
+            assert not seen.untranslated
+            assert (seen.marked, seen.unmarked) == pytest.approx((1.0, 0.0) if marked else (0.0, 1.0))
         return found
 
     monkeypatch.setattr(Evaluator, "bundled", asked_twice)
@@ -49,6 +50,7 @@ def compared(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 def test_bundled_nodes(name: str, nodes: Path, compared: Counter[str]) -> None:
     ruleaudit.audit_inputs(ruleaudit.read([str(nodes / name)]))
     assert compared["shared"] > 100
+    assert compared["affinity"] > 10
 
 
 def test_captured_nodes(capture_folders: list[Path], compared: Counter[str]) -> None:

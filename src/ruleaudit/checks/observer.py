@@ -16,7 +16,7 @@ from ruleaudit.forwarding import Forwarding, Frontend, FrontendKind, Vantage, Ve
 from ruleaudit.release import EndpointSource
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ruleaudit.checks.context import FamilyAudit
     from ruleaudit.dataplane.classes import Place
@@ -32,11 +32,14 @@ class Observer:
         self.audit = audit
         self.unmasqueraded: list[tuple[ExpectedServicePort, Judgement, Outcome]] = []
         self.stood_in = self.stand_in()
+        self.sound: Mapping[str, float] = {}
+        """Endpoints of the service port asked last that are masqueraded when they reach themselves through it."""
         self.blind = not audit.rules.has_table("filter")  # a dump without it cannot show what is refused
 
     def differing(self, expected: ExpectedServicePort) -> list[Judgement]:
         """Every frontend and vantage point of a service port at which rules and objects part."""
         found: list[Judgement] = []
+        self.sound = {}
         audit = self.audit
         evaluator, clients, mark = audit.evaluator, audit.clients, audit.mark
         claims_of = audit.expectation.by_frontend
@@ -69,10 +72,10 @@ class Observer:
                     places[hook] = evaluator.place(client, destination, frontend.port)
                 place = places[hook]
                 if place is not None:
-                    bundled = evaluator.bundled(client, destination, frontend.port, place)
-                    if bundled is not None and any(
-                        spreads_alike(one, bundled[0].backends, bool(bundled[1] & mark)) for one in accepted
-                    ):
+                    bundled = evaluator.bundled(client, destination, frontend.port, place, mark)
+                    if bundled is not None and any(spreads_alike(one, *bundled) for one in accepted):
+                        if bundled[0].masquerading:
+                            self.sound = bundled[0].backends
                         continue
                 packet = client.to(destination, frontend.port)
                 seen = observe(evaluator, packet, mark)

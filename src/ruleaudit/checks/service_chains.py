@@ -15,7 +15,7 @@ from ruleaudit.forwarding import FrontendKind, Vantage, Verdict, endpoint_text
 from ruleaudit.kubeproxy import SERVICE_CHAIN, entry_comment, entry_value
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ruleaudit.dataplane.walk import Outcome
     from ruleaudit.expect import ExpectedServicePort
@@ -125,12 +125,12 @@ class ServiceChains:
             "KUBE-FW-" + name in self.rules.chains("nat") for name in self.own_hashes(expected)
         )
 
-    def hairpin(self, expected: ExpectedServicePort) -> Iterator[Finding]:
-        """RA403: an endpoint that reaches itself through the Service must be masqueraded (KPR 5.7)."""
-        reachable = expected.selection.reachable
+    def hairpin(self, expected: ExpectedServicePort, sound: Mapping[str, float]) -> Iterator[Finding]:
+        """RA403: an endpoint that reaches itself through the Service must be masqueraded (KPR 5.7); `sound` names some that are."""
+        reachable = [endpoint for endpoint in expected.selection.reachable if endpoint.text not in sound]
         if not reachable:
             return
-        sound: set[str] = set()
+        sound = dict(sound)
         for own in self.own_hashes(expected):
             for prefix in ("KUBE-SVC-", "KUBE-SVL-", "KUBE-XLB-"):
                 ready = self.rules.prepared("nat", prefix + own)
@@ -138,8 +138,8 @@ class ServiceChains:
                     if ready.balance.masquerading:
                         sound.update(ready.balance.backends)
                     else:
-                        sound.update(leaf.endpoint for leaf in ready.balance.leaves if leaf.masquerading)
-        reachable = tuple([endpoint for endpoint in reachable if endpoint.text not in sound])
+                        sound.update((leaf.endpoint, 0.0) for leaf in ready.balance.leaves if leaf.masquerading)
+        reachable = [endpoint for endpoint in reachable if endpoint.text not in sound]
         if not reachable:
             return
         protocol = expected.protocol.lower()

@@ -100,7 +100,7 @@ class ServiceJudge:
                 findings.extend(self.interpret(expected, judgements))
             elif expected.source_ranges or self.chains.has_firewall(expected):
                 findings.extend(self.ranges.source_ranges(expected))
-            findings.extend(self.chains.hairpin(expected))
+            findings.extend(self.chains.hairpin(expected, self.observer.sound))
             if expected.health_check_node_port:
                 findings.extend(self.chains.health_check(expected))
         findings.extend(self.foreign_rules.foreign_findings())

@@ -7,6 +7,7 @@ own: two destinations whose rules differ in nothing but the destination itself, 
 from __future__ import annotations
 
 from bisect import bisect_right
+from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -129,30 +130,46 @@ class _UnlikeError(Exception):
     """The rules of a destination look at more of it than can be compared."""
 
 
-class Places:
-    """Sorts the destinations of packets of one first hook."""
+@dataclass(slots=True)
+class _Latest:
+    """The destination asked last, and what the dispatching chains hold for it."""
 
-    def __init__(self, rules: Ruleset, hook: str) -> None:
+    destination: tuple[str, str] = ("", "")
+    found: tuple[tuple[object, ...], tuple[Balance, ...]] | None = None
+
+
+class Places:
+    """Sorts the destinations of packets of one first hook; `sibling`: those of the other hook, which dispatches by the same chains."""
+
+    def __init__(self, rules: Ruleset, hook: str, sibling: Places | None = None) -> None:
         self.rules = rules
         self.before = Classes(rules, [(table, hook) for table in ("raw", "mangle", "nat")], dispatched=False)
         self._constant: dict[str, tuple[object, ...]] = {}
+        self._left = 0
+        alike = sibling is not None and sibling.before.dispatching == self.before.dispatching
+        self._latest: _Latest = sibling._latest if sibling is not None and alike else _Latest()
 
     def find(self, address: str, host_suffix: str, port: int) -> Place | None:
         """The place of a destination; None when it has to be asked for itself."""
         key, digits = address + host_suffix, str(port)
+        if self._latest.destination != (key, digits):
+            self._latest.destination, self._latest.found = (key, digits), self._of_dispatch(key, digits)
+        found = self._latest.found
+        return None if found is None else Place((self.before.of_address(address), self.before.of_port(port), found[0]), found[1])
+
+    def _of_dispatch(self, key: str, port: str) -> tuple[tuple[object, ...], tuple[Balance, ...]] | None:
         balances: list[Balance] = []
-        found: list[object] = [self.before.of_address(address), self.before.of_port(port)]
+        found: list[object] = []
         self._left = _MOST_RULES
         try:
             for table, name in self.before.dispatching:
                 chain = self.rules.prepared(table, name)
                 if chain is not None:
-                    found.append(
-                        tuple([self._of_rule(table, entry, key, digits, balances) for entry in chain.keyed(key, digits)])
-                    )
+                    found += [(rank, self._of_rule(table, entry, key, port, balances)) for rank, entry in chain.keyed(key, port)]
+                    found.append(name)
         except _UnlikeError:
             return None
-        return Place(tuple(found), tuple(balances))
+        return tuple(found), tuple(balances)
 
     def _of_rule(self, table: str, entry: Entry, key: str, port: str, balances: list[Balance]) -> tuple[object, ...]:
         """A rule without what it shares with the destination only: the destination itself, its port, comments, names of chains."""
@@ -187,11 +204,14 @@ class Places:
             return ()
         if chain.indexed or chain.looping:
             raise _UnlikeError
-        found: tuple[object, ...] = tuple([self._of_rule(table, entry, key, port, balances) for entry in chain.head])
-        balance = chain.balance
+        head, balance = chain.head, chain.balance
+        if chain.keeping is not None:
+            balance = chain.keeping
+            head = head[: balance.start]
+        found: tuple[object, ...] = tuple([self._of_rule(table, entry, key, port, balances) for entry in head])
         if balance is not None:
             balances.append(balance)
-            return (*found, balance.protocol, balance.rest > 0)
+            return (*found, balance.protocol, balance.rest > 0, balance.affinity)
         if all(entry.action not in (A_JUMP, A_GOTO) and not entry.plan.named_slots for entry in chain.head):
             self._constant[name] = found
         return found

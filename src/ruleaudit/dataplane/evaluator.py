@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ruleaudit.dataplane.classes import Classes, Place, Places
+from ruleaudit.dataplane.observe import observe
 from ruleaudit.dataplane.packet import LOOPBACK, NO_INTERFACE, Host, Packet, address_number
 from ruleaudit.dataplane.ruleset import (
     A_ACCEPT,
@@ -24,7 +25,7 @@ from ruleaudit.dataplane.ruleset import (
     destination_of,
 )  # fmt: skip
 from ruleaudit.dataplane.walk import DEPTH_LIMIT, End, Flow, Outcome, Run, merge_flows
-from ruleaudit.forwarding import Verdict, endpoint_text
+from ruleaudit.forwarding import Verdict, endpoint_text, equal_shares
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -47,7 +48,7 @@ class Evaluator:
         self._groups: dict[Balance, tuple[int, list[tuple[Leaf, dict[str, float]]]]] = {}
         self._group_keys: dict[tuple[object, ...], int] = {}
         self._places: dict[str, Places] = {}
-        self._bundled: dict[tuple[object, ...], tuple[int, int] | None] = {}
+        self._bundled: dict[tuple[object, ...], tuple[int, bool] | None] = {}
         self.unmodelled: set[tuple[str, str, int]] = set()
         if sys.getrecursionlimit() < 4 * DEPTH_LIMIT:
             sys.setrecursionlimit(4 * DEPTH_LIMIT)
@@ -205,12 +206,12 @@ class Evaluator:
         hook = "OUTPUT" if client.from_node else "PREROUTING"
         places = self._places.get(hook)
         if places is None:
-            places = self._places[hook] = Places(self.rules, hook)
+            places = self._places[hook] = Places(self.rules, hook, next(iter(self._places.values()), None))
         return places.find(destination, "/32" if client.family == 4 else "/128", port)
 
-    def bundled(self, client: Packet, destination: str, port: int, place: Place) -> tuple[Balance, int] | None:
+    def bundled(self, client: Packet, destination: str, port: int, place: Place, mark: int) -> tuple[Balance, bool] | None:
         """Where all connections of a client to a destination are spread over the endpoints of one balance, and delivered for certain: that
-        balance and the mark with which they leave nat; None: ask in full.
+        balance, and whether they carry `mark`, the masquerade mark; None: ask in full.
 
         `client` is a packet of that client to anywhere. Answers are remembered for all destinations that the rules treat alike (S13).
         """
@@ -225,6 +226,7 @@ class Evaluator:
         key = (
             client.key,
             place.key,
+            mark,
             self.host.is_local(destination),
             later.of_address(destination),
             later.of_port(port) if later.original_ports else None,
@@ -235,23 +237,24 @@ class Evaluator:
         try:
             known = self._bundled[key]
         except KeyError:
-            known = self._bundled[key] = self._ask_bundled(client.to(destination, port), balances)
+            found = self._ask_bundled(client.to(destination, port), balances, mark)
+            if len({id(balances[number]) for number, _marked in found}) > 1:
+                return None  # balances over the same endpoints: which it is, another destination tells
+            known = self._bundled[key] = found[0] if found else None
         return None if known is None else (balances[known[0]], known[1])
 
-    def _ask_bundled(self, packet: Packet, balances: tuple[Balance, ...]) -> tuple[int, int] | None:
-        run, outcomes, flows = self.pursue(packet)
-        if outcomes or len(flows) != 1 or run.affinity:
-            return None
-        flow = flows[0]
-        if flow.bundle is None or flow.possible or flow.share != 1.0 or flow.bundle not in balances:
-            return None
-        marks = set()
-        for _backends, known in self.deliver_bundle(run, flow):
-            for _share, outcome in known:
-                if outcome.verdict is not Verdict.FORWARD or outcome.possible or bool(outcome.mark) != outcome.masquerade:
-                    return None
-                marks.add(outcome.mark)
-        return (balances.index(flow.bundle), marks.pop()) if len(marks) == 1 else None
+    def _ask_bundled(self, packet: Packet, balances: tuple[Balance, ...], mark: int) -> list[tuple[int, bool]]:
+        """The balances, by number, over which all of a packet's connections may be spread, and whether they carry the mark."""
+        seen = observe(self, packet, mark)
+        if seen.possible or seen.lost or seen.refused or seen.untranslated or seen.not_masqueraded or seen.affinity_fault:
+            return []
+        if seen.marked and seen.unmarked:
+            return []
+        return [
+            (number, bool(seen.marked))
+            for number, balance in enumerate(balances)
+            if seen.affinity == balance.affinity and equal_shares(seen.backends, balance.backends)
+        ]
 
     def _told_apart(self) -> Classes:
         if self._classes is None:

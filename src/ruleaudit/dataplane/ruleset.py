@@ -7,6 +7,7 @@ chains that lead to one endpoint (`Leaf`), and the ends of chains that only spre
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
 from functools import lru_cache
 from ipaddress import ip_address
 from itertools import chain as chained
@@ -114,6 +115,7 @@ class Plan:
         "name_slot",
         "named_slots",
         "only_protocol",
+        "only_recall",
         "only_source",
         "original_port",
         "other_slots",
@@ -134,6 +136,8 @@ class Plan:
         self.unconditional = simple == ()
         self.only_source = simple[1] if simple and simple[0] == "-s" else None
         self.only_protocol = simple[1] if simple and simple[0] == "-p" else None
+        # Or whether a client is remembered, as kube-proxy asks it (S12).
+        self.only_recall = self.tests.recall is not None and _asks_client_only(shape)
         target = shape.target
         self.other_slots = _other_slots(shape, {slot for slot, _is_address in self.named_slots})
         self.goto = target is not None and target.goto
@@ -177,7 +181,8 @@ class Entry(NamedTuple):
 class Leaf(NamedTuple):
     """A chain that sends every packet of one protocol to one endpoint, and only for named sources does something else before.
 
-    `sources`: those sources, with their host suffix; `masquerading`: the endpoint's own address is among them and is marked.
+    `sources`: those sources, with their host suffix; `masquerading`: the endpoint's own address is among them and is marked; `keeps`: the
+    list in which it remembers its clients, None when it does not.
     """
 
     name: str
@@ -189,18 +194,22 @@ class Leaf(NamedTuple):
     protocol: str
     sources: tuple[str, ...]
     masquerading: bool
+    keeps: str | None = None
 
 
 class Balance:
     """The end of a chain that only spreads packets over leaves: summarised once, whoever asks (S11, S13).
 
-    `backends`: endpoint -> share; `rest`: the share that falls through; `start`: the position of its first rule.
+    `backends`: endpoint -> share; `rest`: the share that falls through; `start`: the position of its first rule; `affinity`: for how many
+    seconds every one of its leaves gets its clients back, None when none does.
     """
 
-    __slots__ = ("backends", "leaves", "line", "masquerading", "protocol", "rest", "sources", "start")
+    __slots__ = ("affinity", "backends", "leaves", "line", "masquerading", "protocol", "rest", "sources", "start")
 
-    def __init__(self, start: int, line: int, leaves: tuple[Leaf, ...], shares: Sequence[float], rest: float) -> None:
-        self.start, self.line, self.rest = start, line, rest
+    def __init__(
+        self, start: int, line: int, leaves: tuple[Leaf, ...], shares: Sequence[float], rest: float, affinity: int | None = None
+    ) -> None:
+        self.start, self.line, self.rest, self.affinity = start, line, rest, affinity
         self.leaves = leaves
         self.protocol = leaves[0].protocol
         self.sources = frozenset([source for leaf in leaves for source in leaf.sources])
@@ -217,7 +226,8 @@ class Balance:
 class PreparedChain:
     """A chain made ready for evaluation: its rules in order, and an index by destination and port when it is long.
 
-    Where it ends in a `balance`, `head` are the rules before that, and the others are only made when they are asked for.
+    Where it ends in a `balance`, `head` are the rules before that, and the others are only made when they are asked for. Where it ends in a
+    balance with session affinity, `keeping` is that: clients may be remembered, so it is walked through all the same.
     """
 
     __slots__ = (
@@ -233,6 +243,7 @@ class PreparedChain:
         "dump",
         "head",
         "indexed",
+        "keeping",
         "looping",
         "name",
     )
@@ -249,6 +260,7 @@ class PreparedChain:
         self.name, self.chain, self.dump = name, chain, dump
         self._chains = chains
         self.balance = balance
+        self.keeping: Balance | None = None
         self.looping = False
         self._own = len(chain.lines) if balance is None else balance.start - len(first)
         self.head: Sequence[Entry] = [*first, *(_entry(dump, line, chains) for line in chain.lines[: self._own])]
@@ -292,17 +304,13 @@ class PreparedChain:
         """Of an indexed chain, the rules that are not for one destination or port."""
         return [self.head[position] for position in self._others]
 
-    def keyed(self, address: str, port: str) -> Sequence[Entry]:
-        """Of an indexed chain, the rules for one destination, for one port or for both, in order."""
-        found = [
-            rows
-            for rows in (self._by_both.get((address, port)), self._by_destination.get(address), self._by_port.get(port))
-            if rows
-        ]
-        if not found:
-            return ()
-        rows = found[0] if len(found) == 1 else sorted(chained.from_iterable(found))
-        return [self.head[position] for position in rows]
+    def keyed(self, address: str, port: str) -> Sequence[tuple[int, Entry]]:
+        """Of an indexed chain, the rules for one destination, for one port or for both, in order: how many of `others` stand before each."""
+        rows: Sequence[int] = self._by_both.get((address, port), ())
+        for more in (self._by_destination.get(address), self._by_port.get(port)):
+            if more:
+                rows = sorted([*rows, *more])
+        return [(bisect_left(self._others, position), self.head[position]) for position in rows]
 
     def candidates(self, address: str, port: str) -> Iterable[Entry]:
         """The rules that may match a packet to this address (with its host suffix) and port, in order. Misses none."""
@@ -380,19 +388,20 @@ def _part(share: Callable[[Sequence[str]], float], slot: int, text: str) -> floa
     return min(1.0, max(0.0, share([""] * slot + [text])))
 
 
-# Per pair of shapes: the slots of the source, of the first rule's target, of the protocol and of the new destination; () where such a
-# chain is no leaf of the usual form.
-_LEAF_FORMS: dict[tuple[Shape, Shape], tuple[int, int, int, int] | tuple[()]] = {}
+# Per pair of shapes: the slots of the source, of the first rule's target, of the protocol, of the new destination, and of the list in which
+# clients are remembered; () where such a chain is no leaf of the usual form.
+_LEAF_FORMS: dict[tuple[Shape, Shape], tuple[int, int, int, int, tuple[int, int] | None] | tuple[()]] = {}
 
 
-def _leaf_form(first: Shape, last: Shape) -> tuple[int, int, int, int] | tuple[()]:
+def _leaf_form(first: Shape, last: Shape) -> tuple[int, int, int, int, tuple[int, int] | None] | tuple[()]:
     asks, leads = plan_of(first), plan_of(last)
     slots = leads.argument_slots.get("--to-destination")
-    if leads.action != A_DNAT or not slots or leads.only_protocol is None:
+    if leads.action != A_DNAT or not slots or asks.only_source is None or asks.name_slot is None or asks.goto:
         return ()
-    if asks.only_source is None or asks.name_slot is None or asks.goto:
-        return ()
-    return asks.only_source, asks.name_slot, leads.only_protocol, slots[0]
+    if leads.only_protocol is not None:
+        return asks.only_source, asks.name_slot, leads.only_protocol, slots[0], None
+    kept = _kept_by(last)
+    return (asks.only_source, asks.name_slot, last.options[-1].slots[0], slots[0], kept) if kept is not None else ()
 
 
 @lru_cache(maxsize=1 << 16)
@@ -429,6 +438,33 @@ def keys_of(plan: Plan, values: Sequence[str]) -> tuple[str | None, str | None]:
     if port_slot is not None and values[port_slot].isdigit():
         port = str(int(values[port_slot]))
     return address, port
+
+
+_WHOLE_ADDRESSES = frozenset({"255.255.255.255", ":".join(["ffff"] * 8)})
+
+
+def _asks_client_only(shape: Shape) -> bool:
+    return not [option for option in shape.options if option.flag != "-c"] and all(
+        match.module in ("comment", "recent") for match in shape.matches
+    )
+
+
+def _kept_by(shape: Shape) -> tuple[int, int] | None:
+    """The slots of list name and mask of a rule that remembers its clients' whole addresses and asks for a protocol only; else None."""
+    if [option.flag for option in shape.options if option.flag != "-c"] != ["-p"] or any(
+        option.negated for option in shape.options
+    ):
+        return None
+    found = None
+    for match in shape.matches:
+        if match.module == "recent":
+            slots = {option.flag: option.slots for option in match.options if not option.negated}
+            if found or set(slots) != {"--set", "--name", "--mask", "--rsource"} or len(match.options) != 4:
+                return None
+            found = slots["--name"][0], slots["--mask"][0]
+        elif match.module != "comment" and (match.module not in ("tcp", "udp", "sctp") or match.options):
+            return None
+    return found
 
 
 def _simple_question(shape: Shape, tests: TestPlan) -> tuple[()] | tuple[str, int] | None:
@@ -496,6 +532,7 @@ class Ruleset:
         self._prepared: dict[tuple[str, str], PreparedChain | None] = {}
         self._leaves: dict[str, _Leaves] = {}
         self._usual: dict[str, dict[str, Leaf]] = {}
+        self._keepers: dict[str, dict[str, Leaf]] = {}
         self._plain: dict[str, Set[str]] = {}
         self._searched: set[tuple[str, str]] = set()
         self.walk_limit = _WALK_LIMIT
@@ -531,7 +568,40 @@ class Ruleset:
                 first = [entry._replace(line=0) for entry in PreparedChain(name, before[0], before[1], chains).entries]
             balance = self._find_balance(table, chain, dump, len(first))
             ready = self._prepared[key] = PreparedChain(name, chain, dump, chains, first, balance)
+            if balance is None and ready.entries and ready.entries[-1].target in self._keepers.get(table, ()):
+                ready.keeping = self._find_keeping(table, ready.entries)
             return ready
+
+    def _find_keeping(self, table: str, entries: Sequence[Entry]) -> Balance | None:
+        """The balance of a chain that first sends each remembered client back to its endpoint, then spreads the others over the same (S12)."""
+        keepers = self._keepers[table]
+        spread: list[Entry] = []
+        for entry in reversed(entries):
+            if not entry.plan.unconditional or entry.action != A_JUMP or entry.target not in keepers:
+                break
+            spread.append(entry)
+        spread.reverse()
+        leaves = tuple([keepers[entry.target] for entry in spread])
+        start = len(entries) - 2 * len(spread)
+        if start < 0 or len({leaf.protocol for leaf in leaves}) != 1 or len({leaf.endpoint for leaf in leaves}) != len(leaves):
+            return None
+        recalls = entries[start : start + len(spread)]
+        seconds: set[int | None] = set()
+        asked: dict[str, str] = {}
+        for entry in recalls:
+            recall = entry.plan.tests.recall
+            if recall is None or not entry.plan.only_recall or entry.action != A_JUMP:
+                return None
+            affinity = recall(entry.values)
+            if affinity.oddity:
+                return None
+            seconds.add(affinity.seconds)
+            asked[affinity.name] = entry.target
+        if asked != {leaf.keeps: leaf.name for leaf in leaves} or len(seconds) != 1 or None in seconds:
+            return None
+        parts = [1.0 if (share := entry.plan.tests.share) is None else share(entry.values) for entry in spread]
+        shares, left = _shares(tuple([min(1.0, max(0.0, part)) for part in parts]))
+        return Balance(start, entries[start].line, leaves, shares, left, seconds.pop())
 
     def _find_balance(self, table: str, chain: Chain, dump: Dump, before: int) -> Balance | None:
         """Summarise the end of a chain where it only spreads packets over leaves; `before` rules stand before its own."""
@@ -575,7 +645,7 @@ class Ruleset:
         found = self._leaves.get(table)
         if found is None:
             usual = self._usual[table] = {}
-            self._read_usual_leaves(table, usual)
+            self._read_usual_leaves(table, usual, self._keepers.setdefault(table, {}))
             found = self._leaves[table] = _Leaves(self, table)
             found.update(usual)
         return found
@@ -590,7 +660,7 @@ class Ruleset:
             )
         return found
 
-    def _read_usual_leaves(self, table: str, found: dict[str, Leaf]) -> None:
+    def _read_usual_leaves(self, table: str, found: dict[str, Leaf], keepers: dict[str, Leaf]) -> None:
         """kube-proxy's endpoint chains, of which there are as many as endpoints: what their two shapes ask is worked out once per pair."""
         for name, chain in self._chains.get(table, {}).items():
             lines = chain.lines
@@ -604,23 +674,19 @@ class Ruleset:
             if form is None:
                 form = _LEAF_FORMS[pair] = _leaf_form(*pair)
             if form:
-                source_slot, name_slot, protocol_slot, slot = form
+                source_slot, name_slot, protocol_slot, slot, kept = form
                 first_row, row = values[first], values[last]
                 text, source = row[slot], first_row[source_slot]
                 address, _, digits = text.rpartition(":")
                 # The endpoint's own address, as IPv4 has it; everything else takes the long way.
                 if source == address + "/32" and ":" not in address and (port := _port(digits)):
-                    found[name] = Leaf(
-                        name,
-                        text,
-                        address,
-                        source,
-                        port,
-                        last,
-                        row[protocol_slot],
-                        (source,),
-                        first_row[name_slot] == "KUBE-MARK-MASQ",
-                    )
+                    marked = first_row[name_slot] == "KUBE-MARK-MASQ"
+                    if kept is None:
+                        found[name] = Leaf(name, text, address, source, port, last, row[protocol_slot], (source,), marked)
+                    elif row[kept[1]] in _WHOLE_ADDRESSES:
+                        keepers[name] = Leaf(
+                            name, text, address, source, port, last, row[protocol_slot], (source,), marked, row[kept[0]]
+                        )
 
     def _make_leaf(self, table: str, name: str) -> Leaf | None:
         chain = self._chains.get(table, {}).get(name)

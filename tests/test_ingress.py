@@ -346,6 +346,27 @@ def test_each_class_has_its_own_route() -> None:
     assert route(cluster, parse_url("http://h.example.com/"), "kong").looked_at == ("no Ingress is of class kong",)
 
 
+@pytest.mark.parametrize(
+    ("times", "certainty"),
+    [
+        (("2026-01-01T00:00:00Z", "2026-01-01T00:00:01Z"), Certainty.DEFINITE),
+        (("2026-01-01T00:00:00Z", "2026-01-01T00:00:00Z"), Certainty.POSSIBLE),
+        ((None, None), Certainty.POSSIBLE),
+        ((None, "2026-01-01T00:00:00Z"), Certainty.DEFINITE),
+    ],
+)
+def test_two_ingresses_for_one_path(times: tuple[str | None, str | None], certainty: Certainty) -> None:
+    both = [ingress(name, "h.example.com", path("a"), created=time or "") for name, time in zip("xy", times, strict=True)]
+    for one, time in zip(both, times, strict=True):
+        if time is None:
+            del one["metadata"]["creationTimestamp"]  # type: ignore[attr-defined]
+    found = route(listed(NGINX, *SERVICES, *both), parse_url("http://h.example.com/")).route
+    assert found is not None
+    assert found.certainty is certainty
+    assert found.ingress.metadata.name == ("y" if times[0] is None and times[1] else "x")
+    assert len(found.shadowed) == 1
+
+
 def test_unknown_hosts_have_near_matches() -> None:
     cluster = listed(NGINX, *SERVICES, ingress("i", "shop.example.com", path("a")))
     assert route(cluster, parse_url("http://shpo.example.com/")).near == ("shop.example.com",)

@@ -167,6 +167,40 @@ def test_behind_a_load_balancer_and_external_ips() -> None:
     assert ways(search)[:2] == ["LoadBalancer https 203.0.113.9 lb.example.com 443", "ExternalIP https 198.51.100.9 443"]
 
 
+def test_a_service_without_a_selector_leads_by_its_slices() -> None:
+    slices: Object = {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": "s", "namespace": "in", "labels": {"kubernetes.io/service-name": "manual"}},
+        "endpoints": [{"addresses": ["10.244.1.9"], "targetRef": {"kind": "Pod", "name": "nginx-0"}}],
+    }
+    search = found_in(pod("nginx-0", NGINX), service("manual", {}, HTTP, type="NodePort"), slices, given="in/manual")
+    assert pods(search) == ["nginx-0"]
+    assert search.controller is not None
+    assert [str(one) for one in search.controller.entries] == [
+        "NodePort 192.0.2.1, 2001:db8::1, 192.0.2.2 port 30080 (Service in/manual)",
+        "ClusterIP 10.96.0.9 port 80 (Service in/manual)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("port", "scheme"),
+    [
+        ({"port": 80, "targetPort": 3128}, "http"),
+        ({"port": 9999, "targetPort": 8443}, "https"),
+        ({"name": "http2", "port": 9999, "targetPort": 1}, "http"),
+        ({"name": "kong-proxy-tls", "port": 9999, "targetPort": 1}, "https"),
+        ({"name": "x", "port": 9999, "targetPort": 1}, None),
+        ({"name": "http-metrics", "port": 80}, "no entry"),
+        ({"name": "https", "port": 443, "protocol": "UDP"}, "no entry"),
+    ],
+)
+def test_what_a_port_serves(port: Object, scheme: str | None) -> None:
+    search = found_in(pod("n-0", NGINX, ports=[]), service("s", NGINX, port), given="in/s")
+    assert search.controller is not None
+    assert [one.scheme for one in search.controller.entries] == ([] if scheme == "no entry" else [scheme])
+
+
 HOST_PORTS: list[Object] = [
     {"containerPort": 8000, "name": "web", "hostPort": 80},
     {"containerPort": 8443, "name": "websecure", "hostPort": 443, "hostIP": "192.0.2.77"},
@@ -272,6 +306,19 @@ MINE: Object = {"run": "mine"}
         ),
         pytest.param(
             [ingress(), ingress_class("k8s.io/ingress-nginx")], [], Certainty.DEFINITE, "no pods are given", id="no pods given"
+        ),
+        pytest.param(
+            [
+                ingress(status=[{"ip": "203.0.113.9"}]),
+                ingress_class("k8s.io/ingress-nginx"),
+                pod("n-0", NGINX),
+                pod("mine-0", MINE),
+                service("mine", MINE, HTTP, type="LoadBalancer", addresses=[{"ip": "203.0.113.9"}]),
+            ],
+            ["n-0"],
+            Certainty.POSSIBLE,
+            "Service in/mine",
+            id="status names another Service",
         ),
         pytest.param(
             [ingress(status=[{"ip": "203.0.113.1"}])], [], Certainty.POSSIBLE, "nobody among the objects has it", id="nobody"

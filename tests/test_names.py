@@ -357,6 +357,61 @@ def test_the_cluster_domain(items: list[object], given: str | None, domain: str,
     assert found.of_family(4) == ("10.96.1.1",)
 
 
+ENDPOINTS_ONLY = b"""\
+apiVersion: v1
+kind: Service
+metadata: {name: db, namespace: demo}
+spec: {clusterIP: None, ports: [{name: sql, port: 5432}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: idle, namespace: demo}
+spec: {clusterIP: 10.96.0.7, ports: [{port: 80}]}
+---
+apiVersion: v1
+kind: Endpoints
+metadata: {name: db, namespace: demo}
+subsets:
+- addresses: [{ip: 10.244.1.7, hostname: db-0, targetRef: {kind: Pod, name: db-0}}]
+  notReadyAddresses: [{ip: 10.244.1.8, hostname: db-1}]
+  ports: [{name: sql, port: 5432}]
+"""
+CLIENT = b"---\napiVersion: v1\nkind: Pod\nmetadata: {name: client, namespace: demo}\n"
+
+
+def hiding(line: str) -> bytes:
+    return (
+        b"---\n" + json.dumps(settings(Corefile=f".:53 {{\n kubernetes cluster.local {{\n {line}\n }}\n}}\n")[0]).encode() + b"\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("objects", "name", "answer", "addresses"),
+    [
+        pytest.param(ENDPOINTS_ONLY, "db", Answer.ANSWERED, ("10.244.1.7",), id="Endpoints without slices"),
+        pytest.param(ENDPOINTS_ONLY, "db-0.db", Answer.ANSWERED, ("10.244.1.7",), id="a name of Endpoints"),
+        pytest.param(ENDPOINTS_ONLY, "db-1.db", Answer.NO_SUCH_NAME, (), id="an address that is not ready"),
+        pytest.param(ENDPOINTS_ONLY, "idle", Answer.ANSWERED, ("10.96.0.7",), id="a cluster IP without endpoints"),
+        pytest.param(ENDPOINTS_ONLY + hiding("ignore empty_service"), "idle", Answer.NO_SUCH_NAME, (), id="ignore empty_service"),
+        pytest.param(ENDPOINTS_ONLY + hiding("ttl 5"), "10-244-1-7.demo.pod", Answer.NO_SUCH_NAME, (), id="pods disabled"),
+        pytest.param(ENDPOINTS_ONLY, "word.demo.pod", Answer.NO_SUCH_NAME, (), id="no address in a pod's name"),
+        pytest.param(ENDPOINTS_ONLY, "svc.cluster.local.", Answer.NO_ADDRESS, (), id="the zone's own names"),
+        pytest.param(ENDPOINTS_ONLY, "cluster.local.", Answer.NO_ADDRESS, (), id="the zone"),
+        pytest.param(ENDPOINTS_ONLY[: ENDPOINTS_ONLY.index(b"---")], "db", Answer.UNKNOWN, (), id="no endpoints given"),
+        pytest.param(b"", "db", Answer.UNKNOWN, (), id="no Services given"),
+    ],
+)
+def test_other_objects(objects: bytes, name: str, answer: Answer, addresses: tuple[str, ...]) -> None:
+    cluster = load([("objects", objects + CLIENT)])
+    found = resolve(cluster, name, cluster.pods["demo", "client"])
+    assert (found.answer, found.of_family(4)) == (answer, addresses)
+
+
+def test_an_address_names_its_pod() -> None:
+    (found,) = resolve(CLUSTER, "10.244.1.3").addresses
+    assert (found.pod, found.node) == (("demo", "client"), "node-a")
+
+
 def test_what_a_corefile_says_counts() -> None:
     cluster = cluster_of(*settings(Corefile=COREFILE))
     client = pod_named(cluster, "demo/client")

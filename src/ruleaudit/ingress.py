@@ -458,8 +458,10 @@ def _route(cluster: Cluster, url: URL, members: Sequence[tuple[Ingress, ClassCho
         if shadowed:
             names = ", ".join("/".join(one) for one in shadowed)
             notes.append(f"Ingress {names} asks for the same host and path: the oldest counts, as with most controllers")
-            if path.ingress.metadata.creation_timestamp is None:
+            created = path.ingress.metadata.creation_timestamp
+            if created is None or any(cluster.ingresses[key].metadata.creation_timestamp == created for key in shadowed):
                 certainty = Certainty.POSSIBLE
+                notes.append("their times do not tell which is the oldest: the first by name is taken")
     else:
         default, sure = _default(ingresses, url.host, level)
         if default is None:

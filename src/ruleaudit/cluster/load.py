@@ -165,7 +165,7 @@ class Cluster:
         }
 
     def pods_selected_by(self, service: Service) -> tuple[Pod, ...]:
-        """The pods that a Service's selector matches, finished ones included; none for a Service without a selector.
+        """The pods that the selector of one of its Services matches, finished ones included; none without a selector.
 
         As the endpoint controllers list them (labels.Set(selector).AsSelectorPreValidated()).
         """

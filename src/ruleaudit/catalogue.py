@@ -659,6 +659,10 @@ ENTRIES = (
         meaning="A Service's selector matches no pod, or its targetPort resolves on none.",
         why="The Service has no endpoints; the node refuses it, rightly.",
         action="Compare the selector with the pods' labels, and a named targetPort with the containers' port names.",
+        exceptions=(
+            "Services without a selector, ExternalNames, Services that have endpoints after all, pods that are not ready yet; the ports "
+            "of headless Services. Without pods among the objects nothing is said; pods that ran to their end do not count."
+        ),
     ),
     Entry(
         "RA702",
@@ -692,6 +696,7 @@ ENTRIES = (
         meaning="An Ingress names a Service or a port that does not exist or cannot serve.",
         why="The Ingress answers with an error for that path; the node is not at fault.",
         action="Correct the Ingress, or create the Service.",
+        exceptions="Backends that are no Service (resource). An ExternalName, which only some controllers follow, is a possible fault.",
     ),
     Entry(
         "RA801",

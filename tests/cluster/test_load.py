@@ -299,3 +299,38 @@ def test_the_collector_is_left_as_it_was() -> None:
     with pytest.raises(InputError):
         one(b"")
     assert gc.isenabled()
+
+
+def test_of_config_maps_only_those_of_dns_and_kubelet_are_kept() -> None:
+    maps = [
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": "d"}, "data": data}
+        for name, data in (
+            ("coredns", {"Corefile": "."}),
+            ("kubelet-config", {"kubelet": "a: b"}),
+            ("app", {"big": "text"}),
+            ("none", None),
+        )
+    ]
+    cluster = one(listed(*maps))
+    assert sorted(name for _, name in cluster.config_maps) == ["coredns", "kubelet-config"]
+    assert cluster.problems == ()
+
+
+def test_pods_by_selector() -> None:
+    pods = [
+        {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "namespace": namespace, "labels": labels}}
+        for name, namespace, labels in (
+            ("a", "d", {"app": "web", "tier": "x"}),
+            ("b", "d", {"app": "web"}),
+            ("c", "e", {"app": "web", "tier": "x"}),
+            ("d", "d", None),
+        )
+    ]
+    selectors = [{"app": "web"}, {"app": "web", "tier": "x"}, {"app": "no"}, {}, None]
+    services = [
+        {"kind": "Service", "metadata": {"name": f"s{number}", "namespace": "d"}, "spec": {"selector": selector}}
+        for number, selector in enumerate(selectors)
+    ]
+    cluster = one(listed(*pods, *services))
+    found = [[pod.metadata.name for pod in cluster.pods_selected_by(service)] for service in cluster.services.values()]
+    assert found == [["a", "b"], ["a"], [], [], []]

@@ -12,6 +12,8 @@ import msgspec
 
 from ruleaudit.addresses import canonical_address, family_of
 from ruleaudit.cluster.objects import (
+    ConfigMap,
+    ConfigMapData,
     Endpoints,
     EndpointSlice,
     Ingress,
@@ -53,6 +55,7 @@ _KINDS: Final[Mapping[str, _Kind]] = {
     "Pod": _Kind(Pod, frozenset({""}), True),
     "Ingress": _Kind(Ingress, frozenset({"networking.k8s.io", "extensions"}), True),
     "IngressClass": _Kind(IngressClass, frozenset({"networking.k8s.io"}), False),
+    "ConfigMap": _Kind(ConfigMap, frozenset({""}), True),
 }
 _DECODERS: Final[Mapping[str, msgspec.json.Decoder[KubernetesObject]]] = {
     name: msgspec.json.Decoder(kind.type) for name, kind in _KINDS.items()
@@ -82,6 +85,7 @@ class _Loose(msgspec.Struct, gc=False):
     message: object = None
 
 
+_NO_DATA: Final = ConfigMapData()
 _head_decoder: Final = msgspec.json.Decoder(_Head)
 _list_decoder: Final = msgspec.json.Decoder(_List)
 _array_decoder: Final = msgspec.json.Decoder(list[msgspec.Raw])
@@ -115,7 +119,8 @@ class Cluster:
     """The Kubernetes objects of one cluster. Keys are (namespace, name), for nodes and ingress classes the name.
 
     `problems`: objects that were left out, and why. `notes`: objects that were given more than once, or without their namespace.
-    `kinds`: the kinds of which objects, or empty typed lists, were given. Not slotted, because indexes are built when first used.
+    `kinds`: the kinds of which objects, or empty typed lists, were given. `config_maps`: those of CoreDNS and kubelet only. Not
+    slotted, because indexes are built when first used.
     """
 
     services: Mapping[Key, Service] = field(default_factory=dict)
@@ -125,6 +130,7 @@ class Cluster:
     pods: Mapping[Key, Pod] = field(default_factory=dict)
     ingresses: Mapping[Key, Ingress] = field(default_factory=dict)
     ingress_classes: Mapping[str, IngressClass] = field(default_factory=dict)
+    config_maps: Mapping[Key, ConfigMap] = field(default_factory=dict)
     problems: tuple[ObjectProblem, ...] = ()
     notes: tuple[ObjectProblem, ...] = ()
     kinds: frozenset[str] = frozenset()
@@ -154,9 +160,42 @@ class Cluster:
                 if address is not None:
                     found.setdefault(address, []).append(pod)
         return {
-            address: tuple(pods if len(pods) == 1 else sorted(pods, key=lambda pod: pod.status.phase in ("Succeeded", "Failed")))
+            address: tuple(pods if len(pods) == 1 else sorted(pods, key=lambda pod: pod.finished))
             for address, pods in found.items()
         }
+
+    def pods_selected_by(self, service: Service) -> tuple[Pod, ...]:
+        """The pods that the selector of one of its Services matches, finished ones included; none without a selector.
+
+        As the endpoint controllers list them (labels.Set(selector).AsSelectorPreValidated()).
+        """
+        selector = service.spec.selector
+        if not selector:
+            return ()
+        namespace = service.metadata.namespace
+        candidates = min((self._pods_by_label.get((namespace, *pair), []) for pair in selector.items()), key=len)
+        return tuple(
+            [pod for pod in candidates if all(pod.metadata.label(name) == value for name, value in selector.items())]
+            if len(selector) > 1
+            else candidates
+        )
+
+    @cached_property
+    def _pods_by_label(self) -> Mapping[tuple[str, str, str], list[Pod]]:
+        """Pods by namespace, label and its value, for the labels that selectors name."""
+        wanted = {
+            (one.metadata.namespace, name, value)
+            for one in self.services.values()
+            for name, value in (one.spec.selector or {}).items()
+        }
+        found: dict[tuple[str, str, str], list[Pod]] = {}
+        for pod in self.pods.values():
+            metadata = pod.metadata
+            for name, value in (metadata.labels or {}).items():
+                key = (metadata.namespace, name, value)
+                if key in wanted:
+                    found.setdefault(key, []).append(pod)
+        return found
 
     @cached_property
     def _slices_by_service(self) -> Mapping[Key, tuple[EndpointSlice, ...]]:
@@ -208,6 +247,7 @@ class _Loader:
             pods=self._all("Pod", Pod),
             ingresses=self._all("Ingress", Ingress),
             ingress_classes={name: one for (_, name), one in self._all("IngressClass", IngressClass).items()},
+            config_maps=self._all("ConfigMap", ConfigMap),
             problems=tuple(self.problems),
             notes=tuple(self.notes),
             kinds=frozenset(self.kinds),
@@ -321,6 +361,8 @@ class _Loader:
 
     def _add(self, path: str, kind: str, found: KubernetesObject) -> None:
         metadata = found.metadata
+        if kind == "ConfigMap" and isinstance(found, ConfigMap) and found.data == _NO_DATA:
+            return  # of anything else: there are many, and large ones
         if not metadata.name:
             self._report(
                 path, kind, metadata.namespace, "", "$.metadata.name", "the object has no name and is left out; " + _REPEAT

@@ -14,6 +14,8 @@ import msgspec
 __all__ = [
     "ClientIPConfig",
     "Conditions",
+    "ConfigMap",
+    "ConfigMapData",
     "Container",
     "ContainerPort",
     "Endpoint",
@@ -30,9 +32,12 @@ __all__ = [
     "IngressBackend",
     "IngressClass",
     "IngressClassSpec",
+    "IngressResource",
     "IngressRule",
     "IngressServiceBackend",
     "IngressSpec",
+    "IngressTLS",
+    "InitContainer",
     "KubernetesObject",
     "LoadBalancerIngress",
     "LoadBalancerStatus",
@@ -45,6 +50,8 @@ __all__ = [
     "OwnerReference",
     "Pod",
     "PodCondition",
+    "PodDNSConfig",
+    "PodDNSConfigOption",
     "PodIP",
     "PodSpec",
     "PodStatus",
@@ -207,6 +214,7 @@ class Endpoint(_Struct, frozen=True):
 
     addresses: tuple[str, ...] = ()
     conditions: Conditions | None = None
+    hostname: str | None = None
     node_name: str | None = None
     zone: str | None = None
     target_ref: ObjectReference | None = None
@@ -236,6 +244,7 @@ class EndpointAddress(_Struct, frozen=True):
     """Endpoints subsets[].addresses[] and notReadyAddresses[]."""
 
     ip: str = ""
+    hostname: str | None = None
     node_name: str | None = None
     target_ref: ObjectReference | None = None
 
@@ -301,12 +310,39 @@ class Container(_Struct, frozen=True):
     ports: tuple[ContainerPort, ...] = ()
 
 
+class InitContainer(_Struct, frozen=True):
+    """Pod spec.initContainers[]; one whose restartPolicy is Always is a sidecar, which runs as long as the pod."""
+
+    restart_policy: str | None = None
+    ports: tuple[ContainerPort, ...] = ()
+
+
+class PodDNSConfigOption(_Struct, frozen=True):
+    """Pod spec.dnsConfig.options[]."""
+
+    name: str | None = None
+    value: str | None = None
+
+
+class PodDNSConfig(_Struct, frozen=True):
+    """Pod spec.dnsConfig."""
+
+    nameservers: tuple[str, ...] = ()
+    searches: tuple[str, ...] = ()
+    options: tuple[PodDNSConfigOption, ...] = ()
+
+
 class PodSpec(_Struct, frozen=True):
     """Pod spec."""
 
     node_name: str | None = None
     host_network: bool | None = None
     containers: tuple[Container, ...] = ()
+    init_containers: tuple[InitContainer, ...] = ()
+    dns_policy: str | None = None
+    dns_config: PodDNSConfig | None = None
+    hostname: str | None = None
+    subdomain: str | None = None
 
 
 class PodIP(_Struct, frozen=True):
@@ -348,6 +384,18 @@ class Pod(_Struct, frozen=True):
         return listed
 
     @property
+    def finished(self) -> bool:
+        """Whether the pod ran to its end, as a Job's does: its address may be another pod's by now."""
+        return self.status.phase in ("Succeeded", "Failed")
+
+    @property
+    def container_ports(self) -> tuple[ContainerPort, ...]:
+        """The ports that containers and sidecars declare."""
+        ports = [port for container in self.spec.containers for port in container.ports]
+        ports += [port for one in self.spec.init_containers if one.restart_policy == "Always" for port in one.ports]
+        return tuple(ports)
+
+    @property
     def ready(self) -> bool:
         """Whether the pod's Ready condition is True."""
         return any(condition.type == "Ready" and condition.status == "True" for condition in self.status.conditions)
@@ -367,10 +415,19 @@ class IngressServiceBackend(_Struct, frozen=True):
     port: ServiceBackendPort | None = None
 
 
+class IngressResource(_Struct, frozen=True):
+    """Ingress backend.resource: an object that is no Service."""
+
+    api_group: str | None = None
+    kind: str | None = None
+    name: str | None = None
+
+
 class IngressBackend(_Struct, frozen=True):
     """An Ingress backend; `service_name` and `service_port` are the fields of the v1beta1 APIs."""
 
     service: IngressServiceBackend | None = None
+    resource: IngressResource | None = None
     service_name: str | None = None
     service_port: int | str | None = None
 
@@ -396,6 +453,13 @@ class IngressRule(_Struct, frozen=True):
     http: HTTPIngressRuleValue | None = None
 
 
+class IngressTLS(_Struct, frozen=True):
+    """Ingress spec.tls[]."""
+
+    hosts: tuple[str, ...] = ()
+    secret_name: str | None = None
+
+
 class IngressSpec(_Struct, frozen=True):
     """Ingress spec; `backend` is the default backend of the v1beta1 APIs."""
 
@@ -403,6 +467,7 @@ class IngressSpec(_Struct, frozen=True):
     default_backend: IngressBackend | None = None
     backend: IngressBackend | None = None
     rules: tuple[IngressRule, ...] = ()
+    tls: tuple[IngressTLS, ...] = ()
 
 
 class Ingress(_Struct, frozen=True):
@@ -426,5 +491,19 @@ class IngressClass(_Struct, frozen=True):
     spec: IngressClassSpec = IngressClassSpec()
 
 
-KubernetesObject = Service | EndpointSlice | Endpoints | Node | Pod | Ingress | IngressClass
+class ConfigMapData(_Struct, frozen=True, rename=None):
+    """The entries of a ConfigMap's data that cluster DNS and kubelet are configured by."""
+
+    corefile: str | None = msgspec.field(default=None, name="Corefile")
+    kubelet: str | None = None
+
+
+class ConfigMap(_Struct, frozen=True):
+    """v1 ConfigMap, of which only CoreDNS's and kubelet's entries are read."""
+
+    metadata: Metadata
+    data: ConfigMapData = ConfigMapData()
+
+
+KubernetesObject = Service | EndpointSlice | Endpoints | Node | Pod | Ingress | IngressClass | ConfigMap
 """Any object that a Cluster holds."""

@@ -8,18 +8,14 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from ruleaudit.catalogue import CATALOGUE, GROUPS, RESERVED
-from ruleaudit.errors import RuleauditError
+from ruleaudit.near import UnknownNameError, did_you_mean, near_matches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from ruleaudit.findings import Finding, Report, Severity
 
 __all__ = ["Hidden", "Selection", "UnknownNameError", "code_prefix"]
-
-
-class UnknownNameError(RuleauditError):
-    """A code, Service or namespace that was asked for and is not known; the message names near matches."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +100,15 @@ class Selection:
         namespaces = {service.partition("/")[0] for service in services}
         for service in self.services:
             if service not in services:
-                raise UnknownNameError(f"there is no Service {service!r} in the inputs" + _near(service, services))
+                raise UnknownNameError(
+                    f"there is no Service {service!r} in the inputs" + did_you_mean(near_matches(service, services))
+                )
         for namespace in self.namespaces:
             if namespace not in namespaces:
-                raise UnknownNameError(f"no Service of the inputs is in a namespace {namespace!r}" + _near(namespace, namespaces))
+                raise UnknownNameError(
+                    f"no Service of the inputs is in a namespace {namespace!r}"
+                    + did_you_mean(near_matches(namespace, namespaces))
+                )
 
 
 def code_prefix(text: str) -> str:
@@ -128,13 +129,4 @@ def code_prefix(text: str) -> str:
     near = [names[name] for name in get_close_matches(wanted.lower(), names, 3, 0.5)]
     if not near:
         near = get_close_matches(prefix, [*CATALOGUE, *GROUPS], 3, 0.6)
-    suggestion = f"; did you mean {' or '.join(near)}?" if near else ""
-    raise UnknownNameError(f"there is no code {text!r}{suggestion} (`ruleaudit codes` lists them)")
-
-
-def _near(name: str, known: Iterable[str]) -> str:
-    near = get_close_matches(name, known, 3, 0.5)
-    if not near:  # the right name in another namespace, or the name alone
-        last = name.rpartition("/")[2]
-        near = sorted(one for one in known if one.rpartition("/")[2] == last)[:3]
-    return f"; did you mean {' or '.join(near)}?" if near else ""
+    raise UnknownNameError(f"there is no code {text!r}{did_you_mean(near)} (`ruleaudit codes` lists them)")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from ruleaudit.addresses import canonical_address, parse_network, within
 from ruleaudit.catalogue import CATALOGUE
-from ruleaudit.checks import alone, leftovers, nodewide, objects, stopped, written
+from ruleaudit.checks import alone, leftovers, nodewide, objects, objects_oddities, stopped, written
 from ruleaudit.checks.context import FamilyAudit
 from ruleaudit.checks.services import ServiceJudge
 from ruleaudit.cluster import Cluster, load
@@ -886,6 +886,8 @@ def _objects_alone(cluster: Cluster) -> Iterator[Finding]:
             objects=(reference,),
             subject=address,
         )
+    for oddity in (*objects_oddities.services_without_pods(cluster), *objects_oddities.broken_ingress_backends(cluster)):
+        yield oddity.finding()
 
 
 _GRACE = timedelta(minutes=15)

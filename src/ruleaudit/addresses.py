@@ -6,12 +6,15 @@ import socket
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-__all__ = ["Network", "canonical_address", "family_of", "parse_network", "within"]
+__all__ = ["Network", "canonical_address", "family_of", "host_address", "parse_network", "within"]
 
 Network = IPv4Network | IPv6Network
 
 _inet_pton = socket.inet_pton
+_inet_ntop = socket.inet_ntop
 _AF_INET = socket.AF_INET
+_AF_INET6 = socket.AF_INET6
+_FIRST_12_ZERO = bytes(12)
 
 
 def canonical_address(text: str, family: int) -> str | None:
@@ -30,6 +33,23 @@ def canonical_address(text: str, family: int) -> str | None:
         return None
     found = _parse(text)
     return found[1] if found is not None and found[0] == family else None
+
+
+def host_address(text: str, family: int) -> str | None:
+    """`text` as the kernel's tools print and read it, in the same canonical form, or None when it is no address of `family`.
+
+    Unlike Go, they have no leading zeros, and an IPv4-mapped address stays an IPv6 one ("::ffff:10.0.0.1").
+    """
+    try:
+        if family == 4:
+            _inet_pton(_AF_INET, text)
+            return text
+        packed = _inet_pton(_AF_INET6, text)
+    except (OSError, ValueError):  # ValueError: a character that no address has
+        return None
+    if packed.startswith(_FIRST_12_ZERO):  # which `inet_ntop` writes with an IPv4 address at their end
+        return IPv6Address(packed).compressed
+    return _inet_ntop(_AF_INET6, packed)
 
 
 def family_of(text: str) -> int | None:

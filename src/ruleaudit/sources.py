@@ -48,6 +48,14 @@ class InputKind(Enum):
     IPSET = "ipset"
     NFT = "nft"
     IP_ADDR = "ip-addr"
+    IPVS_CONNECTIONS = "ipvs-connections"
+    """`ipvsadm -Lnc`: recognised, not used."""
+    IPVS_SETTINGS = "ipvs-settings"
+    """`ipvsadm -L --timeout` or --daemon: recognised, not used."""
+    IP_RULE = "ip-rule"
+    """Recognised, not used."""
+    IP_ROUTE = "ip-route"
+    """Recognised, not used."""
     CONNTRACK = "conntrack"
     EMPTY = "empty"
     OTHER = "other"
@@ -64,7 +72,9 @@ class Source:
 
     `text` holds a dump (bytes that are no UTF-8 as surrogate escapes, so that they survive), `data` the UTF-8 of objects and
     settings; the other is empty. `given`: named by the user, not found in a folder or an archive. `reason` says of kind OTHER
-    what it is.
+    what it is. An input that several dumps were written into, one after the other, is several sources with the same path; `text` and
+    `data` of such a part begin with one empty line for each of the `lines_before` that stand before it, so that line numbers are those
+    of the whole.
     """
 
     path: str
@@ -73,6 +83,7 @@ class Source:
     data: bytes = field(repr=False)
     given: bool
     reason: str = ""
+    lines_before: int = 0
 
 
 class Recognised(NamedTuple):
@@ -101,17 +112,23 @@ _SAVE_LINE = re.compile(
 _SINGLE_RULE = re.compile(r"(?:\[\d+:\d+\] )?-A [^\s-][^\n]*\s*")
 _PASTED_TABLE = re.compile(r"(?:^|\s)\*[a-z]+[ \r]:[A-Z]+ ")
 _TEXTS: tuple[tuple[re.Pattern[str], InputKind], ...] = (
+    (re.compile(r"^IPVS connection entries|^pro expire state +source ", re.MULTILINE), InputKind.IPVS_CONNECTIONS),
     (
         re.compile(
-            r"^IP Virtual Server version |^Prot LocalAddress:Port |^IPVS connection entries|^Timeout \(tcp tcpfin udp\):"
-            r"|^ *-> \S+ +(?:Masq|Local|Tunnel|Route|FullNat) +\d|^-[Aa] (?:-[tuf]|--(?:tcp|udp|sctp|fwmark)-service) ",
+            r"^IP Virtual Server version |^Prot LocalAddress:Port |^FWM  -?\d+ |^(?:TCP|UDP|SCTP) {1,2}\S+:\w+ +\S"
+            r"|^ *-> \S+ +(?:(?:Masq|Local|Tunnel|Route|FullNat) +[^\s-]|\d)|^-[Aa] (?:-[tuf]|--(?:tcp|udp|sctp|fwmark)-service) ",
             re.MULTILINE,
         ),
         InputKind.IPVSADM,
     ),
     (
+        re.compile(r"^Timeout \(tcp tcpfin udp\):|^(?:master|backup) sync daemon \(mcast=", re.MULTILINE),
+        InputKind.IPVS_SETTINGS,
+    ),
+    (
         re.compile(
-            r"^create \S+ (?:hash|bitmap|list):|\A\s*(?:<\?xml[^>]*>\s*)?<ipsets>|^Name: \S+\s+Type: (?:hash|bitmap|list):",
+            r"^create \S+ (?:hash|bitmap|list):|^add \S+ [^\s,:]+(?:,[^\s,]+)*(?: [a-z]+ \S+)*[ \t\r]*$"
+            r"|\A\s*(?:<\?xml[^>]*>\s*)?<ipsets>|^Name: \S+\s+Type: (?:hash|bitmap|list):",
             re.MULTILINE,
         ),
         InputKind.IPSET,
@@ -122,6 +139,20 @@ _TEXTS: tuple[tuple[re.Pattern[str], InputKind], ...] = (
         re.compile(r"^(?:ipv[46]\s+\d+\s+)?[a-z0-9]+\s+\d+ (?:\d+ )?(?:[A-Z_]+ )?src=\S+ dst=\S+ ", re.MULTILINE),
         InputKind.CONNTRACK,
     ),
+    (re.compile(r"^\d+:\s+(?:not )?from \S+ ", re.MULTILINE), InputKind.IP_RULE),
+    (
+        re.compile(
+            r"^(?:(?:unicast|local|broadcast|multicast|throw|unreachable|prohibit|blackhole|nat|anycast) )?"
+            r"(?:default|[0-9a-f.:]+(?:/\d+)?) (?:via \S+ )?dev \S+ "
+            r"|^(?:default|[0-9a-f.:]+(?:/\d+)?) proto \S+ .*\n\s*nexthop |^(?:unreachable|blackhole|prohibit|throw) [0-9a-f.:/]+",
+            re.MULTILINE,
+        ),
+        InputKind.IP_ROUTE,
+    ),
+)
+_SET_NAMES = re.compile(r"(?:[^\s<>{}\[\]\"',;=]{1,31}[ \t\r]*\n)*[^\s<>{}\[\]\"',;=]{1,31}\s*")
+_SET_NAME_OF_KUBE_PROXY = re.compile(
+    r"^KUBE-(?:6-)?(?:CLUSTER-IP|LOOP-BACK|NODE-PORT-TCP|IPVS-IPS|EXTERNAL-IP|LOAD-BALANCER)\s", re.MULTILINE
 )
 _COMMAND_LINE = re.compile(r"\s*(?:[^\s:{]*kube-proxy[^\s:{]*\s+--?[a-z]|--[a-z][a-z-]+(?:[=\s]|\Z))")
 _MISTAKES: tuple[tuple[re.Pattern[str], str], ...] = (
@@ -145,13 +176,59 @@ _MISTAKES: tuple[tuple[re.Pattern[str], str], ...] = (
         re.compile(r"\A\s*(?:! )?-(?:[sdiopjg]|m) \S"),
         "these are parts of rules without their chain (`-A CHAIN`); give the whole output of `iptables-save`",
     ),
+    (
+        re.compile(r"\A\s*Can't initialize ipvs:|\A\s*No such service\s"),
+        "this is an error message of ipvsadm, no listing; run `ipvsadm -Ln` as root on the node",
+    ),
+    (
+        re.compile(r"\A\s*ipset v[0-9.]+: "),
+        "this is an error message of ipset, no listing; run `ipset save` as root on the node",
+    ),
+    (
+        re.compile(r"\A\s*(?:ipvsadm v\d|ipset v[0-9.]+, protocol)"),
+        "this is the version of a tool; give the output of `ipvsadm -Ln` or `ipset save`",
+    ),
+    (
+        re.compile(r"^Pro FromIP +FPrt |\A\s*Total Incoming Outgoing +Incoming ", re.MULTILINE),
+        "this is a file of /proc/net, whose numbers are hexadecimal; give the output of `ipvsadm -Ln`",
+    ),
+    (
+        re.compile(
+            r"^\S+(?:@\S+)? +(?:UP|DOWN|UNKNOWN|LOWERLAYERDOWN|DORMANT|TESTING|NOTPRESENT) +(?:[0-9a-f.:]+/\d+ |$)", re.MULTILINE
+        ),
+        "this is the output of `ip -brief addr`; give that of `ip addr` or `ip -j addr`",
+    ),
+    (
+        re.compile(r"^\d+: \S+ +inet6? [0-9a-f.:]+", re.MULTILINE),
+        "this is the output of `ip -oneline addr`; give that of `ip addr` or `ip -j addr`",
+    ),
 )
+_REFUSED_IPVS = re.compile(
+    r"(?P<proc>^(?:TCP|UDP|SCTP) {1,2}(?:[0-9A-F]{8}|\[(?:[0-9a-f]{4}:){7}[0-9a-f]{4}\]):[0-9A-F]{4} "
+    r"|^  -> RemoteAddress:Port Forward|^Pro FromIP +FPrt )"
+    r"|^(?:(?:TCP|UDP|SCTP) {1,2}|  -> )(?P<listed>(?:\[[^\]\s]*[g-z][^\]\s]*\]|[^\s\[\]:]*[a-zA-Z][^\s\[\]:]*):\S+|\S+:[a-z][\w.+-]*) "
+    r"|^-[Aa] (?:-[tu]|--sctp-service) (?P<saved>(?:\[[^\]\s]*[g-z][^\]\s]*\]|[^\s\[\]:]*[a-zA-Z][^\s\[\]:]*):\S+|\S+:[a-z][\w.+-]*) ",
+    re.MULTILINE,
+)
+"""What looks like a listing of IPVS and cannot be used: names instead of numbers, and /proc/net/ip_vs."""
+_IP_LINK = re.compile(r"^\d+: [^\s:]+: <[A-Z0-9_,-]*> mtu \d+ .*\bmode [A-Z]+ ", re.MULTILINE)
+_LINK_REFUSAL = "this is the output of `ip link`, which leaves out the addresses; give that of `ip addr` or `ip -j addr`"
+_REFUSALS = {
+    InputKind.IPVS_CONNECTIONS: (
+        "this is the table of connections (`ipvsadm -Lnc`), which says nothing of the virtual servers; give the output of `ipvsadm -Ln`"
+    ),
+    InputKind.IPVS_SETTINGS: (
+        "these are timeouts or sync daemons of IPVS (`ipvsadm -L --timeout`, --daemon), no virtual servers; give the output of"
+        " `ipvsadm -Ln`"
+    ),
+}
 _NFT_REFUSAL = (
     "this is the output of `nft list ruleset`, which is not audited yet; where kube-proxy runs in iptables or IPVS mode, give the"
     " output of `iptables-save`"
 )
 _PASTE_REFUSAL = "this is a dump whose lines were joined into one; save the output of `iptables-save` to a file as it is"
 _SINGLE_REFUSAL = "this is a single rule, which says nothing without the others; give the whole output of `iptables-save`"
+_REFUSALS[InputKind.NFT] = _NFT_REFUSAL
 _UNKNOWN = (
     "this is neither a dump of rules nor Kubernetes objects; give the output of `iptables-save` and of"
     " `kubectl get services,endpointslices,endpoints,nodes,pods -A -o json`"
@@ -181,11 +258,31 @@ def recognise(text: str) -> Recognised:
         return Recognised(_kind_of_objects(text))
     for pattern, kind in _TEXTS:
         if pattern.search(text):
-            return Recognised(kind, _NFT_REFUSAL if kind is InputKind.NFT else None)
+            unusable = _unusable(text, kind)
+            return Recognised(kind, _REFUSALS.get(kind)) if unusable is None else Recognised(InputKind.OTHER, unusable)
+    if _SET_NAMES.fullmatch(stripped) and _SET_NAME_OF_KUBE_PROXY.search(stripped):
+        return Recognised(InputKind.IPSET)
     for pattern, refusal in _MISTAKES:
         if pattern.search(text):
             return Recognised(InputKind.OTHER, refusal)
     return Recognised(InputKind.OTHER, _UNKNOWN)
+
+
+def _unusable(text: str, kind: InputKind) -> str | None:
+    """Why a listing of a kind that is used cannot be; None where it can."""
+    if kind is InputKind.IP_ADDR:
+        return _LINK_REFUSAL if _IP_LINK.search(text) else None
+    if kind is not InputKind.IPVSADM:
+        return None
+    for found in _REFUSED_IPVS.finditer(text):
+        if found["proc"] is not None:
+            return "this is a file of /proc/net, whose addresses are hexadecimal; give the output of `ipvsadm -Ln`"
+        if found["listed"] is not None and found["listed"] != "RemoteAddress:Port":
+            shown = found["listed"][:60]
+            return f"this listing has names instead of numbers ({shown!r}); give the output of `ipvsadm -Ln`"
+        if found["saved"] is not None:
+            return f"this listing has names instead of numbers ({found['saved'][:60]!r}); give the output of `ipvsadm -Sn`"
+    return None
 
 
 def _is_paste(text: str) -> bool:
@@ -314,9 +411,135 @@ def _without_warnings(data: bytes) -> bytes:
     return b"\n" * lines + data[end:] if lines else data
 
 
-def _source(path: str, data: bytes, *, given: bool) -> Source:
-    """The source that some bytes are, neither compressed nor an archive. Raises InputError where a named one is none of ours."""
+_LINE_END = rb"[ \t\r]*(?:\n|\Z)"
+_BEGINNINGS = {
+    "iptables": (
+        rb"# Generated by (?:ip6?tables|xtables)|\*[a-z]+"
+        + _LINE_END
+        + rb"|:[^\s]+ (?:ACCEPT|DROP|QUEUE|RETURN|-)(?: \[|[ \t\r]*\n)"
+        rb"|(?:\[\d+:\d+\] )?-A [^\s-]|-P [A-Z]+ (?:ACCEPT|DROP)|-N [^\s-]\S*"
+        + _LINE_END
+        + rb"|# Warning: ip6?tables|# Table [`']"
+    ),
+    "ipvsadm": (
+        rb"IP Virtual Server version |Prot LocalAddress:Port |-[Aa] (?:-[tuf]|--(?:tcp|udp|sctp|fwmark)-service) "
+        rb"|(?:TCP  |UDP  |SCTP (?!\d+:\d\d  ))[^\s]+:\d+ |FWM  -?\d"
+    ),
+    "connections": rb"IPVS connection entries",
+    "settings": rb"Timeout \(tcp tcpfin udp\):|(?:master|backup) sync daemon \(",
+    "ipset": rb"create \S+ (?:hash|bitmap|list):|add \S+ \S+(?: |" + _LINE_END + rb")|Name: \S+[ \t\r]*\nType: |<ipsets>",
+    "ip addr": rb"\d+: [^\s:]+: <",
+    "ip rule": rb"\d+:\t(?:not )?from ",
+    "ip route": rb"(?:(?:local|broadcast|multicast|anycast) )?(?:default|[0-9a-f.:]+(?:/\d+)?) (?:via \S+ )?dev \S+ ",
+    "nft": rb"table (?:ip6?|inet|arp|bridge|netdev) \S+ \{",
+    "iptables -L": rb"Chain \S+ \((?:policy |\d+ references)",
+    "JSON": rb"[{\[](?:[ \t\r]*\n|[ ]?[\"{\[])",
+    "YAML": rb"apiVersion: ",
+}
+"""How the first line of each kind of dump begins, and how other lines of the same kind may, so that they are taken for no other."""
+
+
+def _any_beginning(but: Iterable[str] = ()) -> bytes:
+    return b"|".join(b"(?P<k%d>%b)" % (n, p) for n, (name, p) in enumerate(_BEGINNINGS.items()) if name not in but)
+
+
+_NAMES = tuple(_BEGINNINGS)
+_NOT_AFTER = {"YAML": ("JSON",), "iptables -L": ("iptables",)}
+"""What can stand within some kinds: flow style in YAML, the second line of a comment in `iptables -L`."""
+_ARTICLE = b"\n```"
+"""Notes and articles that quote dumps among other text are no stream of dumps."""
+_BEGINNING = re.compile(_any_beginning())
+_NEXT = {
+    name: re.compile(rb"\n(?:%b)" % _any_beginning(("JSON", "YAML") if name == "YAML" else (name,)))
+    for name in ("", *_BEGINNINGS)
+}
+_END_OF_JSON = re.compile(rb"\n[}\]][ \t\r]*\n(?=\s*(?:%b))" % _any_beginning())
+_JSON_LINE = re.compile(rb"[{\[][^\n]*[}\]][ \t\r]*\n(?=\s*(?:%b))" % _any_beginning())
+_RULE_LINE = re.compile(rb"(?:^|\n)(?:\[\d+:\d+\] )?-A ")
+_QUOTE = re.compile(rb'\\[\s\S]|(")')
+_MAX_PARTS = 1_000
+_MAX_QUOTED = 1_024
+"""How far a rule may reach over the ends of lines: see `_MAX_JOINED` of the parser."""
+
+
+def _split(data: bytes) -> list[int]:
+    """Where in a text dumps of different kinds begin: 0, and each place where one follows another."""
+    starts = [0]
+    if _ARTICLE in data:
+        return starts
+    at = 0
+    found = _BEGINNING.match(data)
+    name = "" if found is None else _name(found)
+    while len(starts) < _MAX_PARTS:
+        if name == "JSON":
+            end = _JSON_LINE.match(data, at) or _END_OF_JSON.search(data, at)
+            if end is None:
+                break
+            at = end.end()
+            at += len(data[at : at + _HEAD]) - len(data[at : at + _HEAD].lstrip())
+            found = _BEGINNING.match(data, at)
+            name = "" if found is None else _name(found)
+            starts.append(at)
+            continue
+        found = _NEXT[name].search(data, at)
+        if found is None:
+            break
+        at = found.start() + 1
+        if name == "iptables" and _within_quotes(data, at):
+            continue
+        if name:
+            starts.append(at)
+        name = _name(found)
+        at = found.start() + 1
+    return starts
+
+
+def _name(found: re.Match[bytes]) -> str:
+    return _NAMES[int((found.lastgroup or "k0")[1:])]
+
+
+def _within_quotes(data: bytes, at: int) -> bool:
+    """Whether a line belongs to a comment that holds newlines: the rule above it has an open quote."""
+    before = data[max(0, at - _MAX_QUOTED) : at]
+    rules = list(_RULE_LINE.finditer(before))
+    if not rules:
+        return False
+    return sum(quote[1] is not None for quote in _QUOTE.finditer(before, rules[-1].end())) % 2 == 1
+
+
+def _sources(path: str, data: bytes, *, given: bool) -> list[Source]:
+    """The sources that some bytes are, neither compressed nor an archive: one, or one for each dump where several follow each other.
+
+    Raises InputError where a named one is none of ours.
+    """
     data = _normalised(data, path)
+    parts: list[tuple[int, Recognised]] = []
+    starts = _split(data)
+    for start, end in zip(starts, [*starts[1:], len(data)], strict=True):
+        recognised = recognise(_text(_without_warnings(data[start : min(end, start + _HEAD)])))
+        if parts and parts[-1][1].refusal == _UNKNOWN and not data.startswith((b"{", b"["), parts[-1][0]):
+            start, _ = parts.pop()  # words before a dump belong to it
+        if not parts or recognised != parts[-1][1]:
+            parts.append((start, recognised))
+    if len(parts) == 1:
+        return [_source(path, data, given=given)]
+    sources: list[Source] = []
+    for number, (start, (kind, refusal)) in enumerate(parts):
+        end = parts[number + 1][0] if number + 1 < len(parts) else len(data)
+        before = data.count(b"\n", 0, start)
+        if kind in (InputKind.OTHER, InputKind.EMPTY):
+            if given:
+                raise InputError(refusal or _UNKNOWN, path, before + 1)
+            sources.append(Source(path, InputKind.OTHER, "", b"", given, refusal or _UNKNOWN, before))
+        elif kind.is_text:
+            sources.append(Source(path, kind, "\n" * before + _text(data[start:end]), b"", given, "", before))
+        else:
+            sources.append(Source(path, kind, "", b"\n" * before + _without_warnings(data[start:end]), given, "", before))
+    return sources
+
+
+def _source(path: str, data: bytes, *, given: bool) -> Source:
+    """The one source that some bytes are. Raises InputError where a named one is none of ours."""
     recognised = recognise(_text(_without_warnings(data[:_HEAD])))
     if recognised.kind in (InputKind.OTHER, InputKind.EMPTY) and len(data) > _HEAD:
         recognised = recognise(_text(_without_warnings(data[:_LONG_HEAD])))
@@ -362,7 +585,7 @@ class _Reader:
         kind = _magic(data)
         if kind not in ("tar", "zip"):
             self.left -= len(data)
-            self.sources.append(_source(path, data, given=given))
+            self.sources.extend(_sources(path, data, given=given))
             return
         if not given:
             self.sources.append(Source(path, InputKind.OTHER, "", b"", given=False, reason="an archive; name it to have it read"))

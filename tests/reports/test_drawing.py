@@ -77,6 +77,20 @@ def told(finding: Finding) -> tuple[list[str], list[str]]:
             id="a foreign rule takes the traffic",
         ),
         pytest.param(
+            replace(PLAIN, expected="to 10.244.99.99:8080", observed="refused after translation",
+                    locations=(Location("d", 27, "-A FORWARD -j SITE"), Location("d", 28, "-A SITE -d 10.0.0.0/8 -j DROP"), *STALE.locations)),
+            ["client", "node port 30080/TCP", "PREROUTING", "KUBE-SERVICES", "KUBE-SVC-4IIC", "FORWARD", "SITE!✕ here"],
+            ["refused after translation!✕", "10.244.99.99:8080!✕ gets nothing"],
+            id="refused after translation",
+        ),
+        pytest.param(
+            replace(PLAIN, expected="to 10.244.99.99:8080", observed="refused",
+                    locations=(Location("d", 2, "-A PREROUTING -p tcp -j DROP"), *STALE.locations)),
+            ["client", "node port 30080/TCP", "PREROUTING!✕ here", "PREROUTING", "KUBE-SERVICES", "KUBE-SVC-4IIC"],
+            ["refused!✕", "10.244.99.99:8080!✕ gets nothing"],
+            id="refused before translation",
+        ),
+        pytest.param(
             replace(PLAIN, endpoint="10.0.0.9:80", expected="to 10.0.0.9:80", observed="none",
                     locations=(Location("d", 5, '-A KUBE-SVC-X -m comment --comment "demo/np:http -> 10.0.0.9:80" -j KUBE-SEP-Y'),)),
             ["client", "node port 30080/TCP", "?KUBE-SVC-X!✕ here"],

@@ -11,7 +11,7 @@ import pytest
 from markdown_it import MarkdownIt
 from tests.reports.samples import FOLDER, HOSTILE_TEXTS, STALE, USUAL, hostile, large
 
-from ruleaudit.findings import Finding, ProxySummary, Report, Severity
+from ruleaudit.findings import Finding, Location, ProxySummary, Report, Severity
 from ruleaudit.reports.evidence import Context
 from ruleaudit.reports.markdown import markdown_report
 from ruleaudit.reports.printable import printable
@@ -102,6 +102,12 @@ def test_hostile_text_is_inert(text: str, threshold: Severity) -> None:
     # GitHub makes mentions, references and links of plain text, too.
     plain = " ".join(token.content for token in tokens(written) if token.type == "text")
     assert not re.search(r"@\w|#\d|://", plain)
+
+
+def test_no_line_ends_its_fence() -> None:
+    finding = replace(STALE, locations=(Location("````", 0, ""), Location("```", 1, "# x")))
+    (fence,) = [token for token in tokens(markdown(replace(USUAL, findings=(finding,)))) if token.type == "fence"]
+    assert fence.content == "````\n```:1: # x\n"
 
 
 @pytest.mark.parametrize(

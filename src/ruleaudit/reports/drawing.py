@@ -158,6 +158,13 @@ def boxes(finding: Finding) -> tuple[list[Box], list[Box]]:
         stations[-1] = replace(stations[-1], note=f"line {', '.join(map(str, sorted(set(lines))))}")
     if leaf is None and path and _leads_on(path[-1]) and not (ends and (path[-1].target or "").startswith(_DEPTHS[0])):
         stations.append(Box(path[-1].target or ""))
+    refusal = _refusal(rules, path)
+    if refusal:
+        obstacle = [Box(rule.chain, f"line {rule.line}: {_COMMENT.sub('', rule.text)}") for rule in refusal]
+        obstacle[-1] = replace(obstacle[-1], state="fault", mark="✕ here")
+        # The hooks behind the routing decision see the packet after it was translated.
+        at = len(stations) if refusal[0].chain in ("FORWARD", "INPUT", "POSTROUTING") else len(stations) - len(path)
+        stations[at:at] = obstacle
     if not rooted:
         number = len(stations) - 1 - [box.title for box in reversed(stations)].index(path[0].chain)
         stations[number] = replace(stations[number], reached=False)
@@ -220,6 +227,19 @@ def _path(finding: Finding, rules: Sequence[_Rule]) -> list[_Rule]:
     if not rules:
         return []
     last = rules[0] if finding.endpoint is not None and finding.endpoint in rules[0].text else min(rules, key=_depth)
+    return _way_to(last, rules)
+
+
+def _refusal(rules: Sequence[_Rule], path: Sequence[_Rule]) -> list[_Rule]:
+    """The rules that lead to one of other software that drops or rejects, off the path; empty where there is none."""
+    for rule in sorted(rules, key=lambda rule: rule.order):
+        if rule.target in ("DROP", "REJECT") and not rule.chain.startswith("KUBE-") and rule not in path:
+            return _way_to(rule, rules)
+    return []
+
+
+def _way_to(last: _Rule, rules: Sequence[_Rule]) -> list[_Rule]:
+    """The rules among `rules` that lead to `last`, and `last`."""
     in_order = sorted(rules, key=lambda rule: rule.order)
     path = [last]
     while True:

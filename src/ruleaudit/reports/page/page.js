@@ -42,20 +42,23 @@
   };
 
   let waiting = 0;
-  form.addEventListener("input", () => {
-    clearTimeout(waiting);
-    waiting = setTimeout(apply, 80);
-  });
+  const soon = () => { clearTimeout(waiting); waiting = setTimeout(apply, 80); };
+  form.addEventListener("input", soon);
+  form.addEventListener("change", soon);
   form.addEventListener("submit", (event) => { event.preventDefault(); apply(); });
   form.addEventListener("reset", () => setTimeout(apply, 0));
   const all = (open) => { for (const finding of findings) if (!finding.element.hidden) finding.element.open = open; };
   document.getElementById("open").addEventListener("click", () => all(true));
   document.getElementById("close").addEventListener("click", () => all(false));
 
-  // A link to a finding opens it.
+  // A link to a finding opens it; one to a Service opens its first finding.
   const follow = () => {
     const target = document.getElementById(location.hash.slice(1));
-    if (target && target.matches(".finding")) { target.open = true; target.scrollIntoView(); }
+    const finding = target && (target.matches(".finding") ? target : target.matches(".group") && target.querySelector(".finding:not([hidden])"));
+    if (!finding) return;
+    finding.open = true;
+    finding.firstElementChild.focus({ preventScroll: true });
+    target.scrollIntoView();
   };
   addEventListener("hashchange", follow);
   follow();

@@ -5,7 +5,6 @@ Each is imported when it is asked for: the command line needs the names for its 
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from typing import TYPE_CHECKING, NamedTuple
 
 from ruleaudit.errors import RuleauditError
@@ -68,6 +67,8 @@ def target(text: str, chosen: str | None) -> Target:
     if fitting:
         return Target(max(fitting, key=lambda one: len(one[0]))[1], text)
     if colon and "/" not in prefix:
+        from difflib import get_close_matches
+
         near = get_close_matches(prefix.lower(), FORMATS, 1)
         hint = f"; did you mean {near[0]}:{path}?" if near and path else ""
         raise OutputNameError(f"--output {text}: {_KNOWN}{hint} (./{text} is a file of that name)")

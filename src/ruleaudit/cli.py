@@ -377,7 +377,7 @@ def _texts(
     from ruleaudit.reports.formats import render
     from ruleaudit.reports.text import hidden_text, report_lines
 
-    context = Context(threshold, os.getcwd(), (hidden_text(hidden),) if hidden.count else ())  # noqa: PTH109  a str is wanted
+    context = Context(threshold, os.getcwd(), (hidden_text(hidden),) if hidden.count else (), hidden)  # noqa: PTH109  a str is wanted
     texts: dict[tuple[str, bool], str] = {}
     for name, path in targets:
         printed = path == "-"

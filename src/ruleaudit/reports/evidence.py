@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ruleaudit.findings import Finding, Location, ObjectReference, Report
+    from ruleaudit.reports.selection import Hidden
 
 __all__ = [
     "Anchor",
@@ -43,12 +44,14 @@ class Context:
 
     `threshold`: findings of this severity or worse count as failures (`--fail-on`). `folder`: the absolute path of the working
     directory; files below it are named relative to it. `notices`: sentences for the reader about the report as a whole, such as how
-    many findings are not shown.
+    many findings are not shown. `hidden`: what a selection left out, None when nothing was: a report of which it left nothing is not
+    clean.
     """
 
     threshold: Severity = Severity.WARNING
     folder: str = "/"
     notices: tuple[str, ...] = ()
+    hidden: Hidden | None = None
 
     def fails(self, finding: Finding) -> bool:
         """Whether the finding is at or above the threshold."""

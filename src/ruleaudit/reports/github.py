@@ -35,7 +35,7 @@ def github_report(reports: Sequence[Report], context: Context) -> str:
     wanted.sort(key=lambda one: one[1].severity.rank)
     lines = [_command(report, finding, context) for report, finding in wanted]
     for report in reports:
-        summary = [plain([summary_line(report)]).rstrip(), *map(printable, context.notices)]
+        summary = [plain([summary_line(report, context.hidden)]).rstrip(), *map(printable, context.notices)]
         lines.append(f"::notice title=ruleaudit::{_data(chr(10).join(summary))}")
     return "".join(f"{line}\n" for line in lines)
 

@@ -173,7 +173,7 @@ def _head(reports: Sequence[Report], context: Context) -> Iterator[str]:
     yield "<header>"
     yield f"<h1>ruleaudit: {_text(node_name(reports[0])) if len(reports) == 1 else plural(len(reports), 'node')}</h1>"
     if len(reports) == 1:
-        yield f"<p>{_text(plain([summary_line(reports[0])]).strip())}</p>"
+        yield f"<p>{_text(plain([summary_line(reports[0], context.hidden)]).strip())}</p>"
     for notice in context.notices:
         yield f"<p><strong>{_text(notice)}</strong></p>"
     counts = Counter(one.severity for report in reports for one in report.findings if one.code != _NOT_CHECKED)
@@ -231,6 +231,7 @@ def _matrix(reports: Sequence[Report], groups: Sequence[_Group]) -> Iterator[str
     clean = sorted(services - {group.service for group in groups if group.service is not None})
     if clean:
         yield f"<details><summary>{plural(len(clean), 'service')} without findings</summary>"
+        yield '<p class="soft">Those that need no rules, such as headless Services, are among them.</p>'
         yield f'<ul class="clean">{"".join(f"<li>{_text(service)}</li>" for service in clean)}</ul></details>'
     yield "</section>"
 

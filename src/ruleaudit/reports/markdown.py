@@ -60,7 +60,7 @@ def markdown_report(reports: Sequence[Report], context: Context) -> str:
 def _blocks(report: Report, context: Context) -> Iterator[tuple[str, int]]:
     """(text, how many findings it tells) in the order of printing."""
     yield f"# ruleaudit: {_inline(node_name(report))}", 0
-    yield f"**{_inline(plain([summary_line(report)]).strip())}**", 0
+    yield f"**{_inline(plain([summary_line(report, context.hidden)]).strip())}**", 0
     for notice in context.notices:
         yield _inline(notice), 0
     if report.findings:

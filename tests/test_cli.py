@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import ruleaudit.audit
+import ruleaudit.reports.sarif
 from ruleaudit import __version__, cli
 from ruleaudit.catalogue import CATALOGUE
 from ruleaudit.findings import Finding, InputSummary, Location, ProxySummary, Report, Severity
@@ -355,6 +356,133 @@ def test_an_output_without_a_folder_is_refused_before_the_work(
     monkeypatch.setattr(ruleaudit.audit, "audit_inputs", lambda *_sources, **_options: pytest.fail("worked in vain"))
     assert cli.main(["check", dump, "--output", str(tmp_path / "absent" / "report")]) == 2
     assert "there is no such folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "written", "printed"),
+    [
+        pytest.param(["--output", "a.sarif"], {"a.sarif": '{\n "$schema"'}, "", id="a file"),
+        pytest.param(
+            ["--output", "a.sarif", "--output", "a.html"], {"a.sarif": '{\n "$schema"', "a.html": "<!doctype"}, "", id="two"
+        ),
+        pytest.param(
+            ["--output", "a.html", "--format", "github"], {"a.html": "<!doctype"}, "::error", id="a file, another printed"
+        ),
+        pytest.param(
+            ["--output", "a.html", "--format", "text"], {"a.html": "<!doctype"}, "node node-a", id="a file, text printed"
+        ),
+        pytest.param(["--output", "a.json", "--format", "json"], {"a.json": '{\n  "schema"'}, "", id="the file has the format"),
+        pytest.param(["--output", "a", "--format", "junit"], {"a": "<?xml"}, "", id="the name says nothing"),
+        pytest.param(
+            ["--output", "a", "--output", "b.md", "--format", "json"], {"a": '{\n  "sch', "b.md": "# rule"}, "", id="one does"
+        ),
+        pytest.param(["--output", "html:a.txt", "--output", "-"], {"a.txt": "<!doctype"}, "node node-a", id="- is printed"),
+        pytest.param(["--output", "gitlab:-"], {}, "[\n{", id="a format printed"),
+        pytest.param(["--format", "markdown"], {}, "# ruleaudit: node-a", id="no file"),
+    ],
+)
+def test_where_reports_go(
+    options: list[str],
+    written: dict[str, str],
+    printed: str,
+    finds: Callable[..., None],
+    dump: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    finds(HOOK)
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["check", dump, *options]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith(printed)
+    assert bool(out) is bool(printed)
+    files = {path.name: path.read_text() for path in tmp_path.iterdir() if path.name != "dump"}
+    assert files.keys() == written.keys()
+    assert all(files[name].startswith(start) for name, start in written.items())
+    # The summary of files is said once: where text or commands for GitHub are printed, it stands there.
+    assert err.startswith("node-a: 1 error in 1 service") is (bool(written) and not printed.startswith(("node", "::")))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            ["--output", "a.pdf"],
+            "ruleaudit: --output a.pdf: the ending .pdf names no format. write FORMAT:FILE with one of text, json",
+        ),
+        (["--output", "sarfi:a"], "did you mean sarif:a?"),
+        (["--output", "a.html", "--output", "./a.html"], "./a.html: more than one report would be written there"),
+        (["--output", "json:-", "--output", "-"], "standard output: more than one report would be written there"),
+        (["--output", "a.html", "--output", "absent/a.json"], "absent/a.json: there is no such folder to write to"),
+    ],
+)
+def test_outputs_are_refused_before_the_work(
+    options: list[str],
+    message: str,
+    dump: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(ruleaudit.audit, "audit_inputs", lambda *_sources, **_options: pytest.fail("worked in vain"))
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["check", dump, *options]) == 2
+    out, err = capsys.readouterr()
+    assert message in err
+    assert (out, err.count("\n")) == ("", 1)
+    assert [path.name for path in tmp_path.iterdir()] == ["dump"]
+
+
+@pytest.mark.parametrize("fails", ["rendering", "the second file"])
+def test_several_outputs_are_written_together_or_not_at_all(
+    fails: str,
+    finds: Callable[..., None],
+    dump: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    finds(HOOK)
+    first, second = tmp_path / "a.json", tmp_path / "b.sarif"
+    first.write_text("old")
+    if fails == "rendering":
+        monkeypatch.setattr(ruleaudit.reports.sarif, "sarif_report", lambda *_: 1 / 0)
+    else:
+        second.mkdir()
+    assert cli.main(["check", dump, "--output", str(first), "--output", str(second), "--format", "text"]) == 2
+    assert capsys.readouterr().out == ""
+    assert first.read_text() == "old"
+    assert {path.name for path in tmp_path.iterdir()} <= {"dump", "a.json", "b.sarif"}
+
+
+def test_junit_fails_where_fail_on_says_so(finds: Callable[..., None], dump: str, capsys: pytest.CaptureFixture[str]) -> None:
+    finds(LEFT)
+    for threshold, failures in (("warning", 1), ("error", 0)):
+        cli.main(["check", dump, "--format", "junit", "--fail-on", threshold])
+        assert f'failures="{failures}"' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "where"),
+    [
+        (["--format", "gitlab"], "err"),
+        (["--format", "html"], "out"),
+        (["--format", "sarif"], "out"),
+        (["--format", "junit"], "out"),
+        (["--format", "github"], "out"),
+        (["--format", "markdown"], "out"),
+    ],
+)
+def test_what_is_hidden_is_said_in_every_format(
+    options: list[str], where: str, finds: Callable[..., None], dump: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    finds(LEFT)
+    cli.main(["check", dump, "--ignore", "RA503", *options])
+    out, err = capsys.readouterr()
+    assert "no faults found" not in out
+    assert "1 finding not shown (--ignore)" in (err if where == "err" else out.replace("\\", ""))
+    assert (err == "") is (where == "out")
 
 
 def test_output_may_be_a_device(finds: Callable[..., None], dump: str) -> None:

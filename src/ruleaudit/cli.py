@@ -15,15 +15,19 @@ import click
 
 import ruleaudit
 from ruleaudit import __version__
+from ruleaudit.reports.formats import FORMATS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+    from pathlib import Path
     from types import TracebackType
 
     from rich.progress import Progress as ProgressBar
 
     from ruleaudit.findings import Report, Severity
-    from ruleaudit.reports.text import Grouping, Line
+    from ruleaudit.reports.formats import Target
+    from ruleaudit.reports.selection import Hidden
+    from ruleaudit.reports.text import Grouping, Layout, Line
 
 __all__ = ["command", "main"]
 
@@ -31,7 +35,6 @@ CLEAN, FOUND, FAILED, INTERRUPTED = 0, 1, 2, 130
 """Exit statuses: nothing at or above --fail-on; findings; usage, unusable input or a fault of ruleaudit; Ctrl-C."""
 
 Color = Literal["auto", "always", "never"]
-Format = Literal["text", "json"]
 Function = TypeVar("Function", bound="Callable[..., object]")
 
 _EXAMPLES = """\b
@@ -97,7 +100,7 @@ def _say(text: str) -> None:
 # --- options that commands share ---
 
 
-def _output_options(function: Function) -> Function:
+def _common_options(function: Function) -> Function:
     for option in (
         click.option("--debug", is_flag=True, help="Show a traceback with every error."),
         click.option(
@@ -107,10 +110,13 @@ def _output_options(function: Function) -> Function:
             show_default=True,
             help="Colours; auto: on a terminal, unless NO_COLOR is set.",
         ),
-        click.option("--output", metavar="FILE", help="Write to FILE, as a whole or not at all."),
     ):
         function = option(function)
     return function
+
+
+def _output_option(function: Function) -> Function:
+    return click.option("--output", metavar="FILE", help="Write to FILE, as a whole or not at all.")(function)
 
 
 def _split(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -144,7 +150,18 @@ def command() -> None:
     help="kube-proxy's settings: its configuration, the ConfigMap or DaemonSet that holds it, or its command line.",
 )
 @click.option(
-    "--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True, help="For people or programs."
+    "--format",
+    "format_",
+    type=click.Choice(list(FORMATS)),
+    help="What is printed, and written to files whose name says no format.  [default: text]",
+)
+@click.option(
+    "--output",
+    "outputs",
+    metavar="[FORMAT:]FILE",
+    multiple=True,
+    help="Write to FILE, as a whole or not at all, in the format of its ending (.json, .html, .md, .sarif, .xml for JUnit, "
+    ".gitlab.json); may be given several times. Then only a --format that no file has is printed.",
 )
 @click.option(
     "--fail-on",
@@ -177,14 +194,15 @@ def command() -> None:
 )
 @click.option("--statistics", is_flag=True, help="Add a count for each code to the text.")
 @click.option("--quiet", is_flag=True, help="Print findings only: no notes, no summary, no progress.")
-@_output_options
+@_common_options
 def check(
     *,
     inputs: tuple[str, ...],
     objects: tuple[str, ...],
     node: str | None,
     kube_proxy_config: str | None,
-    format_: Format,
+    format_: str | None,
+    outputs: tuple[str, ...],
     fail_on: str,
     exit_zero: bool,
     strict_coverage: bool,
@@ -195,7 +213,6 @@ def check(
     group_by: Grouping,
     statistics: bool,
     quiet: bool,
-    output: str | None,
     color: Color,
     debug: bool,
 ) -> int:
@@ -211,33 +228,24 @@ def check(
     selection = Selection(tuple(map(code_prefix, select)), tuple(map(code_prefix, ignore)), services, namespaces)
     threshold = Severity(fail_on)
     paths = [*(inputs or _piped()), *objects]
-    _check_output(output)
+    targets = _targets(outputs, format_)
     with _Progress(shown=not quiet) as progress:
         report = _audit(paths, node, kube_proxy_config, progress.step)
         shown, hidden = selection.apply(report)
-    if format_ == "json":
-        from ruleaudit.reports.structured import json_report
-        from ruleaudit.reports.text import hidden_text
+    from ruleaudit.reports.text import Layout
 
-        text = json_report(shown)
-        if hidden.count and not quiet:
-            _say(hidden_text(hidden))
-    else:
-        from ruleaudit.reports.text import Layout, report_lines
-
-        layout = Layout(group_by, notes=threshold is Severity.INFO or bool(select), quiet=quiet, statistics=statistics)
-        text = _drawn(list(report_lines(shown, layout, hidden)), color, output)
-    _write(text, output)
-    if output is not None and not quiet:
-        from ruleaudit.reports.text import plain, summary_line
-
-        _say(plain([summary_line(shown, hidden)]).rstrip())
+    layout = Layout(group_by, notes=threshold is Severity.INFO or bool(select), quiet=quiet, statistics=statistics)
+    texts = _texts(shown, hidden, targets, layout, threshold, color)
+    _write_all([(texts[one.format, one.path == "-"], one.path) for one in targets])
+    if not quiet:
+        _say_beside(shown, hidden, targets)
     return _status(report, shown, threshold, exit_zero=exit_zero, strict_coverage=strict_coverage)
 
 
 @command.command()
 @click.argument("code")
-@_output_options
+@_output_option
+@_common_options
 def explain(*, code: str, output: str | None, color: Color, debug: bool) -> int:
     """Say what CODE means, why it matters, what to do, and what looks like it but is right.
 
@@ -250,9 +258,9 @@ def explain(*, code: str, output: str | None, color: Color, debug: bool) -> int:
 
     prefix = code_prefix(code)
     if prefix in CATALOGUE:
-        _write(_drawn(list(entry_lines(CATALOGUE[prefix])), color, output), output)
+        _write(_drawn(list(entry_lines(CATALOGUE[prefix])), color, printed=output in (None, "-")), output)
     else:
-        _write(_drawn(_code_lines(prefix), color, output), output)
+        _write(_drawn(_code_lines(prefix), color, printed=output in (None, "-")), output)
     return CLEAN
 
 
@@ -260,12 +268,13 @@ def explain(*, code: str, output: str | None, color: Color, debug: bool) -> int:
 @click.option(
     "--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True, help="For people or programs."
 )
-@_output_options
-def codes(*, format_: Format, output: str | None, color: Color, debug: bool) -> int:
+@_output_option
+@_common_options
+def codes(*, format_: Literal["text", "json"], output: str | None, color: Color, debug: bool) -> int:
     """List every code with its name and severity; as JSON with all that `explain` says."""
     del debug
     if format_ == "text":
-        _write(_drawn(_code_lines(""), color, output), output)
+        _write(_drawn(_code_lines(""), color, printed=output in (None, "-")), output)
         return CLEAN
     import json
     from dataclasses import asdict
@@ -360,11 +369,46 @@ def _status(report: Report, shown: Report, threshold: Severity, *, exit_zero: bo
     return CLEAN
 
 
-def _drawn(lines: Sequence[Line], color: Color, output: str | None) -> str:
+def _texts(
+    shown: Report, hidden: Hidden, targets: Sequence[Target], layout: Layout, threshold: Severity, color: Color
+) -> dict[tuple[str, bool], str]:
+    """Every report that is asked for, by its format and whether it is printed: what cannot be made is written nowhere."""
+    from ruleaudit.reports.evidence import Context
+    from ruleaudit.reports.formats import render
+    from ruleaudit.reports.text import hidden_text, report_lines
+
+    context = Context(threshold, os.getcwd(), (hidden_text(hidden),) if hidden.count else (), hidden)  # noqa: PTH109  a str is wanted
+    texts: dict[tuple[str, bool], str] = {}
+    for name, path in targets:
+        printed = path == "-"
+        if name == "text":
+            texts[name, printed] = _drawn(list(report_lines(shown, layout, hidden)), color, printed=printed)
+        else:
+            texts[name, printed] = texts.get((name, not printed)) or render(name, (shown,), context)
+    return texts
+
+
+def _say_beside(shown: Report, hidden: Hidden, targets: Sequence[Target]) -> None:
+    """Diagnostics beside the reports: the summary where files are written, what is hidden where a report has no room for it.
+
+    Nothing beside commands for GitHub: its runner looks for them on standard error, too.
+    """
+    from ruleaudit.reports.text import hidden_text, plain, summary_line
+
+    printed = {one.format for one in targets if one.path == "-"}
+    if printed & {"text", "github"}:
+        return
+    if any(one.path != "-" for one in targets):
+        _say(plain([summary_line(shown, hidden)]).rstrip())
+    if hidden.count and any(one.format in ("json", "gitlab") for one in targets):
+        _say(hidden_text(hidden))
+
+
+def _drawn(lines: Sequence[Line], color: Color, *, printed: bool) -> str:
     """The lines as text: with colours where they are wanted, wrapped on a terminal."""
     from ruleaudit.reports.text import colored, plain
 
-    terminal = output is None and _is_terminal(sys.stdout)
+    terminal = printed and _is_terminal(sys.stdout)
     automatic = terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     if color == "never" or (color == "auto" and not automatic):
         return plain(lines)
@@ -378,18 +422,59 @@ def _is_terminal(stream: TextIO | None) -> bool:
     return stream is not None and stream.isatty()
 
 
-def _check_output(output: str | None) -> None:
-    """Raises OutputError before the work where the folder of `output` is missing."""
+def _targets(outputs: Sequence[str], chosen: str | None) -> list[Target]:
+    """Where the report goes. Without --output it is printed; with it, only a format that was asked for and that no file gets.
+
+    Raises OutputNameError, and before the work OutputError where a folder is missing or a file is named twice.
+    """
     from pathlib import Path
 
-    if output is not None and output != "-" and not Path(output).absolute().parent.is_dir():
-        raise OutputError(f"{output}: there is no such folder to write to")
+    from ruleaudit.reports.formats import Target, target
+
+    targets = [target(text, chosen) for text in outputs]
+    if not targets or (chosen is not None and all(one.format != chosen for one in targets)):
+        targets.append(Target(chosen or "text", "-"))
+    seen: set[str] = set()
+    for _, path in targets:
+        place = path if path == "-" else os.path.realpath(path)
+        if place in seen:
+            raise OutputError(f"{'standard output' if path == '-' else path}: more than one report would be written there")
+        if path != "-" and not Path(path).absolute().parent.is_dir():
+            raise OutputError(f"{path}: there is no such folder to write to")
+        seen.add(place)
+    return targets
 
 
 def _write(text: str, output: str | None) -> None:
-    if output is not None and output != "-":
-        _write_file(text.encode("utf-8", "backslashreplace"), output)
-        return
+    """One text, to a file or to standard output (None, "-")."""
+    _write_all([(text, output or "-")])
+
+
+def _write_all(texts: Sequence[tuple[str, str]]) -> None:
+    """Texts to files or to standard output ("-"). The files come first: what is printed is said to be done.
+
+    Each file is written as a whole or stays as it is, so that a reader never sees half a report; and none is changed before all of
+    them lie complete beside their places. What cannot be replaced, a device or a pipe, comes after that.
+    """
+    prepared: list[tuple[Path, Path, str]] = []
+    try:
+        for text, output in sorted(texts, key=lambda one: os.path.exists(one[1]) and not os.path.isfile(one[1])):  # noqa: PTH110, PTH113
+            if output != "-":
+                prepared.extend(_prepared(text.encode("utf-8", "backslashreplace"), output))
+        for temporary, target, output in prepared:
+            try:
+                temporary.replace(target)
+            except OSError as error:
+                raise OutputError(f"{output}: cannot be written: {error.strerror or error}") from error
+    finally:
+        for temporary, _, _ in prepared:
+            temporary.unlink(missing_ok=True)
+    for text, output in texts:
+        if output == "-":
+            _print(text)
+
+
+def _print(text: str) -> None:
     standard_output: TextIO | None = sys.stdout  # None where the caller closed it
     if standard_output is None:
         raise OutputError("standard output is closed")
@@ -406,8 +491,8 @@ def _write(text: str, output: str | None) -> None:
         raise OutputError(f"standard output cannot be written: {error.strerror or error}") from error
 
 
-def _write_file(data: bytes, output: str) -> None:
-    """Write `output` as a whole or leave it as it is: a reader never sees half a report."""
+def _prepared(data: bytes, output: str) -> list[tuple[Path, Path, str]]:
+    """`data` in a file beside `output`: (that file, what it is to replace, `output`). Nothing is left to do for a device or a pipe."""
     import tempfile
     from pathlib import Path
 
@@ -415,7 +500,7 @@ def _write_file(data: bytes, output: str) -> None:
     try:
         if target.exists() and not target.is_file():
             target.write_bytes(data)  # a device or a pipe, which cannot be replaced
-            return
+            return []
         mode = stat.S_IMODE(target.stat().st_mode) if target.exists() else 0o666 & ~_umask()
         with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as stream:
             temporary = Path(stream.name)
@@ -423,12 +508,12 @@ def _write_file(data: bytes, output: str) -> None:
                 stream.write(data)
                 stream.flush()
                 temporary.chmod(mode)
-                temporary.replace(target)
             except BaseException:
                 temporary.unlink(missing_ok=True)
                 raise
     except OSError as error:
         raise OutputError(f"{output}: cannot be written: {error.strerror or error}") from error
+    return [(temporary, target, output)]
 
 
 def _umask() -> int:

@@ -11,16 +11,31 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ruleaudit.findings import Certainty, Severity
+from ruleaudit.reports.evidence import node_name, object_name, place, plural, subject, telling
 from ruleaudit.reports.printable import printable, shortened
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ruleaudit.catalogue import Entry
-    from ruleaudit.findings import Finding, Location, Report
+    from ruleaudit.findings import Finding, Report
     from ruleaudit.reports.selection import Hidden
 
-__all__ = ["Grouping", "Layout", "Line", "Piece", "colored", "entry_lines", "plain", "report_lines", "summary_line"]
+__all__ = [
+    "Grouping",
+    "Layout",
+    "Line",
+    "Piece",
+    "Tree",
+    "colored",
+    "entry_lines",
+    "forest",
+    "groups",
+    "hidden_text",
+    "plain",
+    "report_lines",
+    "summary_line",
+]
 
 Grouping = Literal["service", "code", "node"]
 
@@ -124,7 +139,7 @@ def report_lines(report: Report, layout: Layout, hidden: Hidden | None = None) -
     """The report, a summary of one line last. `hidden` is what a selection left out of it."""
     full = [one for one in report.findings if one.code != _NOT_CHECKED and (layout.notes or one.severity is not Severity.INFO)]
     notes = [one for one in report.findings if one.code != _NOT_CHECKED and not layout.notes and one.severity is Severity.INFO]
-    for heading, roots, tree in _groups(full, report, layout.grouping):
+    for heading, roots, tree in groups(full, report, layout.grouping):
         yield Line(0, "", (Piece(heading, "bold"),))
         for root in roots:
             yield from _finding(root, 2)
@@ -148,7 +163,7 @@ def hidden_text(hidden: Hidden) -> str:
     """One sentence on the findings that a selection left out."""
     codes = ", ".join(f"{count} {code}" for code, count in hidden.codes.items())
     return (
-        f"{_count(hidden.count, 'finding')} not shown ({', '.join(hidden.options)}): "
+        f"{plural(hidden.count, 'finding')} not shown ({', '.join(hidden.options)}): "
         f"{', '.join(_severity_counts(hidden.severities))} ({codes})"
     )
 
@@ -157,16 +172,16 @@ def summary_line(report: Report, hidden: Hidden | None = None) -> Line:
     """What was found, in how much: the last line of a report."""
     counts = Counter(one.severity for one in report.findings if one.code != _NOT_CHECKED)
     unchecked = sum(one.code == _NOT_CHECKED for one in report.findings)
-    node = Piece(f"{_node(report)}: ", "bold")
+    node = Piece(f"{node_name(report)}: ", "bold")
     mode = f"{report.proxy.mode} mode, " if report.proxy.mode else ""
     rules = sum(one.lines for one in report.inputs if one.used and one.kind == "iptables-save")
-    of = f"{_count(report.services, 'service')}, {_count(report.frontends, 'frontend')}, {_count(report.endpoints, 'endpoint')}"
-    size = f"({mode}{_count(rules, 'line')} of rules)"
-    rest = f"; {_count(unchecked, 'part')} not checked" if unchecked else ""
+    of = f"{plural(report.services, 'service')}, {plural(report.frontends, 'frontend')}, {plural(report.endpoints, 'endpoint')}"
+    size = f"({mode}{plural(rules, 'line')} of rules)"
+    rest = f"; {plural(unchecked, 'part')} not checked" if unchecked else ""
     if counts[Severity.ERROR] or counts[Severity.WARNING]:
         worst = Severity.ERROR if counts[Severity.ERROR] else Severity.WARNING
         return Line(0, "", (node, Piece(", ".join(_severity_counts(counts)), _STYLES[worst]), Piece(f" in {of} {size}{rest}")))
-    noted = f"; {_count(counts[Severity.INFO], 'note')}" if counts[Severity.INFO] else ""
+    noted = f"; {plural(counts[Severity.INFO], 'note')}" if counts[Severity.INFO] else ""
     if hidden is not None and hidden.count:
         return Line(0, "", (node, Piece(f"nothing to show{noted} in {of} {size}{rest}")))
     if report.services and not report.frontends:  # another mode, or nothing that says which rules are whose: silence is no health
@@ -180,17 +195,9 @@ def summary_line(report: Report, hidden: Hidden | None = None) -> Line:
     )
 
 
-def _node(report: Report) -> str:
-    return report.node or "unnamed node"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
-
-
 def _severity_counts(counts: Mapping[Severity, int]) -> list[str]:
     nouns = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
-    return [_count(counts[severity], noun) for severity, noun in nouns.items() if counts.get(severity)]
+    return [plural(counts[severity], noun) for severity, noun in nouns.items() if counts.get(severity)]
 
 
 # --- groups, causes and consequences ---
@@ -198,10 +205,10 @@ def _severity_counts(counts: Mapping[Severity, int]) -> list[str]:
 Tree = dict[str, list["Finding"]]
 
 
-def _groups(findings: Sequence[Finding], report: Report, grouping: Grouping) -> list[tuple[str, list[Finding], Tree]]:
+def groups(findings: Sequence[Finding], report: Report, grouping: Grouping) -> list[tuple[str, list[Finding], Tree]]:
     """(heading, findings that follow from no other one shown, consequences by fingerprint), in the order of printing."""
-    roots, tree = _forest(findings)
-    groups: dict[tuple[object, ...], list[Finding]] = defaultdict(list)
+    roots, tree = forest(findings)
+    members_of: dict[tuple[object, ...], list[Finding]] = defaultdict(list)
     headings: dict[tuple[object, ...], str] = {}
     for root in roots:
         key: tuple[object, ...]
@@ -211,20 +218,20 @@ def _groups(findings: Sequence[Finding], report: Report, grouping: Grouping) -> 
             key, heading = ("",), f"node {report.node}" if report.node else "the node"
         else:
             key, heading = (root.service,), f"service {root.service}"
-        groups[key].append(root)
+        members_of[key].append(root)
         headings[key] = heading
 
     def weight(finding: Finding) -> tuple[object, ...]:
         leads = finding.code == _STOPPED or finding.fingerprint in tree
         return (finding.code != _STOPPED, not leads, finding.severity.rank, finding.service or "", finding.code)
 
-    for members in groups.values():
+    for members in members_of.values():
         members.sort(key=weight)
-    order = sorted(groups, key=lambda key: (key != ("",), weight(groups[key][0])[:3], key))
-    return [(headings[key], groups[key], tree) for key in order]
+    order = sorted(members_of, key=lambda key: (key != ("",), weight(members_of[key][0])[:3], key))
+    return [(headings[key], members_of[key], tree) for key in order]
 
 
-def _forest(findings: Sequence[Finding]) -> tuple[list[Finding], Tree]:
+def forest(findings: Sequence[Finding]) -> tuple[list[Finding], Tree]:
     """The findings whose cause is not among them, and the others by the fingerprint of their cause.
 
     Findings that name each other as their cause are not lost: one of them is taken for the first.
@@ -263,12 +270,12 @@ def _consequences(root: Finding, tree: Tree, indent: int) -> Iterator[Line]:
     if not found:
         return
     services = {finding.service for _, finding in found if finding.service}
-    where = f" in {_count(len(services), 'service')}" if services else ""
+    where = f" in {plural(len(services), 'service')}" if services else ""
     follow = "finding follows" if len(found) == 1 else "findings follow"
     yield Line(indent, "", (Piece(f"{len(found):,} {follow} from it{where}:", "bold"),))
     for depth, finding in found[:_CONSEQUENCES]:
-        place = Piece(f" ({_place(_telling(finding)[0])})" if finding.locations else "", "cyan")
-        yield Line(indent + 2 + 2 * depth, "", (*_title(finding), Piece(f": {_subject(finding)}{finding.message}"), place))
+        at = Piece(f" ({place(telling(finding)[0])})" if finding.locations else "", "cyan")
+        yield Line(indent + 2 + 2 * depth, "", (*_title(finding), Piece(f": {subject(finding)}{finding.message}"), at))
     if len(found) > _CONSEQUENCES:
         yield Line(indent + 2, "", (Piece(f"and {len(found) - _CONSEQUENCES:,} more; --format json gives them all", "dim"),))
 
@@ -283,44 +290,27 @@ def _title(finding: Finding) -> tuple[Piece, ...]:
 
 
 def _finding(finding: Finding, indent: int) -> Iterator[Line]:
-    yield Line(indent, "", (*_title(finding), Piece(f": {_subject(finding)}{finding.message}", "bold")))
+    yield Line(indent, "", (*_title(finding), Piece(f": {subject(finding)}{finding.message}", "bold")))
     detail = indent + 2
     if finding.expected:
         yield Line(detail, "expected: ", (Piece(finding.expected, "green"),))
     if finding.observed:
         yield Line(detail, "observed: ", (Piece(finding.observed, "red"),))
-    for number, location in enumerate(_telling(finding)[:_LOCATIONS]):
+    for number, location in enumerate(telling(finding)[:_LOCATIONS]):
         text = f": {shortened(location.text, _LINE_WIDTH)}" if location.text else ""
-        yield Line(detail, "lines:    " if number == 0 else " " * 10, (Piece(_place(location), "cyan"), Piece(text)))
+        yield Line(detail, "lines:    " if number == 0 else " " * 10, (Piece(place(location), "cyan"), Piece(text)))
     if len(finding.locations) > _LOCATIONS:
         yield Line(
             detail, " " * 10, (Piece(f"and {len(finding.locations) - _LOCATIONS:,} more; --format json gives them all", "dim"),)
         )
     if finding.objects:
-        names = [
-            f"{one.kind} {one.namespace}/{one.name}" if one.namespace else f"{one.kind} {one.name}" for one in finding.objects
-        ]
+        names = [object_name(one) for one in finding.objects]
         more = f" and {len(names) - _OBJECTS:,} more" if len(names) > _OBJECTS else ""
         yield Line(detail, "objects:  ", (Piece(", ".join(names[:_OBJECTS]) + more),))
     if finding.certainty is Certainty.POSSIBLE:
         yield Line(detail, "possible: ", (Piece("it rests on a rule or an input that is not modelled or not given"),))
     if finding.hint:
         yield Line(detail, "to do:    ", (Piece(finding.hint),))
-
-
-def _subject(finding: Finding) -> str:
-    """The Service, where the message does not name it itself."""
-    return f"{finding.service}: " if finding.service and finding.service not in finding.message else ""
-
-
-def _telling(finding: Finding) -> list[Location]:
-    """The dump lines, those first that name the endpoint concerned: the way there is the same for many findings."""
-    names = [name for name in (finding.endpoint, finding.service) if name is not None]
-    return sorted(finding.locations, key=lambda one: next((rank for rank, name in enumerate(names) if name in one.text), 2))
-
-
-def _place(location: Location) -> str:
-    return f"{location.file}:{location.line}" if location.line else location.file
 
 
 # --- the rest ---
@@ -335,7 +325,7 @@ def _notes(notes: Sequence[Finding]) -> Iterator[Line]:
         by_code[finding.code].append(finding)
     for code, members in sorted(by_code.items()):
         for finding in members[:_NOTES]:
-            yield Line(2, "", (*_title(finding), Piece(f": {_subject(finding)}{finding.message}")))
+            yield Line(2, "", (*_title(finding), Piece(f": {subject(finding)}{finding.message}")))
         if len(members) > _NOTES:
             yield Line(2, "", (Piece(f"and {len(members) - _NOTES:,} more {code}; --fail-on info shows each in full", "dim"),))
     yield _BLANK
@@ -348,7 +338,7 @@ def _not_checked(report: Report) -> Iterator[Line]:
         yield Line(0, "", (Piece("not checked", "bold"),))
     for finding in unchecked:
         hint = f" ({finding.hint})" if finding.hint else ""
-        yield Line(2, "", (Piece(f"{_subject(finding)}{finding.message}"), Piece(hint, "dim")))
+        yield Line(2, "", (Piece(f"{subject(finding)}{finding.message}"), Piece(hint, "dim")))
     if passed_over:
         more = f" and {len(passed_over) - _NOTES:,} more" if len(passed_over) > _NOTES else ""
         yield Line(0, "", (Piece("inputs passed over: ", "bold"), Piece(f"{', '.join(passed_over[:_NOTES])}{more}")))

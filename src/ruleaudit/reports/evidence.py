@@ -1,0 +1,130 @@
+"""What proves a finding, and where it is said to be: shared by all reports.
+
+Systems that show reports of linters want a file, a line and a fingerprint for every finding, unique within a report. Not every finding
+of ruleaudit has a line: what is missing has none. Such a finding is put at the first line of the dump that it is missing from.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+from ruleaudit.findings import Severity
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ruleaudit.findings import Finding, Location, ObjectReference, Report
+    from ruleaudit.reports.selection import Hidden
+
+__all__ = [
+    "Anchor",
+    "Context",
+    "anchor",
+    "node_name",
+    "object_name",
+    "occurrences",
+    "place",
+    "plural",
+    "relative_path",
+    "subject",
+    "telling",
+]
+
+_STDIN = "<stdin>"
+_DUMP_KINDS = ("iptables-save",)
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a report depends on beside its findings.
+
+    `threshold`: findings of this severity or worse count as failures (`--fail-on`). `folder`: the absolute path of the working
+    directory; files below it are named relative to it. `notices`: sentences for the reader about the report as a whole, such as how
+    many findings are not shown. `hidden`: what a selection left out, None when nothing was: a report of which it left nothing is not
+    clean.
+    """
+
+    threshold: Severity = Severity.WARNING
+    folder: str = "/"
+    notices: tuple[str, ...] = ()
+    hidden: Hidden | None = None
+
+    def fails(self, finding: Finding) -> bool:
+        """Whether the finding is at or above the threshold."""
+        return finding.severity.rank <= self.threshold.rank
+
+
+class Anchor(NamedTuple):
+    """Where a finding is shown: the file as the user gave it, a 1-based line, the line's text ("" where the finding has no line)."""
+
+    file: str
+    line: int
+    text: str
+
+
+def telling(finding: Finding) -> list[Location]:
+    """The dump lines, those first that name the endpoint concerned: the way there is the same for many findings."""
+    names = [name for name in (finding.endpoint, finding.service) if name is not None]
+    return sorted(finding.locations, key=lambda one: next((rank for rank, name in enumerate(names) if name in one.text), 2))
+
+
+def anchor(finding: Finding, report: Report) -> Anchor | None:
+    """Where to show the finding; None where the report has no input at all."""
+    for location in telling(finding):
+        return Anchor(location.file, max(location.line, 1), location.text)
+    family = None if finding.frontend is None else finding.frontend.family
+    dumps = [one for one in report.inputs if one.used and one.kind in _DUMP_KINDS]
+    candidates = [*(one for one in dumps if family in (None, one.family)), *dumps, *report.inputs]
+    return Anchor(candidates[0].path, 1, "") if candidates else None
+
+
+def relative_path(file: str, folder: str) -> str:
+    """`file` relative to `folder` (an absolute path) where it lies below it, else its absolute path. Standard input is "stdin"."""
+    if file == _STDIN:
+        return "stdin"
+    path = posixpath.normpath(posixpath.join(folder, file))
+    base = folder.rstrip("/") + "/"
+    return path.removeprefix(base)
+
+
+def occurrences(reports: Sequence[Report]) -> Iterator[tuple[Report, Finding, str]]:
+    """Every finding of every report with a fingerprint that no other one has: of its node and of what the finding is about.
+
+    It is the same in the next report of the same node. Two findings of a report that are about the same thing are counted.
+    """
+    seen: Counter[str] = Counter()
+    for report in reports:
+        for finding in report.findings:
+            text = f"{report.node or ''}\0{finding.fingerprint}".encode("utf-8", "surrogatepass")
+            fingerprint = hashlib.sha256(text).hexdigest()[:32]
+            seen[fingerprint] += 1
+            yield report, finding, f"{fingerprint}:{seen[fingerprint]}"
+
+
+def subject(finding: Finding) -> str:
+    """The Service, where the message does not name it itself: "demo/web: ", else ""."""
+    return f"{finding.service}: " if finding.service and finding.service not in finding.message else ""
+
+
+def place(location: Location) -> str:
+    """A location as "file:line", or the file alone where the whole of it is meant."""
+    return f"{location.file}:{location.line}" if location.line else location.file
+
+
+def object_name(one: ObjectReference) -> str:
+    """An object as people name it: "Service demo/web", "Node node-a"."""
+    return f"{one.kind} {one.namespace}/{one.name}" if one.namespace else f"{one.kind} {one.name}"
+
+
+def node_name(report: Report) -> str:
+    """The node's name, or words where there is none."""
+    return report.node or "unnamed node"
+
+
+def plural(number: int, noun: str) -> str:
+    """A number with its noun: "1 finding", "2,000 findings"."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")

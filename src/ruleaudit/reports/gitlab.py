@@ -1,0 +1,57 @@
+"""GitLab's code quality report: a JSON array of issues in the form of the Code Climate specification.
+
+GitLab reads `description`, `check_name`, `fingerprint`, `severity` and `location`, and takes findings of two reports with the same
+fingerprint for one; a fingerprint that appears twice hides a finding.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from ruleaudit.catalogue import CATALOGUE
+from ruleaudit.findings import Certainty, Severity
+from ruleaudit.reports.evidence import anchor, occurrences, relative_path, subject
+from ruleaudit.reports.printable import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from ruleaudit.findings import Finding, Report
+    from ruleaudit.reports.evidence import Context
+
+__all__ = ["gitlab_report"]
+
+_SEVERITIES = {Severity.ERROR: "critical", Severity.WARNING: "minor", Severity.INFO: "info"}
+
+
+def gitlab_report(reports: Sequence[Report], context: Context) -> str:
+    """The JSON text: an issue to a line, ASCII, with a line feed at its end."""
+    issues = [json.dumps(_issue(report, finding, fingerprint, context)) for report, finding, fingerprint in occurrences(reports)]
+    return "[\n" + ",\n".join(issues) + "\n]\n" if issues else "[]\n"
+
+
+def _issue(report: Report, finding: Finding, fingerprint: str, context: Context) -> Mapping[str, object]:
+    where = anchor(finding, report)
+    node = f"{report.node}: " if report.node else ""
+    possible = "possible: " if finding.certainty is Certainty.POSSIBLE else ""
+    details = [
+        *([f"expected: {finding.expected}"] if finding.expected else []),
+        *([f"observed: {finding.observed}"] if finding.observed else []),
+    ]
+    description = f"{finding.code} {finding.name}: {possible}{node}{subject(finding)}{finding.message}"
+    if details:
+        description += f" ({'; '.join(details)})"
+    return {
+        "type": "issue",
+        "check_name": f"{finding.code} {finding.name}",
+        "description": printable(description),
+        "content": {"body": CATALOGUE[finding.code].meaning},
+        "categories": ["Bug Risk"],
+        "severity": _SEVERITIES[finding.severity],
+        "fingerprint": fingerprint,
+        "location": {
+            "path": "stdin" if where is None else printable(relative_path(where.file, context.folder)),
+            "lines": {"begin": 1 if where is None else where.line},
+        },
+    }

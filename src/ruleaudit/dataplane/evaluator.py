@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from ruleaudit.dataplane.matches import Affinity
 
-__all__ = ["Evaluator"]
+__all__ = ["Evaluator", "outcome_of"]
 
 _BACK_IN = (("raw", "PREROUTING"), ("mangle", "PREROUTING"), ("mangle", "INPUT"), ("filter", "INPUT"), ("security", "INPUT"))
 
@@ -125,7 +125,7 @@ class Evaluator:
                 end.flow.share = sum(other.flow.share for other in refused)
                 end.flow.possible, end.flow.unknown_rule = before_possible, before_rule
                 refused = [end]
-            outcomes.extend(_outcome(end.flow, _verdict_of(end), end.rule) for end in refused)
+            outcomes.extend(outcome_of(end.flow, _verdict_of(end), end.rule) for end in refused)
             left.extend(accepted)
         return merge_flows(left)
 
@@ -145,7 +145,7 @@ class Evaluator:
             for end in run.ends:
                 end.flow.nat_rule = end.rule
                 if end.verdict in (A_DROP, A_REJECT):
-                    outcomes.append(_outcome(end.flow, _verdict_of(end), end.rule))
+                    outcomes.append(outcome_of(end.flow, _verdict_of(end), end.rule))
                 else:
                     out.append(end.flow)
             out.extend(back)
@@ -172,12 +172,12 @@ class Evaluator:
         assert bundle is not None
         flow.nat_mark = flow.mark
         found = []
-        for leaf, backends in self._groups_of(bundle)[1]:
+        for leaf, backends in self.groups_of(bundle)[1]:
             flow.address, flow.key, flow.number, flow.port = leaf.address, leaf.key, address_number(leaf.address), leaf.port
             found.append((backends, self._later_of(run, flow)))
         return found
 
-    def _groups_of(self, bundle: Balance) -> tuple[int, list[tuple[Leaf, dict[str, float]]]]:
+    def groups_of(self, bundle: Balance) -> tuple[int, list[tuple[Leaf, dict[str, float]]]]:
         """The endpoints of a bundle, in groups that later rules treat alike; and a number: bundles of one number have alike groups."""
         known = self._groups.get(bundle)
         if known is not None:
@@ -230,9 +230,7 @@ class Evaluator:
             self.host.is_local(destination),
             later.of_address(destination),
             later.of_port(port) if later.original_ports else None,
-            self._groups_of(balances[0])[0]
-            if len(balances) == 1
-            else tuple([self._groups_of(balance)[0] for balance in balances]),
+            self.groups_of(balances[0])[0] if len(balances) == 1 else tuple([self.groups_of(balance)[0] for balance in balances]),
         )
         try:
             known = self._bundled[key]
@@ -259,7 +257,9 @@ class Evaluator:
     def _told_apart(self) -> Classes:
         if self._classes is None:
             places = [(table, chain) for table in ("mangle", "filter", "security") for chain in BUILT_IN[table]]
-            self._classes = Classes(self.rules, [*places, ("nat", "POSTROUTING"), ("nat", "INPUT"), ("raw", "PREROUTING")])
+            self._classes = Classes(
+                self.rules, [*places, ("nat", "POSTROUTING"), ("nat", "INPUT"), ("raw", "PREROUTING"), ("raw", "OUTPUT")]
+            )
         return self._classes
 
     def _later_of(self, run: Run, flow: Flow) -> list[tuple[float, Outcome]]:
@@ -300,7 +300,7 @@ class Evaluator:
             flows = self._postrouting(run, flows, outcomes)
         for one in flows:
             verdict = Verdict.FORWARD if one.translated else Verdict.LOCAL if local else Verdict.PASS
-            outcomes.append(_outcome(one, verdict, None))
+            outcomes.append(outcome_of(one, verdict, None))
         return outcomes
 
     def _back_in(self, run: Run, flow: Flow, outcomes: list[Outcome]) -> list[Flow]:
@@ -357,7 +357,7 @@ class Evaluator:
             run.ends = []
             back = run.walk("nat", "POSTROUTING", flow)
             refused = [end for end in run.ends if end.verdict in (A_DROP, A_REJECT)]
-            outcomes.extend(_outcome(end.flow, _verdict_of(end), end.rule) for end in refused)
+            outcomes.extend(outcome_of(end.flow, _verdict_of(end), end.rule) for end in refused)
             ways = [end.flow for end in run.ends if end.verdict not in (A_DROP, A_REJECT)] + back
             for end in run.ends:
                 if end.verdict in (A_SNAT, A_UNKNOWN):
@@ -398,7 +398,8 @@ def _verdict_of(end: End) -> Verdict:
     return Verdict.FORWARD if end.flow.translated else Verdict.PASS
 
 
-def _outcome(flow: Flow, verdict: Verdict, rule: tuple[str, str, int] | None) -> Outcome:
+def outcome_of(flow: Flow, verdict: Verdict, rule: tuple[str, str, int] | None) -> Outcome:
+    """A flow that has come to its end, as an outcome; `rule` is what gave the verdict, None for the end of all chains."""
     trail: list[tuple[str, str, int]] = []
     node = flow.trail
     while node is not None:
@@ -417,5 +418,6 @@ def _outcome(flow: Flow, verdict: Verdict, rule: tuple[str, str, int] | None) ->
         unknown_rule=flow.unknown_rule,
         untracked=flow.untracked,
         remembered=flow.remembered,
+        scheduled=flow.scheduled,
         trail=tuple(reversed(trail)),
     )

@@ -194,7 +194,7 @@ def _ctstate(slot: int) -> Test:
         names = values[slot].split(",")
         return (
             state in names
-            or ("DNAT" in names and tracked and flow.translated)
+            or ("DNAT" in names and tracked and flow.translated and flow.scheduled is None)
             or ("SNAT" in names and tracked and flow.snat_rule is not None)
         )
 
@@ -204,8 +204,8 @@ def _ctstate(slot: int) -> Test:
 def _ctstatus(slot: int) -> Test:
     def test(values: Sequence[str], run: Run, flow: Flow) -> bool | None:
         names = set(values[slot].split(","))
-        if "DNAT" in names and flow.translated:
-            return True
+        if "DNAT" in names and flow.translated and flow.scheduled is None:
+            return True  # IPVS alters a connection without saying so in its status (net/netfilter/ipvs/ip_vs_nfct.c)
         return False if names <= {"DNAT", "SNAT", "SEEN_REPLY", "ASSURED", "EXPECTED", "NONE"} else None
 
     return test
@@ -305,6 +305,7 @@ MODELLED_MATCHES = frozenset(_PLAIN) | {
     "statistic",
     "recent",
     "set",
+    "ipvs",
     "physdev",
     "rpfilter",
     "policy",
@@ -358,6 +359,10 @@ def _module_tests(match: MatchShape) -> tuple[list[tuple[Test, bool]], bool]:
         # asks is negated (net/netfilter/xt_owner.c; S9).
         negated = all(option.negated for option in match.options)
         return [(lambda values, run, flow: None if run.packet.from_node else negated, False)], True
+    if match.module == "set":
+        return [(_set(match), False)], True
+    if match.module == "ipvs":
+        return [(_ipvs(match), False)], True
     if plain is None and match.module not in MODELLED_MATCHES:
         return [(_undecided, False)], False
     if match.module in ("conntrack", "connmark"):
@@ -384,6 +389,51 @@ def _of_connection(tests: Sequence[tuple[Test, bool]], states: Sequence[tuple[Te
             elif found is negated:
                 return False
         return answer
+
+    return test
+
+
+def _set(match: MatchShape) -> Test:
+    """`--match-set NAME FLAGS` (S14); what else may be asked of an entry is undecided."""
+    asked = next((option for option in match.options if option.flag == "--match-set" and len(option.slots) == 2), None)
+    if asked is None or any(option.flag not in ("--match-set", "--return-nomatch") for option in match.options):
+        return _undecided
+    name, flags = asked.slots
+    negated = asked.negated
+
+    def test(values: Sequence[str], run: Run, flow: Flow) -> bool | None:
+        sets = run.rules.sets
+        if sets is None:
+            return None
+        packet = run.packet
+        found = sets.holds(values[name], values[flags], run.protocol, flow.address, flow.port, packet.source, packet.source_port)
+        return found if found is None else found is not negated
+
+    return test
+
+
+def _ipvs(match: MatchShape) -> Test:
+    """Whether IPVS has scheduled the connection, and by which virtual server (xt_ipvs; S14)."""
+    slots = {option.flag: (option.slots[0] if option.slots else None, option.negated) for option in match.options}
+    if not set(slots) <= {"--ipvs", "--vaddr", "--vport", "--vproto"}:
+        return _undecided
+
+    def test(values: Sequence[str], run: Run, flow: Flow) -> bool | None:
+        server = flow.scheduled
+        if server is None:
+            return slots.get("--ipvs", (None, False))[1]
+        for flag, (slot, negated) in slots.items():
+            if flag == "--ipvs" or slot is None:
+                holds = True
+            elif flag == "--vaddr":
+                holds = inside(values[slot], run.packet.family, network(server.address)[1])
+            elif flag == "--vport":
+                holds = values[slot] == str(server.port)
+            else:
+                holds = _number(values[slot]) == PROTOCOL_NUMBERS[server.protocol]
+            if holds is negated:
+                return False
+        return True
 
     return test
 

@@ -115,7 +115,18 @@ def observe(evaluator: Evaluator, packet: Packet, mark: int) -> Observation:
             (seen.lost if outcome.endpoint is not None else seen.refused).append(outcome)
         else:
             seen.untranslated.append(outcome)
-    if affinity or any(remembered.values()):
+    kept = {outcome.scheduled for outcome in outcomes if outcome.scheduled is not None}
+    if kept:
+        # IPVS keeps clients by virtual server, whichever real server they got (S14).
+        times = {one.persistence for one in kept}
+        masked = next((one.mask for one in kept if one.mask is not None and one.persistence is not None), None)
+        if len(times) > 1:
+            seen.affinity_fault = "timeouts differ: " + ", ".join(sorted(str(one) for one in times))
+        elif masked is not None:
+            seen.affinity_fault = f"clients are told apart by {masked} only"
+        else:
+            seen.affinity = times.pop()
+    elif affinity or any(remembered.values()):
         seen.affinity, seen.affinity_fault = _judge_affinity(
             remembered, affinity, {**dict.fromkeys(remembered, 0.0), **backends_now}
         )

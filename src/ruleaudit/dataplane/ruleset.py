@@ -19,6 +19,7 @@ from ruleaudit.forwarding import endpoint_text
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 
+    from ruleaudit.dataplane.sets import Sets
     from ruleaudit.rules import Chain, Dump, Shape, Table
 
 __all__ = [
@@ -505,6 +506,7 @@ class Ruleset:
 
     `overlay` replaces or adds chains ((table, chain) -> (Chain, Dump)): with it an analyser asks what would happen if one chain were
     as it should be. `first` puts rules of another dump's chain of the same name before a chain's own; they have no line (0).
+    `sets`: the node's ipsets, None when they are not known.
     """
 
     def __init__(
@@ -513,8 +515,10 @@ class Ruleset:
         tables: Iterable[Table],
         overlay: Mapping[tuple[str, str], tuple[Chain, Dump]] | None = None,
         first: Mapping[tuple[str, str], tuple[Chain, Dump]] | None = None,
+        sets: Sets | None = None,
     ) -> None:
         self.family = family
+        self.sets = sets
         self._first = first or {}
         self.tables: dict[str, Table] = {}
         self._chains: dict[str, dict[str, Chain]] = {}
@@ -823,7 +827,7 @@ def named_in(entry: Entry) -> list[tuple[str | None, str | None]]:
     ]
 
 
-_LOOKING_FURTHER = frozenset({"set"})
+_LOOKING_FURTHER = frozenset({"set", "ipvs"})
 """Matches that look at a destination in ways that their values do not tell."""
 _PORT_FLAGS = frozenset({"--dport", "--dports", "--destination-port", "--destination-ports", "--ports", "--ctorigdstport"})
 

@@ -34,7 +34,7 @@ from ruleaudit.forwarding import Verdict, endpoint_text
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["Flow", "Outcome", "Run"]
+__all__ = ["Flow", "Outcome", "Run", "Scheduled"]
 
 DEPTH_LIMIT = 2000
 _DEEP = 100  # no software nests its chains so deeply: from here on loops are looked for
@@ -45,8 +45,8 @@ class Flow:
     """A part of the packet's probability, with what the rules have done to it so far."""
 
     __slots__ = (
-        "address", "bundle", "connmark", "key", "mark", "mark_unknown", "nat_mark", "nat_rule", "number", "port", "possible", "remembered", "share",
-        "snat_rule", "trail", "translated", "unknown_rule", "untracked",
+        "address", "bundle", "connmark", "key", "mark", "mark_unknown", "nat_mark", "nat_rule", "number", "port", "possible", "remembered",
+        "scheduled", "share", "snat_rule", "trail", "translated", "unknown_rule", "untracked",
     )  # fmt: skip
 
     def __init__(self, share: float, address: str, key: str, number: int, port: int) -> None:
@@ -61,6 +61,7 @@ class Flow:
         self.translated = False
         self.untracked: tuple[str, str, int] | None = None
         self.remembered: tuple[str, ...] = ()
+        self.scheduled: Scheduled | None = None  # the virtual server of IPVS that chose the destination
         self.nat_rule: tuple[str, str, int] | None = None  # (table, chain, line) that ended the nat table's destination pass
         self.snat_rule: tuple[str, str, int] | None = None
         self.unknown_rule: tuple[str, str, int] | None = None
@@ -78,6 +79,7 @@ class Flow:
         other.translated = self.translated
         other.untracked = self.untracked
         other.remembered = self.remembered
+        other.scheduled = self.scheduled
         other.nat_rule = self.nat_rule
         other.snat_rule = self.snat_rule
         other.unknown_rule = self.unknown_rule
@@ -90,6 +92,20 @@ class Flow:
                 self.remembered, self.nat_rule if self.translated else None, self.snat_rule is None)  # fmt: skip
 
 
+class Scheduled(NamedTuple):
+    """What is asked of the virtual server that has scheduled a connection: its address, port and protocol, and how it keeps clients.
+
+    `persistence` is in seconds, None without; `mask` the persistence mask where it is not the whole address; `place` is where it stands.
+    """
+
+    address: str
+    port: int
+    protocol: str
+    persistence: int | None
+    mask: str | None
+    place: tuple[str, str, int]
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """One way a packet can go.
@@ -99,7 +115,8 @@ class Outcome:
     packet add up to 1 (the share
     of a possible outcome is a placeholder, S5). `possible`: it rests on an undecided match, `unknown_rule`. `nat_rule`: the rule that ended
     destination translation, `final_rule`: the rule (or None: policy, end) that gave the verdict; `untracked`: the rule that kept the
-    packet out of nat. `remembered`: the recent lists the client was entered in. `trail`: every rule that matched, when asked for.
+    packet out of nat. `remembered`: the recent lists the client was entered in; `scheduled`: the virtual server that chose the endpoint.
+    `trail`: every rule that matched, when asked for.
     """
 
     verdict: Verdict
@@ -114,6 +131,7 @@ class Outcome:
     unknown_rule: tuple[str, str, int] | None = None
     untracked: tuple[str, str, int] | None = None
     remembered: tuple[str, ...] = ()
+    scheduled: Scheduled | None = None
     trail: tuple[tuple[str, str, int], ...] = ()
 
 

@@ -1,0 +1,93 @@
+"""What `-m set --match-set NAME FLAGS` says of a packet, from the sets' entries (docs/semantics.md, S14; iptables-extensions(8), set).
+
+The flags name one end of the packet for each dimension of the set: `dst,dst,src` asks a hash:ip,port,net set for the destination's
+address and port, and for the source's address.
+"""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from ruleaudit.ip_sets import IpSet
+
+__all__ = ["Sets"]
+
+_PORT_PROTOCOLS = ("tcp", "udp", "sctp", "udplite")
+
+
+class Sets:
+    """The sets of a node by their names."""
+
+    def __init__(self, sets: Mapping[str, IpSet]) -> None:
+        self._sets = sets
+        self._dimensions = {name: one.dimensions for name, one in sets.items()}
+        self._ends: dict[tuple[str, int], frozenset[str]] = {}
+        self._starts: dict[str, frozenset[str]] = {}
+
+    def get(self, name: str) -> IpSet | None:
+        """The set of a name, None when the node's sets do not hold it."""
+        return self._sets.get(name)
+
+    def names(self) -> Iterable[str]:
+        """The names of all sets."""
+        return self._sets.keys()
+
+    def holds(
+        self, name: str, flags: str, protocol: str, destination: str, port: int, source: str, source_port: int | None
+    ) -> bool | None:
+        """Whether the set holds what the flags name of a packet; None where that cannot be told: an unknown set or type, an open port."""
+        known = self._sets.get(name)
+        if known is None or known.entries is None:
+            return None
+        dimensions = self._dimensions[name]
+        ends = flags.split(",")
+        if not dimensions or len(ends) < len(dimensions) or known.entry_options:
+            return None if known.entries or not dimensions else False
+        parts: list[str] = []
+        for dimension, end in zip(dimensions, ends, strict=False):
+            if end not in ("src", "dst"):
+                return None
+            if dimension in ("ip", "net"):
+                parts.append(destination if end == "dst" else source)
+            elif dimension == "port":
+                number = port if end == "dst" else source_port
+                if number is None:
+                    return None if known.entries else False
+                if protocol not in _PORT_PROTOCOLS:
+                    return None if known.entries else False
+                parts.append(str(number) if len(dimensions) == 1 else f"{protocol}:{number}")
+            else:
+                return None if known.entries else False
+        if dimensions[-1] == "net":
+            address = ip_address(parts[-1])
+            return any(address in network for network, _line in known.networks(",".join(parts[:-1])))
+        if "net" in dimensions:
+            return None if known.entries else False
+        return ",".join(parts) in known.entries
+
+    def sources(self, name: str, flags: str) -> frozenset[str] | None:
+        """The addresses that the set names where the flags ask for the packet's source; None where it names networks there."""
+        known = self._sets.get(name)
+        dimensions = self._dimensions.get(name, ())
+        asked = [at for at, (dimension, end) in enumerate(zip(dimensions, flags.split(","), strict=False)) if end == "src"]
+        if known is None or known.entries is None or len(asked) != 1 or dimensions[asked[0]] != "ip":
+            return None
+        key = (name, asked[0])
+        found = self._ends.get(key)
+        if found is None:
+            found = self._ends[key] = frozenset([entry.split(",")[asked[0]] for entry in known.entries])
+        return found
+
+    def begins(self, name: str, address: str, protocol: str, port: int) -> bool:
+        """Whether some entry of a set of three dimensions begins with this address and port."""
+        known = self._sets.get(name)
+        if known is None or known.entries is None:
+            return True
+        found = self._starts.get(name)
+        if found is None:
+            found = self._starts[name] = frozenset([entry.rpartition(",")[0] for entry in known.entries])
+        return f"{address},{protocol}:{port}" in found

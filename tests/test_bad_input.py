@@ -7,6 +7,7 @@ import json
 import lzma
 import os
 import random
+import re
 import resource
 import subprocess
 import sys
@@ -132,6 +133,72 @@ def test_a_dump_that_is_none_or_half_of_one(
 ) -> None:
     outcome = check(content)
     assert (outcome.status, message in outcome.text) == (status, True), outcome
+
+
+def kept(pattern: str, text: str = DUMP) -> str:
+    """What `grep -E` leaves of a text."""
+    return "".join(line for line in text.splitlines(keepends=True) if re.search(pattern, line))
+
+
+def shuffled(text: str) -> str:
+    lines = text.splitlines(keepends=True)
+    random.Random(1).shuffle(lines)
+    return "".join(lines)
+
+
+NAT = re.search(r"^\*nat\n.*?^COMMIT\n", DUMP, re.DOTALL | re.MULTILINE)[0]  # type: ignore[index]  # the fixture has one
+BODY = NAT[len("*nat\n") : -len("COMMIT\n")]
+LISTED = re.sub(
+    r"^:(\S+) - .*", r"-N \1", re.sub(r"^:(\S+) ([A-Z]+) .*", r"-P \1 \2", BODY, flags=re.MULTILINE), flags=re.MULTILINE
+)
+"""The nat table as `iptables -t nat -S` prints it."""
+
+
+@pytest.mark.parametrize(
+    ("dump", "sign"),
+    [
+        pytest.param(kept("KUBE"), "chain INPUT holds this rule", id="grep KUBE"),
+        pytest.param(kept(r"KUBE|^\*|^COMMIT"), "chain INPUT holds this rule", id="grep KUBE and the tables' own lines"),
+        pytest.param(kept("^-A"), "chain INPUT holds this rule", id="grep -A"),
+        pytest.param(kept("demo/np"), "chain KUBE-EXTERNAL-SERVICES holds this rule", id="grep a Service"),
+        pytest.param(kept("^:KUBE"), "declare none of the chains", id="grep chains"),
+        pytest.param(kept("^[^:]"), "chain INPUT holds this rule", id="without declarations"),
+        pytest.param(DUMP[: DUMP.rindex("-A KUBE-SERVICES")], "has no COMMIT", id="head"),
+        pytest.param(DUMP[DUMP.rindex("-A KUBE-SERVICES") :], "chain KUBE-SERVICES holds this rule", id="tail"),
+        pytest.param("".join(sorted(DUMP.splitlines(keepends=True))), "sorted or moved", id="sort"),
+        pytest.param(
+            "*nat\n" + "".join(sorted(BODY.splitlines(keepends=True))) + "COMMIT\n", "sorted or moved", id="sorted table"
+        ),
+        pytest.param("".join(reversed(DUMP.splitlines(keepends=True))), "outside of any table", id="tac"),
+        pytest.param(shuffled(DUMP), "sorted or moved", id="shuf"),
+        pytest.param(kept("KUBE", LISTED), "chain PREROUTING holds this rule", id="grep KUBE in iptables -S"),
+        pytest.param(
+            kept("KUBE-SERVICES( |$)", kept("^-[NA] KUBE-SERVICES", LISTED)), "single chains", id="iptables -S of one chain"
+        ),
+    ],
+)
+def test_a_part_of_a_dump_is_told_and_nothing_is_concluded_from_it(check: Callable[..., Outcome], dump: str, sign: str) -> None:
+    outcome = check(dump, OBJECTS, options=["--node", "node-a"])
+    assert outcome.status == 1
+    assert sign in outcome.out
+    codes = set(re.findall(r"^ +(?:error|warning) (RA\d+)", outcome.out, re.MULTILINE))
+    assert codes <= {"RA001", "RA002"}, outcome.out
+
+
+@pytest.mark.parametrize(
+    "dump",
+    [
+        pytest.param(kept("^[^#]"), id="without remarks"),
+        pytest.param(NAT, id="nat alone"),
+        pytest.param(BODY, id="the lines of nat alone"),
+        pytest.param(LISTED, id="iptables -S"),
+        pytest.param(DUMP + kept("^-[NA] KUBE-SERVICES", LISTED), id="a whole dump and a part of it"),
+    ],
+)
+def test_a_whole_table_is_no_part_of_one(check: Callable[..., Outcome], dump: str) -> None:
+    outcome = check(dump, OBJECTS, options=["--node", "node-a"])
+    assert outcome.status == 0, outcome
+    assert "RA002" not in outcome.out
 
 
 @pytest.mark.parametrize(

@@ -229,7 +229,7 @@ def test_a_dump_falls_into_tables(name: str, tables: list[str], problems: list[s
         ),
         pytest.param(
             "*nat\nCOMMIT\n-A X\n:Y - [0:0]\nCOMMIT\n\n-A Z\n*raw\nCOMMIT\n",
-            [(3, "unparsable", "lines 3 to 5 stand outside"), (7, "unparsable", "this line stands outside")],
+            [(3, "stray", "lines 3 to 5 stand outside"), (7, "stray", "this line stands outside")],
             id="lines outside of any table",
         ),
         pytest.param(

@@ -723,7 +723,7 @@ class _Framer:
             first, last = self.stray
             which = "this line stands" if first == last else f"lines {first} to {last} stand"
             message = f"{which} outside of any table (between `*table` and COMMIT) and cannot be placed; take the dump again"
-            self.dump.problems.append(Problem(first, "unparsable", message))
+            self.dump.problems.append(Problem(first, "stray", message))
             self.stray = None
 
     def _close(self, last: int) -> None:

@@ -256,6 +256,18 @@ TRAPS = {
         *(f"-A C{n} -m statistic --mode random --probability 0.5 -j C{n + 1}\n-A C{n} -j C{n + 1}" for n in range(40)),
         chains=[f"C{n}" for n in range(41)],
     ),
+    "a nest of 20,000 chains": small_nat(
+        dispatch("C0"), *(f"-A C{n} -j C{n + 1}" for n in range(20_000)), chains=[f"C{n}" for n in range(20_001)]
+    ),
+    "chains that double before 200 endpoints": small_nat(
+        dispatch("C0"),
+        *(f"-A C{n} -m statistic --mode random --probability 0.5 -j C{n + 1}\n-A C{n} -j C{n + 1}" for n in range(30)),
+        *(
+            f"-A C30 -p tcp -m statistic --mode random --probability 0.5 -j DNAT --to-destination 10.244.1.{n}:8080"
+            for n in range(1, 201)
+        ),
+        chains=[f"C{n}" for n in range(31)],
+    ),
     "31 undecided marks": small_nat(
         dispatch("C0"),
         *(f"-A C0 -m string --string {n} --algo bm -j MARK --set-xmark {1 << n:#x}/{1 << n:#x}" for n in range(31)),
@@ -412,6 +424,12 @@ def test_a_file_that_fails_when_read_is_named(tmp_path: Path, capsys: pytest.Cap
         path.chmod(0)
     assert cli.main(["check", str(path)]) == 2
     assert f"{path}: cannot be read" in capsys.readouterr().err
+
+
+def test_standard_input_that_is_closed_is_no_internal_error() -> None:
+    done = subprocess.run(["/bin/sh", "-c", 'exec "$0" -m ruleaudit check - <&-', sys.executable], capture_output=True)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"there is no standard input to read" in done.stderr
 
 
 def _tar(*members: tarfile.TarInfo) -> bytes:

@@ -313,7 +313,8 @@ def _audit(paths: Sequence[str], node: str | None, config: str | None, progress:
     from ruleaudit.sources import read_plain
 
     settings = None if config is None else ruleaudit.read_settings(read_plain(config), config)
-    sources = ruleaudit.read(paths, sys.stdin.buffer if "-" in paths else None)
+    standard_input: TextIO | None = sys.stdin  # None where the caller closed it
+    sources = ruleaudit.read(paths, standard_input.buffer if "-" in paths and standard_input is not None else None)
     return ruleaudit.audit_inputs(sources, node=node, settings=settings, progress=progress)
 
 

@@ -48,6 +48,11 @@ _INDEX_FROM = 12  # chains with fewer rules are walked through
 _DEPTH_LIMIT = 2000
 _DEEP = 100  # no software nests its chains so deeply: from here on loops are looked for
 _WALK_LIMIT = 50_000  # chains entered by one packet: services have some thousand endpoints, so more is a loop or a trap
+_USUAL_WALKS = 100  # chains that a packet enters on any node; of more, their rules are counted as well
+_RULES_PER_WALK = 2
+_END_LIMIT = (
+    4096  # verdicts kept apart before those that are alike become one: chains that double meet the same rules again and again
+)
 _FLOW_LIMIT = 64  # ways that one packet may have at once: undecided rules that each set another bit of the mark double them
 
 # Targets that change nothing that later rules, the verdict or the backend depend on (S2).
@@ -273,7 +278,7 @@ class PreparedChain:
                 others.append(position)
         self._by_both, self._by_destination, self._by_port, self._others = by_both, by_destination, by_port, others
 
-    def candidates(self, address: str, port: str) -> Iterable[Entry]:
+    def candidates(self, address: str, port: str) -> Sequence[Entry]:
         """The rules that may match a packet to this address (with its host suffix) and port, in order. Misses none."""
         if not self.indexed:
             return self.entries
@@ -572,7 +577,9 @@ class Ruleset:
             if path:
                 low[path[-1][0]] = min(low[path[-1][0]], low[chain])
             if low[chain] == order[chain]:
-                start = open_chains.index(chain)
+                start = len(open_chains) - 1
+                while open_chains[start] != chain:  # from the end: in a deep nest every chain is the last one
+                    start -= 1
                 component = open_chains[start:]
                 del open_chains[start:]
                 self._searched.update((table, one) for one in component)
@@ -673,7 +680,7 @@ class Run:
     """One packet's way: its facts, and what is collected on it."""
 
     __slots__ = (
-        "affinity", "depth", "destination", "ends", "host", "host_suffix", "in_interface", "lost", "out_interface", "packet", "protocol",
+        "affinity", "depth", "destination", "end_limit", "ends", "host", "host_suffix", "in_interface", "lost", "out_interface", "packet", "protocol",
         "protocol_number", "rules", "source", "source_answers", "source_key", "source_type", "tracing", "tracking", "unmodelled", "walks",
     )  # fmt: skip
 
@@ -691,6 +698,7 @@ class Run:
         self.affinity: dict[str, tuple[Affinity, frozenset[str]]] = {}
         self.unmodelled: set[tuple[str, str, int]] = set()
         self.depth = self.walks = 0
+        self.end_limit = _END_LIMIT
         self.lost = False
 
     @property
@@ -750,6 +758,8 @@ class Run:
             balance = None
         else:
             entries = chain.head
+        if self.walks > _USUAL_WALKS:
+            self.walks += len(entries) // _RULES_PER_WALK
         for entry in entries:
             if len(live) == 1:
                 live = self.step(table, name, entry, live[0], returned)
@@ -760,6 +770,9 @@ class Run:
         if balance is not None and live:
             live = [left for one in live for left in self.spread(table, name, balance, one)]
         self.depth -= 1
+        if len(self.ends) > self.end_limit:
+            self.ends = _merge_ends(self.ends)
+            self.end_limit = max(_END_LIMIT, 2 * len(self.ends))
         return live if not returned else _merge(live + returned)
 
     def spread(self, table: str, name: str, balance: Balance, flow: Flow) -> list[Flow]:
@@ -988,6 +1001,17 @@ def _merge(flows: list[Flow]) -> list[Flow]:
         else:
             same.share += flow.share
     return list(kept.values()) if len(kept) <= _FLOW_LIMIT else _blurred(list(kept.values()))
+
+
+def _merge_ends(ends: list[_End]) -> list[_End]:
+    """Verdicts that the same rule gave to flows in the same state become one, with their shares added up."""
+    kept: dict[tuple[object, ...], _End] = {}
+    for end in ends:
+        flow = end.flow
+        same = kept.setdefault((end.verdict, end.rule, flow.possible, flow.bundle and id(flow.bundle), flow.state()), end)
+        if same is not end:
+            same.flow.share += flow.share
+    return list(kept.values())
 
 
 def _blurred(flows: list[Flow]) -> list[Flow]:

@@ -103,6 +103,18 @@ def objects(service: dict[str, object] | None = None, **metadata: object) -> str
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
 
 
+def _ports(**fields: object) -> dict[str, object]:
+    return {"ports": [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": 8080, **fields}]}
+
+
+def _zip(*members: tuple[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    return packed.getvalue()
+
+
 # --- files that are no dump, or half of one ---
 
 
@@ -121,7 +133,7 @@ def objects(service: dict[str, object] | None = None, **metadata: object) -> str
         pytest.param(DUMP.replace("\n", "\r"), 2, "lines were joined", id="CR alone"),
         pytest.param("*nat\n" + "x" * 20_000 + "\nCOMMIT\n", 1, "longer ones than 16,384 are not read", id="a long line"),
         pytest.param(
-            "*nat\n" + "-A X\n" * 3_000_000 + "COMMIT\n", 2, "more than a dump can have (3,000,000)", id="3 million lines"
+            "*nat\n" + "-A X\n" * 1_000_000 + "COMMIT\n", 2, "more than a dump can have (1,000,000)", id="a million lines"
         ),
         pytest.param(
             "*nat\n" + "".join(f"-A X -j\u00a0{n}\n" for n in range(60_000)), 2, "take the dump again", id="lines that are none"
@@ -259,12 +271,12 @@ TRAPS = {
     "a nest of 20,000 chains": small_nat(
         dispatch("C0"), *(f"-A C{n} -j C{n + 1}" for n in range(20_000)), chains=[f"C{n}" for n in range(20_001)]
     ),
-    "chains that double before 200 endpoints": small_nat(
+    "chains that double before 60 endpoints": small_nat(
         dispatch("C0"),
         *(f"-A C{n} -m statistic --mode random --probability 0.5 -j C{n + 1}\n-A C{n} -j C{n + 1}" for n in range(30)),
         *(
             f"-A C30 -p tcp -m statistic --mode random --probability 0.5 -j DNAT --to-destination 10.244.1.{n}:8080"
-            for n in range(1, 201)
+            for n in range(1, 61)
         ),
         chains=[f"C{n}" for n in range(31)],
     ),
@@ -323,14 +335,33 @@ def test_objects_that_cannot_be_read_are_refused(check: Callable[..., Outcome], 
     assert "input-1" in outcome.err
 
 
+@pytest.mark.parametrize(
+    ("limit", "value", "content"),
+    [
+        pytest.param("formats.iptables_save.MAX_LINES", 8, small_nat(), id="lines"),
+        pytest.param("formats.iptables_save.MAX_LINE_LENGTH", 50, small_nat(dispatch("ACCEPT", "x" * 60)), id="a line"),
+        pytest.param("cluster.load.MAX_VALUES", 20, objects(), id="values"),
+        pytest.param("cluster.load.MAX_PROBLEMS", 0, objects(_ports(port=0)), id="problems"),
+        pytest.param("documents.MAX_YAML_BYTES", 80, "apiVersion: v1\nkind: List\nitems: []\n" + "#" * 80, id="YAML"),
+        pytest.param("sources.MAX_FILES", 1, _zip(("a", DUMP.encode()), ("b", OBJECTS)), id="members of an archive"),
+    ],
+)
+def test_every_refusal_for_size_names_the_option_that_raises_the_limit(
+    check: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, limit: str, value: int, content: str | bytes
+) -> None:
+    module, _, name = limit.rpartition(".")
+    monkeypatch.setattr(import_module(f"ruleaudit.{module}"), name, value)
+    if limit.startswith("formats"):
+        monkeypatch.setattr(import_module("ruleaudit.audit"), name, value)
+    option = "--limit-factor raises this limit"
+    assert option in check(content).text
+    assert (option in check(content, options=["--limit-factor", "9"]).text) == (value == 0)
+
+
 def test_more_values_than_stated_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(import_module("ruleaudit.cluster.load"), "MAX_VALUES", 100)  # the package has a function of its name
     with pytest.raises(InputError, match="more values than are read"):
         load([("objects", OBJECTS)])
-
-
-def _ports(**fields: object) -> dict[str, object]:
-    return {"ports": [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": 8080, **fields}]}
 
 
 @pytest.mark.parametrize(
@@ -445,14 +476,6 @@ def _member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfi
     member.type, member.linkname = kind, target
     member.size = len(DUMP.encode()) if kind == tarfile.REGTYPE else 0
     return member
-
-
-def _zip(*members: tuple[str, bytes]) -> bytes:
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members:
-            archive.writestr(name, content)
-    return packed.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -635,7 +658,7 @@ def test_damaged_objects_are_judged_or_refused(scratch: Path, seed: int, count: 
         pytest.param((b'*nat\n-A X -m comment --comment "', b"a" * 100_000_000, b'"\nCOMMIT\n'), 1, id="a line of 100 MB"),
         pytest.param((b"a" * 100_000_000,), 2, id="100 MB without a line"),
         pytest.param((b"*nat\n", b"-A X\n" * 10_000_000, b"COMMIT\n"), 2, id="10 million short lines"),
-        pytest.param((b"*nat\n", b"-A PREROUTING\n" * 2_900_000, b"COMMIT\n"), 0, id="2.9 million lines"),
+        pytest.param((b"*nat\n:PREROUTING ACCEPT [0:0]\n", b"-A PREROUTING\n" * 999_000, b"COMMIT\n"), 0, id="a million lines"),
         pytest.param((b'{"apiVersion":"v1","kind":"List","items":[', b"{}," * 10_000_000, b"{}]}"), 2, id="10 million objects"),
         pytest.param((b'{"apiVersion":"v1","kind":"List","items":[', b"{}," * 30_000_000, b"{}]}"), 2, id="30 million objects"),
         pytest.param((b"apiVersion: v1\nkind: List\nitems:\n", b"- {}\n" * 6_000_000), 2, id="30 MB of YAML"),

@@ -23,7 +23,7 @@ from ruleaudit.errors import InputError, RuleauditError
 from ruleaudit.expect import Expectation, expect
 from ruleaudit.findings import Certainty, Finding, InputSummary, Location, ObjectReference, ProxySummary, Report, Severity
 from ruleaudit.formats.completeness import Gap, gap_of
-from ruleaudit.formats.iptables_save import parse
+from ruleaudit.formats.iptables_save import MAX_LINE_LENGTH, MAX_LINES, parse
 from ruleaudit.forwarding import Vantage
 from ruleaudit.kubeproxy import Signs, entry_value, is_kube_proxy_chain, other_proxy, read_signs
 from ruleaudit.release import NEWEST, Release
@@ -61,26 +61,34 @@ class _Inputs:
 
 
 def audit_inputs(
-    sources: Sequence[Source], *, node: str | None = None, settings: GivenSettings | None = None, progress: Progress | None = None
+    sources: Sequence[Source],
+    *,
+    node: str | None = None,
+    settings: GivenSettings | None = None,
+    progress: Progress | None = None,
+    limit_factor: int = 1,
 ) -> Report:
     """Audit one node.
 
     `sources` are its dumps, the cluster's objects and what is known of kube-proxy, as `sources.read` gives them; `node` is the node's
     name (None: taken from the objects or the capture's description); `settings` wins over what the sources say; `progress` is called
-    with a step's name and the part done (0 to 1). Raises InputError when an input is unusable, UnknownNodeError for a node that is not
+    with a step's name and the part done (0 to 1); `limit_factor` times as large inputs are read.
+    Raises InputError when an input is unusable, UnknownNodeError for a node that is not
     among the objects.
     """
     enabled = gc.isenabled()
     gc.disable()  # hundreds of thousands of values that all live to the end: collecting them again and again doubles the time
     try:
-        return _audit(sources, node, settings, progress or (lambda _step, _part: None))
+        return _audit(sources, node, settings, progress or (lambda _step, _part: None), limit_factor)
     finally:
         if enabled:
             gc.enable()
 
 
-def _audit(sources: Sequence[Source], node: str | None, settings: GivenSettings | None, progress: Progress) -> Report:
-    inputs = _read(sources, settings, progress)
+def _audit(
+    sources: Sequence[Source], node: str | None, settings: GivenSettings | None, progress: Progress, limit_factor: int
+) -> Report:
+    inputs = _read(sources, settings, progress, limit_factor)
     cluster = inputs.cluster
     proxy = resolve(inputs.given)
     name = _node_name(cluster, node, inputs.given)
@@ -189,7 +197,7 @@ def _note(subject: str, message: str, hint: str, *, locations: tuple[Location, .
 # --- reading ---------------------------------------------------------------------------------------------------------------------------
 
 
-def _read(sources: Sequence[Source], settings: GivenSettings | None, progress: Progress) -> _Inputs:
+def _read(sources: Sequence[Source], settings: GivenSettings | None, progress: Progress, limit_factor: int) -> _Inputs:
     inputs = _Inputs()
     parts: list[tuple[str, bytes]] = []
     given: list[GivenSettings] = [] if settings is None else [settings]
@@ -201,7 +209,9 @@ def _read(sources: Sequence[Source], settings: GivenSettings | None, progress: P
         family: int | None = None
         lines = source.text.count("\n") if kind.is_text else source.data.count(b"\n")
         if kind is InputKind.IPTABLES_SAVE:
-            dump = parse(source.text, source.path)
+            dump = parse(
+                source.text, source.path, max_lines=MAX_LINES * limit_factor, max_line_length=MAX_LINE_LENGTH * limit_factor
+            )
             lines = dump.line_count
             families = {table.family for table in dump.tables}
             family = families.pop() if len(families) == 1 else None
@@ -245,7 +255,7 @@ def _read(sources: Sequence[Source], settings: GivenSettings | None, progress: P
                 sources[0].path if sources else "input",
             )
     if parts:
-        inputs.cluster = load(parts)
+        inputs.cluster = load(parts, limit_factor=limit_factor)
         inputs.has_objects = True
         for problem in inputs.cluster.problems:
             inputs.findings.append(

@@ -18,7 +18,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from ruleaudit.errors import InputError
+from ruleaudit.errors import RAISE_LIMIT, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -245,7 +245,7 @@ def _magic(data: bytes) -> str | None:
 def _limited(stream: BinaryIO | io.BufferedIOBase, path: str, limit: int) -> bytes:
     data = stream.read(limit + 1)
     if len(data) > limit:
-        raise InputError(f"holds more bytes than are read ({limit:,}); name only what belongs to the node", path)
+        raise InputError(f"holds more bytes than are read ({limit:,}); name only what belongs to the node; {RAISE_LIMIT}", path)
     return data
 
 
@@ -339,6 +339,8 @@ def _source(path: str, data: bytes, *, given: bool) -> Source:
 class _Reader:
     left: int
     """How many bytes may still be read, decompressed: the limit is one of all inputs together."""
+    max_files: int
+    """How many files of one folder or archive are looked at."""
     sources: list[Source] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
 
@@ -369,7 +371,7 @@ class _Reader:
             return
         members = _tar_members if kind == "tar" else _zip_members
         before = len(self.sources)
-        for member, content in members(path, data, self.left):
+        for member, content in members(path, data, self.left, self.max_files):
             self._found(f"{path}:{member}", content)
         self._require_any(path, before, "archive")
 
@@ -378,8 +380,9 @@ class _Reader:
         count = 0
         for file in _files(Path(path), MAX_DEPTH):
             count += 1
-            if count > MAX_FILES:
-                raise InputError(f"holds more than {MAX_FILES:,} files; name the ones that belong to the node", path)
+            if count > self.max_files:
+                what = f"holds more than {self.max_files:,} files; name the ones that belong to the node; {RAISE_LIMIT}"
+                raise InputError(what, path)
             if not self._is_new(str(file)):
                 continue
             name = os.path.join(path, file.relative_to(path))  # noqa: PTH118  keeps the path as the user gave it
@@ -443,16 +446,18 @@ def _files(folder: Path, depth: int) -> Iterator[Path]:
                 yield from _files(entry, depth - 1)
 
 
-def _tar_members(path: str, data: bytes, limit: int) -> Iterator[tuple[str, bytes]]:
+def _tar_members(path: str, data: bytes, limit: int, max_files: int) -> Iterator[tuple[str, bytes]]:
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
             for number, member in enumerate(archive):
-                if number >= MAX_FILES:
-                    raise InputError(f"the archive has more than {MAX_FILES:,} members", path)
+                if number >= max_files:
+                    raise InputError(f"the archive has more than {max_files:,} members; {RAISE_LIMIT}", path)
                 if not member.isfile():
                     continue
                 if member.size > limit:
-                    raise InputError(f"the member {member.name} has {member.size:,} bytes, more than are read ({limit:,})", path)
+                    raise InputError(
+                        f"the member {member.name} has {member.size:,} bytes, more than are read ({limit:,}); {RAISE_LIMIT}", path
+                    )
                 stream = archive.extractfile(member)
                 if stream is not None:
                     yield member.name, stream.read()
@@ -460,13 +465,13 @@ def _tar_members(path: str, data: bytes, limit: int) -> Iterator[tuple[str, byte
         raise InputError(f"is a tar archive that is cut short or damaged ({error}); copy it again", path) from error
 
 
-def _zip_members(path: str, data: bytes, limit: int) -> Iterator[tuple[str, bytes]]:
+def _zip_members(path: str, data: bytes, limit: int, max_files: int) -> Iterator[tuple[str, bytes]]:
     left = limit
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
-            if len(members) > MAX_FILES:
-                raise InputError(f"the archive has more than {MAX_FILES:,} members", path)
+            if len(members) > max_files:
+                raise InputError(f"the archive has more than {max_files:,} members; {RAISE_LIMIT}", path)
             for member in members:
                 if member.is_dir():
                     continue
@@ -474,7 +479,9 @@ def _zip_members(path: str, data: bytes, limit: int) -> Iterator[tuple[str, byte
                     content = stream.read(left + 1)
                 left -= len(content)
                 if left < 0:
-                    raise InputError(f"the archive holds more than {limit:,} bytes, which no node's dumps and objects do", path)
+                    raise InputError(
+                        f"the archive holds more than {limit:,} bytes, which no node's dumps and objects do; {RAISE_LIMIT}", path
+                    )
                 yield member.filename, content
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
         raise InputError(f"is a zip archive that cannot be read ({error}); copy it again, without a password", path) from error
@@ -541,14 +548,14 @@ def _refuse_several(places: Sequence[str]) -> None:
     )
 
 
-def read(paths: Sequence[str], stdin: BinaryIO | None = None, *, limit: int = MAX_BYTES) -> list[Source]:
+def read(paths: Sequence[str], stdin: BinaryIO | None = None, *, limit: int = MAX_BYTES, limit_factor: int = 1) -> list[Source]:
     """Every input that `paths` name: files, folders, archives, and "-" for `stdin`; a file named twice is read once.
 
     Files may be compressed (gzip, xz, bzip2). In folders and archives, what is none of ours is of kind OTHER; an empty file is of
     kind EMPTY. Raises InputError when a path cannot be read, is named and none of ours, when all hold more than `limit` bytes, or
-    when they are dumps of several nodes.
+    when they are dumps of several nodes. `limit_factor` times as many bytes and files are read.
     """
-    reader = _Reader(limit)
+    reader = _Reader(limit * limit_factor, MAX_FILES * limit_factor)
     for path in _once(paths):
         if path != "-":
             reader.named(path)

@@ -7,6 +7,7 @@ import json
 import lzma
 import os
 import random
+import re
 import resource
 import subprocess
 import sys
@@ -102,6 +103,18 @@ def objects(service: dict[str, object] | None = None, **metadata: object) -> str
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": items})
 
 
+def _ports(**fields: object) -> dict[str, object]:
+    return {"ports": [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": 8080, **fields}]}
+
+
+def _zip(*members: tuple[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members:
+            archive.writestr(name, content)
+    return packed.getvalue()
+
+
 # --- files that are no dump, or half of one ---
 
 
@@ -120,7 +133,7 @@ def objects(service: dict[str, object] | None = None, **metadata: object) -> str
         pytest.param(DUMP.replace("\n", "\r"), 2, "lines were joined", id="CR alone"),
         pytest.param("*nat\n" + "x" * 20_000 + "\nCOMMIT\n", 1, "longer ones than 16,384 are not read", id="a long line"),
         pytest.param(
-            "*nat\n" + "-A X\n" * 3_000_000 + "COMMIT\n", 2, "more than a dump can have (3,000,000)", id="3 million lines"
+            "*nat\n" + "-A X\n" * 1_000_000 + "COMMIT\n", 2, "more than a dump can have (1,000,000)", id="a million lines"
         ),
         pytest.param(
             "*nat\n" + "".join(f"-A X -j\u00a0{n}\n" for n in range(60_000)), 2, "take the dump again", id="lines that are none"
@@ -132,6 +145,72 @@ def test_a_dump_that_is_none_or_half_of_one(
 ) -> None:
     outcome = check(content)
     assert (outcome.status, message in outcome.text) == (status, True), outcome
+
+
+def kept(pattern: str, text: str = DUMP) -> str:
+    """What `grep -E` leaves of a text."""
+    return "".join(line for line in text.splitlines(keepends=True) if re.search(pattern, line))
+
+
+def shuffled(text: str) -> str:
+    lines = text.splitlines(keepends=True)
+    random.Random(1).shuffle(lines)
+    return "".join(lines)
+
+
+NAT = re.search(r"^\*nat\n.*?^COMMIT\n", DUMP, re.DOTALL | re.MULTILINE)[0]  # type: ignore[index]  # the fixture has one
+BODY = NAT[len("*nat\n") : -len("COMMIT\n")]
+LISTED = re.sub(
+    r"^:(\S+) - .*", r"-N \1", re.sub(r"^:(\S+) ([A-Z]+) .*", r"-P \1 \2", BODY, flags=re.MULTILINE), flags=re.MULTILINE
+)
+"""The nat table as `iptables -t nat -S` prints it."""
+
+
+@pytest.mark.parametrize(
+    ("dump", "sign"),
+    [
+        pytest.param(kept("KUBE"), "chain INPUT holds this rule", id="grep KUBE"),
+        pytest.param(kept(r"KUBE|^\*|^COMMIT"), "chain INPUT holds this rule", id="grep KUBE and the tables' own lines"),
+        pytest.param(kept("^-A"), "chain INPUT holds this rule", id="grep -A"),
+        pytest.param(kept("demo/np"), "chain KUBE-EXTERNAL-SERVICES holds this rule", id="grep a Service"),
+        pytest.param(kept("^:KUBE"), "declare none of the chains", id="grep chains"),
+        pytest.param(kept("^[^:]"), "chain INPUT holds this rule", id="without declarations"),
+        pytest.param(DUMP[: DUMP.rindex("-A KUBE-SERVICES")], "has no COMMIT", id="head"),
+        pytest.param(DUMP[DUMP.rindex("-A KUBE-SERVICES") :], "chain KUBE-SERVICES holds this rule", id="tail"),
+        pytest.param("".join(sorted(DUMP.splitlines(keepends=True))), "sorted or moved", id="sort"),
+        pytest.param(
+            "*nat\n" + "".join(sorted(BODY.splitlines(keepends=True))) + "COMMIT\n", "sorted or moved", id="sorted table"
+        ),
+        pytest.param("".join(reversed(DUMP.splitlines(keepends=True))), "outside of any table", id="tac"),
+        pytest.param(shuffled(DUMP), "sorted or moved", id="shuf"),
+        pytest.param(kept("KUBE", LISTED), "chain PREROUTING holds this rule", id="grep KUBE in iptables -S"),
+        pytest.param(
+            kept("KUBE-SERVICES( |$)", kept("^-[NA] KUBE-SERVICES", LISTED)), "single chains", id="iptables -S of one chain"
+        ),
+    ],
+)
+def test_a_part_of_a_dump_is_told_and_nothing_is_concluded_from_it(check: Callable[..., Outcome], dump: str, sign: str) -> None:
+    outcome = check(dump, OBJECTS, options=["--node", "node-a"])
+    assert outcome.status == 1
+    assert sign in outcome.out
+    codes = set(re.findall(r"^ +(?:error|warning) (RA\d+)", outcome.out, re.MULTILINE))
+    assert codes <= {"RA001", "RA002"}, outcome.out
+
+
+@pytest.mark.parametrize(
+    "dump",
+    [
+        pytest.param(kept("^[^#]"), id="without remarks"),
+        pytest.param(NAT, id="nat alone"),
+        pytest.param(BODY, id="the lines of nat alone"),
+        pytest.param(LISTED, id="iptables -S"),
+        pytest.param(DUMP + kept("^-[NA] KUBE-SERVICES", LISTED), id="a whole dump and a part of it"),
+    ],
+)
+def test_a_whole_table_is_no_part_of_one(check: Callable[..., Outcome], dump: str) -> None:
+    outcome = check(dump, OBJECTS, options=["--node", "node-a"])
+    assert outcome.status == 0, outcome
+    assert "RA002" not in outcome.out
 
 
 @pytest.mark.parametrize(
@@ -189,6 +268,18 @@ TRAPS = {
         *(f"-A C{n} -m statistic --mode random --probability 0.5 -j C{n + 1}\n-A C{n} -j C{n + 1}" for n in range(40)),
         chains=[f"C{n}" for n in range(41)],
     ),
+    "a nest of 20,000 chains": small_nat(
+        dispatch("C0"), *(f"-A C{n} -j C{n + 1}" for n in range(20_000)), chains=[f"C{n}" for n in range(20_001)]
+    ),
+    "chains that double before 60 endpoints": small_nat(
+        dispatch("C0"),
+        *(f"-A C{n} -m statistic --mode random --probability 0.5 -j C{n + 1}\n-A C{n} -j C{n + 1}" for n in range(30)),
+        *(
+            f"-A C30 -p tcp -m statistic --mode random --probability 0.5 -j DNAT --to-destination 10.244.1.{n}:8080"
+            for n in range(1, 61)
+        ),
+        chains=[f"C{n}" for n in range(31)],
+    ),
     "31 undecided marks": small_nat(
         dispatch("C0"),
         *(f"-A C0 -m string --string {n} --algo bm -j MARK --set-xmark {1 << n:#x}/{1 << n:#x}" for n in range(31)),
@@ -244,14 +335,33 @@ def test_objects_that_cannot_be_read_are_refused(check: Callable[..., Outcome], 
     assert "input-1" in outcome.err
 
 
+@pytest.mark.parametrize(
+    ("limit", "value", "content"),
+    [
+        pytest.param("formats.iptables_save.MAX_LINES", 8, small_nat(), id="lines"),
+        pytest.param("formats.iptables_save.MAX_LINE_LENGTH", 50, small_nat(dispatch("ACCEPT", "x" * 60)), id="a line"),
+        pytest.param("cluster.load.MAX_VALUES", 20, objects(), id="values"),
+        pytest.param("cluster.load.MAX_PROBLEMS", 0, objects(_ports(port=0)), id="problems"),
+        pytest.param("documents.MAX_YAML_BYTES", 80, "apiVersion: v1\nkind: List\nitems: []\n" + "#" * 80, id="YAML"),
+        pytest.param("sources.MAX_FILES", 1, _zip(("a", DUMP.encode()), ("b", OBJECTS)), id="members of an archive"),
+    ],
+)
+def test_every_refusal_for_size_names_the_option_that_raises_the_limit(
+    check: Callable[..., Outcome], monkeypatch: pytest.MonkeyPatch, limit: str, value: int, content: str | bytes
+) -> None:
+    module, _, name = limit.rpartition(".")
+    monkeypatch.setattr(import_module(f"ruleaudit.{module}"), name, value)
+    if limit.startswith("formats"):
+        monkeypatch.setattr(import_module("ruleaudit.audit"), name, value)
+    option = "--limit-factor raises this limit"
+    assert option in check(content).text
+    assert (option in check(content, options=["--limit-factor", "9"]).text) == (value == 0)
+
+
 def test_more_values_than_stated_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(import_module("ruleaudit.cluster.load"), "MAX_VALUES", 100)  # the package has a function of its name
     with pytest.raises(InputError, match="more values than are read"):
         load([("objects", OBJECTS)])
-
-
-def _ports(**fields: object) -> dict[str, object]:
-    return {"ports": [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": 8080, **fields}]}
 
 
 @pytest.mark.parametrize(
@@ -347,6 +457,12 @@ def test_a_file_that_fails_when_read_is_named(tmp_path: Path, capsys: pytest.Cap
     assert f"{path}: cannot be read" in capsys.readouterr().err
 
 
+def test_standard_input_that_is_closed_is_no_internal_error() -> None:
+    done = subprocess.run(["/bin/sh", "-c", 'exec "$0" -m ruleaudit check - <&-', sys.executable], capture_output=True)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"there is no standard input to read" in done.stderr
+
+
 def _tar(*members: tarfile.TarInfo) -> bytes:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as archive:
@@ -360,14 +476,6 @@ def _member(name: str, kind: bytes = tarfile.REGTYPE, target: str = "") -> tarfi
     member.type, member.linkname = kind, target
     member.size = len(DUMP.encode()) if kind == tarfile.REGTYPE else 0
     return member
-
-
-def _zip(*members: tuple[str, bytes]) -> bytes:
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members:
-            archive.writestr(name, content)
-    return packed.getvalue()
 
 
 @pytest.mark.parametrize(
@@ -550,7 +658,7 @@ def test_damaged_objects_are_judged_or_refused(scratch: Path, seed: int, count: 
         pytest.param((b'*nat\n-A X -m comment --comment "', b"a" * 100_000_000, b'"\nCOMMIT\n'), 1, id="a line of 100 MB"),
         pytest.param((b"a" * 100_000_000,), 2, id="100 MB without a line"),
         pytest.param((b"*nat\n", b"-A X\n" * 10_000_000, b"COMMIT\n"), 2, id="10 million short lines"),
-        pytest.param((b"*nat\n", b"-A PREROUTING\n" * 2_900_000, b"COMMIT\n"), 0, id="2.9 million lines"),
+        pytest.param((b"*nat\n:PREROUTING ACCEPT [0:0]\n", b"-A PREROUTING\n" * 999_000, b"COMMIT\n"), 0, id="a million lines"),
         pytest.param((b'{"apiVersion":"v1","kind":"List","items":[', b"{}," * 10_000_000, b"{}]}"), 2, id="10 million objects"),
         pytest.param((b'{"apiVersion":"v1","kind":"List","items":[', b"{}," * 30_000_000, b"{}]}"), 2, id="30 million objects"),
         pytest.param((b"apiVersion: v1\nkind: List\nitems:\n", b"- {}\n" * 6_000_000), 2, id="30 MB of YAML"),

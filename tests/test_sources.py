@@ -291,6 +291,64 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         read([str(tmp_path / "loop")])
 
 
+LATER = DUMP.replace("-j X", "-j Y")
+META = '{"kube_proxy_version": "v1", "node": "%s"}'
+SEVERAL = [
+    pytest.param({"a/dump": DUMP, "b/dump": LATER}, "a, b", id="a dump in each folder"),
+    pytest.param({"a/rules": DUMP, "b/c/dump.txt": LATER}, "a, b/c", id="files of other names"),
+    pytest.param({"a/dump": DUMP, "b/dump": DUMP, "c/dump": LATER}, "a, b, c", id="two of three alike"),
+    pytest.param({"a/meta.json": META % "a", "b/meta.json": META % "b"}, "a, b", id="captures"),
+    pytest.param(
+        {"a.json": META % "a", "b.json": META % "b", "a.txt": DUMP, "b.txt": LATER}, "a.json, b.json", id="in one folder"
+    ),
+    pytest.param({f"{n}/meta.json": META % n for n in range(7)}, "0, 1, 2, 3, 4 and 2 more", id="many"),
+]
+ONE = [
+    pytest.param({"a/dump": DUMP, "b/dump": DUMP}, id="the same dump twice"),
+    pytest.param(
+        {"a/dump": DUMP, "b/dump": DUMP.replace("2026", "2027").replace("[0:0]", "[4:9]")}, id="but for date and counters"
+    ),
+    pytest.param({"dump": DUMP, "b/dump": LATER}, id="a folder in the other"),
+    pytest.param({"dump": DUMP, "later": LATER}, id="two in one folder"),
+    pytest.param({"v4/dump": DUMP, "v6/dump": LATER.replace("iptables-save", "ip6tables-save")}, id="families"),
+    pytest.param({"legacy/dump": DUMP, "nft/dump": LATER.replace("v1.8.9", "v1.8.9 (nf_tables)")}, id="backends"),
+    pytest.param({"nat/dump": DUMP, "raw/dump": LATER.replace("*nat", "*raw")}, id="tables"),
+    pytest.param({"a/meta.json": META % "a", "b/meta.json": META % "a", "a/dump": DUMP}, id="the same description twice"),
+]
+
+
+def written(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(("files", "names"), SEVERAL)
+def test_dumps_of_several_nodes_are_refused(files: dict[str, str], names: str, tmp_path: Path) -> None:
+    folder = written(tmp_path / "captures", files)
+    with pytest.raises(InputError, match=f"{folder}: .*: {names}; audit each by itself: `ruleaudit check {folder}/"):
+        read([str(folder)])
+    archive = tmp_path / "captures.tar"
+    with tarfile.open(archive, "w") as tarred:
+        for name in files:
+            tarred.add(folder / name, name)
+    with pytest.raises(InputError, match=f"{archive}: .*: {names}; unpack"):
+        read([str(archive)])
+
+
+def test_several_folders_that_are_named_are_several_nodes_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(written(tmp_path, {"node-a/dump": DUMP, "node-b/dump": LATER}))
+    with pytest.raises(InputError, match=r"^\.: .*: node-a, node-b; .* `ruleaudit check node-a`"):
+        read(["node-a", "node-b"])
+    assert len(read(["node-a/dump", "node-b/dump"])) == 2  # who names files knows what they are
+
+
+@pytest.mark.parametrize("files", ONE)
+def test_what_one_node_may_have_twice_is_read(files: dict[str, str], tmp_path: Path) -> None:
+    assert len(read([str(written(tmp_path, files))])) == len(files)
+
+
 def tar(compress: Callable[[bytes], bytes]) -> Callable[[Path], bytes]:
     def pack(folder: Path) -> bytes:
         packed = io.BytesIO()

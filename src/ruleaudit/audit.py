@@ -22,7 +22,8 @@ from ruleaudit.dataplane.ruleset import Ruleset
 from ruleaudit.errors import InputError, RuleauditError
 from ruleaudit.expect import Expectation, expect
 from ruleaudit.findings import Certainty, Finding, InputSummary, Location, ObjectReference, ProxySummary, Report, Severity
-from ruleaudit.formats.iptables_save import parse
+from ruleaudit.formats.completeness import Gap, gap_of
+from ruleaudit.formats.iptables_save import MAX_LINE_LENGTH, MAX_LINES, parse
 from ruleaudit.forwarding import Vantage
 from ruleaudit.kubeproxy import Signs, entry_value, is_kube_proxy_chain, other_proxy, read_signs
 from ruleaudit.release import NEWEST, Release
@@ -55,35 +56,46 @@ class _Inputs:
     given: GivenSettings | None = None
     summaries: list[InputSummary] = field(default_factory=list)
     findings: list[Finding] = field(default_factory=list)
+    gaps: list[tuple[Dump, Gap]] = field(default_factory=list)
+    """What shows that a dump is a part of one, once for each dump."""
 
 
 def audit_inputs(
-    sources: Sequence[Source], *, node: str | None = None, settings: GivenSettings | None = None, progress: Progress | None = None
+    sources: Sequence[Source],
+    *,
+    node: str | None = None,
+    settings: GivenSettings | None = None,
+    progress: Progress | None = None,
+    limit_factor: int = 1,
 ) -> Report:
     """Audit one node.
 
     `sources` are its dumps, the cluster's objects and what is known of kube-proxy, as `sources.read` gives them; `node` is the node's
     name (None: taken from the objects or the capture's description); `settings` wins over what the sources say; `progress` is called
-    with a step's name and the part done (0 to 1). Raises InputError when an input is unusable, UnknownNodeError for a node that is not
+    with a step's name and the part done (0 to 1); `limit_factor` times as large inputs are read.
+    Raises InputError when an input is unusable, UnknownNodeError for a node that is not
     among the objects.
     """
     enabled = gc.isenabled()
     gc.disable()  # hundreds of thousands of values that all live to the end: collecting them again and again doubles the time
     try:
-        return _audit(sources, node, settings, progress or (lambda _step, _part: None))
+        return _audit(sources, node, settings, progress or (lambda _step, _part: None), limit_factor)
     finally:
         if enabled:
             gc.enable()
 
 
-def _audit(sources: Sequence[Source], node: str | None, settings: GivenSettings | None, progress: Progress) -> Report:
-    inputs = _read(sources, settings, progress)
+def _audit(
+    sources: Sequence[Source], node: str | None, settings: GivenSettings | None, progress: Progress, limit_factor: int
+) -> Report:
+    inputs = _read(sources, settings, progress, limit_factor)
     cluster = inputs.cluster
     proxy = resolve(inputs.given)
     name = _node_name(cluster, node, inputs.given)
     findings = list(inputs.findings)
     tables, table_findings = _tables(inputs.dumps)
     findings.extend(table_findings)
+    findings.extend(_partial_dumps(inputs.gaps, tables))
     summary = _Summary()
     if not inputs.has_objects:
         findings.append(
@@ -110,13 +122,14 @@ def _audit(sources: Sequence[Source], node: str | None, settings: GivenSettings 
             )
         )
     rulesets = {family: Ruleset(family, tables) for family in FAMILIES}
-    for table in [one for one in tables if _is_cut(one) and one.name != "nat"]:
+    left_out = [one for one in tables if _is_cut(one) and one.name != "nat"]
+    for table in left_out:
         tables.remove(table)
         rulesets[table.family] = Ruleset(table.family, tables)
         findings.append(
             _note(
                 f"cut {table.name} {table.family}",
-                f"table {table.name} of IPv{table.family} is cut off and therefore left out",
+                f"table {table.name} of IPv{table.family} is not there as a whole and therefore left out",
                 "take the dump again",
             )
         )
@@ -125,7 +138,7 @@ def _audit(sources: Sequence[Source], node: str | None, settings: GivenSettings 
         findings.append(
             _note("dump", "no dump of the node's rules was given", "add the output of iptables-save and ip6tables-save")
         )
-    findings.extend(_serving(inputs, tables, rulesets, signs, cluster))
+    findings.extend(_serving(inputs, tables, left_out, rulesets, signs, cluster))
     shares = 0.0
     for family in FAMILIES:
         if not signs[family].served:
@@ -184,7 +197,7 @@ def _note(subject: str, message: str, hint: str, *, locations: tuple[Location, .
 # --- reading ---------------------------------------------------------------------------------------------------------------------------
 
 
-def _read(sources: Sequence[Source], settings: GivenSettings | None, progress: Progress) -> _Inputs:
+def _read(sources: Sequence[Source], settings: GivenSettings | None, progress: Progress, limit_factor: int) -> _Inputs:
     inputs = _Inputs()
     parts: list[tuple[str, bytes]] = []
     given: list[GivenSettings] = [] if settings is None else [settings]
@@ -196,11 +209,16 @@ def _read(sources: Sequence[Source], settings: GivenSettings | None, progress: P
         family: int | None = None
         lines = source.text.count("\n") if kind.is_text else source.data.count(b"\n")
         if kind is InputKind.IPTABLES_SAVE:
-            dump = parse(source.text, source.path)
+            dump = parse(
+                source.text, source.path, max_lines=MAX_LINES * limit_factor, max_line_length=MAX_LINE_LENGTH * limit_factor
+            )
             lines = dump.line_count
             families = {table.family for table in dump.tables}
             family = families.pop() if len(families) == 1 else None
             inputs.dumps.append(dump)
+            gap = _mark_partial(dump)
+            if gap is not None:
+                inputs.gaps.append((dump, gap))
             inputs.findings.extend(_dump_problems(dump))
         elif kind is InputKind.OBJECTS:
             parts.append((source.path, source.data))
@@ -237,7 +255,7 @@ def _read(sources: Sequence[Source], settings: GivenSettings | None, progress: P
                 sources[0].path if sources else "input",
             )
     if parts:
-        inputs.cluster = load(parts)
+        inputs.cluster = load(parts, limit_factor=limit_factor)
         inputs.has_objects = True
         for problem in inputs.cluster.problems:
             inputs.findings.append(
@@ -259,7 +277,7 @@ def _read(sources: Sequence[Source], settings: GivenSettings | None, progress: P
 def _dump_problems(dump: Dump) -> Iterator[Finding]:
     """RA001 and RA002 for what the parser could not place; repeated lines of one kind beyond twenty are counted, not listed."""
     counts: Counter[str] = Counter()
-    codes = {"unparsable": "RA001", "truncated": "RA002", "redeclared": "RA307"}
+    codes = {"unparsable": "RA001", "stray": "RA001", "truncated": "RA002", "redeclared": "RA307"}
     for problem in dump.problems:
         code = codes.get(problem.kind, "RA001")
         counts[code] += 1
@@ -290,6 +308,42 @@ def _dump_problems(dump: Dump) -> Iterator[Finding]:
             )
 
 
+def _mark_partial(dump: Dump) -> Gap | None:
+    """Mark the tables of which lines are missing or were moved, and give the first sign of it.
+
+    What was filtered was filtered as a whole: a table without any built-in chain beside such a table, or beside lines that belong to
+    none, is a part, too.
+    """
+    gaps = [(table, gap) for table in dump.tables if (gap := gap_of(table)) is not None]
+    if not gaps and not any(one.kind == "stray" for one in dump.problems):
+        return None
+    for table, _ in gaps:
+        table.partial = True
+    for table in dump.tables:
+        if not any(chain.policy is not None for chain in table.chains.values()):
+            table.partial = True
+    moved = {line for table in dump.tables if table.partial for chain in table.chains.values() for line in chain.redeclared}
+    dump.problems[:] = [one for one in dump.problems if one.kind != "redeclared" or one.line not in moved]
+    return min((gap for _, gap in gaps), key=lambda gap: gap.line, default=None)
+
+
+def _partial_dumps(gaps: Iterable[tuple[Dump, Gap]], tables: Sequence[Table]) -> Iterator[Finding]:
+    """RA002 for every dump of which a part is all that is there of some table; nothing where another dump has it whole."""
+    entry = CATALOGUE["RA002"]
+    for dump, gap in gaps:
+        names = [f"{table.name} of IPv{table.family}" for table in tables if table.partial and table.dump is dump]
+        if names:
+            yield Finding(
+                "RA002",
+                entry.name,
+                entry.severity,
+                f"{dump.path}:{gap.line}: {gap.message} (table {', '.join(names)})",
+                hint="Take the dump again, without a command behind it that leaves lines out or sorts them.",
+                locations=(Location(dump.path, gap.line, dump.text(gap.line)),),
+                subject=f"partial {', '.join(names)}",
+            )
+
+
 def _tables(dumps: Sequence[Dump]) -> tuple[list[Table], list[Finding]]:
     """The tables to evaluate, one per family and name; what is said of tables that are given twice (architecture section 9)."""
     chosen: dict[tuple[int, str], Table] = {}
@@ -300,6 +354,9 @@ def _tables(dumps: Sequence[Dump]) -> tuple[list[Table], list[Finding]]:
             before = chosen.get(key)
             if before is None:
                 chosen[key] = table
+                continue
+            if before.partial != table.partial:
+                chosen[key] = table if before.partial else before
                 continue
             if _content(before) == _content(table):
                 continue
@@ -386,10 +443,19 @@ def _node_name(cluster: Cluster, asked: str | None, given: GivenSettings | None)
 
 
 def _serving(
-    inputs: _Inputs, tables: Sequence[Table], rulesets: dict[int, Ruleset], signs: dict[int, Signs], cluster: Cluster
+    inputs: _Inputs,
+    tables: Sequence[Table],
+    left_out: Sequence[Table],
+    rulesets: dict[int, Ruleset],
+    signs: dict[int, Signs],
+    cluster: Cluster,
 ) -> Iterator[Finding]:
-    """RA004 and RA005: which families and tables are there, and whether kube-proxy serves them."""
+    """RA004 and RA005: which families and tables are there, and whether kube-proxy serves them.
+
+    `left_out`: tables that are given and not evaluated, as said already.
+    """
     present = {family: {table.name for table in tables if table.family == family} for family in FAMILIES}
+    given = {(table.family, table.name) for table in (*tables, *left_out)}
     ipvs = False
     for family in FAMILIES:
         if _uses_sets(rulesets[family], "nat", "KUBE-SERVICES"):
@@ -413,12 +479,14 @@ def _serving(
         for address in (*spec.cluster_ips, spec.cluster_ip or ""):
             if address and address != "None":
                 services[6 if ":" in address else 4] = True
+    cut = set()
     for table in tables:
-        if _is_cut(table) and table.name == "nat" and signs[table.family].served:
+        if _is_cut(table) and table.name == "nat":
+            cut.add(table.family)
             signs[table.family] = Signs(served=False)
             yield _note(
                 f"cut nat {table.family}",
-                f"the nat table of IPv{table.family} is cut off: what is missing cannot be told from what was cut, so its services are not checked",
+                f"the nat table of IPv{table.family} is not there as a whole: what is missing may only be cut off, so its services are not checked",
                 "take the dump again",
             )
     for family in FAMILIES:
@@ -437,13 +505,13 @@ def _serving(
                 f"take the whole of {tool}, without -t",
             )
             continue
-        if "filter" not in names and family in served:
+        if (family, "filter") not in given and family in served and family not in cut:
             yield _note(
                 f"filter {family}",
                 f"the filter table of IPv{family} is not in the dump: refusals and forwarding are not checked",
                 f"take the whole of {tool}, without -t",
             )
-    if seen or not any("nat" in present[family] for family in FAMILIES):
+    if seen or cut or not any("nat" in present[family] for family in FAMILIES):
         return
     if not any(services.values()):
         return
@@ -482,8 +550,8 @@ def _serving(
 
 
 def _is_cut(table: Table) -> bool:
-    """Whether a table lacks its COMMIT; the output of `iptables -S` has none."""
-    return table.commit_line is None and not table.inferred
+    """Whether lines of a table are missing: its COMMIT (the output of `iptables -S` has none), or others."""
+    return table.partial or (table.commit_line is None and not table.inferred)
 
 
 def _uses_sets(rules: Ruleset, table: str, chain: str) -> bool:

@@ -86,10 +86,12 @@ ENTRIES = (
         "RA002",
         "truncated-dump",
         ERROR,
-        meaning="A table without its COMMIT, a brace that is never closed, or a header without a body: the dump ends too early.",
+        meaning=(
+            "A table without its COMMIT, a brace that is never closed, or a header without a body: the dump ends too early. Or rules "
+            "of a chain that no line declares, or declarations behind rules: the dump went through grep, sed, tail or sort."
+        ),
         why=(
-            "What follows the cut is unseen. Missing rules are not reported from it, because nobody knows whether they are "
-            "missing."
+            "What was cut off is unseen. Missing rules are not reported from it, because nobody knows whether they are missing."
         ),
         action=(
             "Take the dump again and check the exit status of the command that takes it, and the free space where it is written."

@@ -193,6 +193,13 @@ def command() -> None:
     help="How text is ordered.",
 )
 @click.option("--statistics", is_flag=True, help="Add a count for each code to the text.")
+@click.option(
+    "--limit-factor",
+    type=click.IntRange(1, 1000),
+    default=1,
+    show_default=True,
+    help="Read inputs so many times larger than the limits that refusals name.",
+)
 @click.option("--quiet", is_flag=True, help="Print findings only: no notes, no summary, no progress.")
 @_common_options
 def check(
@@ -212,6 +219,7 @@ def check(
     namespaces: tuple[str, ...],
     group_by: Grouping,
     statistics: bool,
+    limit_factor: int,
     quiet: bool,
     color: Color,
     debug: bool,
@@ -230,7 +238,7 @@ def check(
     paths = [*(inputs or _piped()), *objects]
     targets = _targets(outputs, format_)
     with _Progress(shown=not quiet) as progress:
-        report = _audit(paths, node, kube_proxy_config, progress.step)
+        report = _audit(paths, node, kube_proxy_config, progress.step, limit_factor)
         shown, hidden = selection.apply(report)
     from ruleaudit.reports.text import Layout
 
@@ -318,12 +326,17 @@ def _piped() -> tuple[str, ...]:
     return ("-",)
 
 
-def _audit(paths: Sequence[str], node: str | None, config: str | None, progress: Callable[[str, float], None]) -> Report:
+def _audit(
+    paths: Sequence[str], node: str | None, config: str | None, progress: Callable[[str, float], None], limit_factor: int
+) -> Report:
     from ruleaudit.sources import read_plain
 
     settings = None if config is None else ruleaudit.read_settings(read_plain(config), config)
-    sources = ruleaudit.read(paths, sys.stdin.buffer if "-" in paths else None)
-    return ruleaudit.audit_inputs(sources, node=node, settings=settings, progress=progress)
+    standard_input: TextIO | None = sys.stdin  # None where the caller closed it
+    sources = ruleaudit.read(
+        paths, standard_input.buffer if "-" in paths and standard_input is not None else None, limit_factor=limit_factor
+    )
+    return ruleaudit.audit_inputs(sources, node=node, settings=settings, progress=progress, limit_factor=limit_factor)
 
 
 class _Progress:

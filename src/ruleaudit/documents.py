@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from ruleaudit.errors import InputError
+from ruleaudit.errors import RAISE_LIMIT, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -93,13 +93,16 @@ def _line(data: bytes, position: int) -> int:
     return data.count(b"\n", 0, position) + 1
 
 
-def yaml_documents(data: bytes, path: str) -> Iterator[object]:
+def yaml_documents(data: bytes, path: str, limit_factor: int = 1) -> Iterator[object]:
     """The YAML documents of `data` as dicts, lists, str, int, float, bool and None; empty ones are left out.
 
     Raises InputError, with the line, on anything that is no YAML, is nested too deeply, or whose aliases expand beyond measure.
     """
-    if len(data) > MAX_YAML_BYTES:
-        raise InputError(f"YAML of more than {MAX_YAML_BYTES >> 20} MiB is not read: give it as JSON (kubectl -o json)", path)
+    limit = MAX_YAML_BYTES * limit_factor
+    if len(data) > limit:
+        raise InputError(
+            f"YAML of more than {limit >> 20} MiB is not read: give it as JSON (kubectl -o json); {RAISE_LIMIT}", path
+        )
     import yaml
 
     from ruleaudit import yaml_events

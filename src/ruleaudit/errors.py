@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["InputError", "RuleauditError"]
+__all__ = ["RAISE_LIMIT", "InputError", "RuleauditError"]
+
+RAISE_LIMIT = "--limit-factor raises this limit"
+"""What every refusal of an input for its size ends with."""
 
 
 class RuleauditError(Exception):

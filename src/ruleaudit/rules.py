@@ -204,7 +204,8 @@ class Rule:
 class Problem(NamedTuple):
     """Something about a dump that its reader must know: the 1-based line, a kind and a message.
 
-    Kinds of problems: "unparsable", "truncated", "redeclared". Kinds of notes: "inferred-table", "message" (of a tool).
+    Kinds of problems: "unparsable", "stray" (outside of any table), "truncated", "redeclared". Kinds of
+    notes: "inferred-table", "message" (of a tool).
     """
 
     line: int
@@ -248,7 +249,8 @@ class Table:
 
     `backend` is None where the header does not tell; `tool` is the tool and its version as the header names them; `generated` the
     header's date, local time without a zone; `line` that of `*name`, or of the first line where the table had to be inferred
-    (`iptables -S` names none), which `inferred` says; `commit_line` is None without a COMMIT.
+    (`iptables -S` names none), which `inferred` says; `commit_line` is None without a COMMIT. `partial` is for who finds that lines
+    are missing or were moved (`formats.completeness`); the parser leaves it False.
     """
 
     name: str
@@ -261,6 +263,7 @@ class Table:
     chains: dict[str, Chain]
     dump: Dump = field(repr=False)
     inferred: bool = False
+    partial: bool = False
 
 
 @dataclass(slots=True, eq=False)

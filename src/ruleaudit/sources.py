@@ -18,7 +18,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
-from ruleaudit.errors import InputError
+from ruleaudit.errors import RAISE_LIMIT, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -342,7 +342,7 @@ def _magic(data: bytes) -> str | None:
 def _limited(stream: BinaryIO | io.BufferedIOBase, path: str, limit: int) -> bytes:
     data = stream.read(limit + 1)
     if len(data) > limit:
-        raise InputError(f"holds more bytes than are read ({limit:,}); name only what belongs to the node", path)
+        raise InputError(f"holds more bytes than are read ({limit:,}); name only what belongs to the node; {RAISE_LIMIT}", path)
     return data
 
 
@@ -562,6 +562,8 @@ def _source(path: str, data: bytes, *, given: bool) -> Source:
 class _Reader:
     left: int
     """How many bytes may still be read, decompressed: the limit is one of all inputs together."""
+    max_files: int
+    """How many files of one folder or archive are looked at."""
     sources: list[Source] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
 
@@ -592,7 +594,7 @@ class _Reader:
             return
         members = _tar_members if kind == "tar" else _zip_members
         before = len(self.sources)
-        for member, content in members(path, data, self.left):
+        for member, content in members(path, data, self.left, self.max_files):
             self._found(f"{path}:{member}", content)
         self._require_any(path, before, "archive")
 
@@ -601,8 +603,9 @@ class _Reader:
         count = 0
         for file in _files(Path(path), MAX_DEPTH):
             count += 1
-            if count > MAX_FILES:
-                raise InputError(f"holds more than {MAX_FILES:,} files; name the ones that belong to the node", path)
+            if count > self.max_files:
+                what = f"holds more than {self.max_files:,} files; name the ones that belong to the node; {RAISE_LIMIT}"
+                raise InputError(what, path)
             if not self._is_new(str(file)):
                 continue
             name = os.path.join(path, file.relative_to(path))  # noqa: PTH118  keeps the path as the user gave it
@@ -666,16 +669,18 @@ def _files(folder: Path, depth: int) -> Iterator[Path]:
                 yield from _files(entry, depth - 1)
 
 
-def _tar_members(path: str, data: bytes, limit: int) -> Iterator[tuple[str, bytes]]:
+def _tar_members(path: str, data: bytes, limit: int, max_files: int) -> Iterator[tuple[str, bytes]]:
     try:
         with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
             for number, member in enumerate(archive):
-                if number >= MAX_FILES:
-                    raise InputError(f"the archive has more than {MAX_FILES:,} members", path)
+                if number >= max_files:
+                    raise InputError(f"the archive has more than {max_files:,} members; {RAISE_LIMIT}", path)
                 if not member.isfile():
                     continue
                 if member.size > limit:
-                    raise InputError(f"the member {member.name} has {member.size:,} bytes, more than are read ({limit:,})", path)
+                    raise InputError(
+                        f"the member {member.name} has {member.size:,} bytes, more than are read ({limit:,}); {RAISE_LIMIT}", path
+                    )
                 stream = archive.extractfile(member)
                 if stream is not None:
                     yield member.name, stream.read()
@@ -683,13 +688,13 @@ def _tar_members(path: str, data: bytes, limit: int) -> Iterator[tuple[str, byte
         raise InputError(f"is a tar archive that is cut short or damaged ({error}); copy it again", path) from error
 
 
-def _zip_members(path: str, data: bytes, limit: int) -> Iterator[tuple[str, bytes]]:
+def _zip_members(path: str, data: bytes, limit: int, max_files: int) -> Iterator[tuple[str, bytes]]:
     left = limit
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             members = archive.infolist()
-            if len(members) > MAX_FILES:
-                raise InputError(f"the archive has more than {MAX_FILES:,} members", path)
+            if len(members) > max_files:
+                raise InputError(f"the archive has more than {max_files:,} members; {RAISE_LIMIT}", path)
             for member in members:
                 if member.is_dir():
                     continue
@@ -697,20 +702,83 @@ def _zip_members(path: str, data: bytes, limit: int) -> Iterator[tuple[str, byte
                     content = stream.read(left + 1)
                 left -= len(content)
                 if left < 0:
-                    raise InputError(f"the archive holds more than {limit:,} bytes, which no node's dumps and objects do", path)
+                    raise InputError(
+                        f"the archive holds more than {limit:,} bytes, which no node's dumps and objects do; {RAISE_LIMIT}", path
+                    )
                 yield member.filename, content
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
         raise InputError(f"is a zip archive that cannot be read ({error}); copy it again, without a password", path) from error
 
 
-def read(paths: Sequence[str], stdin: BinaryIO | None = None, *, limit: int = MAX_BYTES) -> list[Source]:
+# --- Inputs of several nodes ---
+
+_REMARKS_AND_COUNTERS = re.compile(r"^(?:#[^\n]*\n|\[\d+:\d+\] )| \[\d+:\d+\]\r?$", re.MULTILINE)
+_TOOL = re.compile(r"^# Generated by (.*?)(?: on |$)", re.MULTILINE)
+_TABLE = re.compile(r"^\*[a-z]+", re.MULTILINE)
+_SHOWN = 5
+
+
+def _require_one_node(sources: Sequence[Source]) -> None:
+    """Raises InputError where what was found are dumps of several nodes: mixed, they would show faults that none of them has.
+
+    They are when there are several descriptions of captures, or when folders that do not lie in each other hold different dumps of the
+    same tool and tables. Several dumps in one folder are one node's: both families, with and without counters, table by table.
+    """
+    descriptions = {source.data: source.path for source in sources if source.kind is InputKind.CAPTURE_META}
+    if len(descriptions) > 1:
+        folders = list(dict.fromkeys(_folder_of(path) for path in descriptions.values()))
+        _refuse_several(folders if len(folders) == len(descriptions) else list(descriptions.values()))
+    seen: dict[tuple[str, ...], list[tuple[str, Source]]] = {}
+    for source in sources:
+        if source.kind is InputKind.IPTABLES_SAVE and not source.given:
+            tool = _TOOL.search(source.text, 0, _HEAD)
+            alike = ("" if tool is None else tool[1], *_TABLE.findall(source.text))
+            seen.setdefault(alike, []).append((_folder_of(source.path), source))
+    for found in seen.values():
+        within = dict.fromkeys(folder for folder, _ in found)
+        apart = [one for one in within if not any(_lies_in(one, other) or _lies_in(other, one) for other in within)]
+        if len(apart) > 1:
+            dumps = {
+                frozenset(_REMARKS_AND_COUNTERS.sub("", one.text) for folder, one in found if folder == place) for place in apart
+            }
+            if len(dumps) > 1:
+                _refuse_several(apart)
+
+
+def _folder_of(path: str) -> str:
+    """The folder of a file, or of a member of an archive; an archive itself for what lies at its top."""
+    end = max(path.rfind("/"), path.rfind(":"))
+    return path[:end] if end > 0 else path[: end + 1] or "."
+
+
+def _lies_in(folder: str, other: str) -> bool:
+    return folder.startswith((f"{other}/", f"{other}:"))
+
+
+def _refuse_several(places: Sequence[str]) -> None:
+    common = _folder_of(os.path.commonprefix([f"{place}/" for place in places]))  # noqa: RUF071  ":" parts them as well
+    names = ", ".join(place.removeprefix(common).lstrip("/:") for place in places[:_SHOWN])
+    more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
+    how = (
+        "unpack the archive and audit each by itself"
+        if ":" in places[0]
+        else f"audit each by itself: `ruleaudit check {places[0]}`"
+    )
+    raise InputError(
+        f"here are dumps of several nodes, or of one at several times: {names}{more}; {how}, with the objects that they share as a"
+        " further INPUT",
+        common,
+    )
+
+
+def read(paths: Sequence[str], stdin: BinaryIO | None = None, *, limit: int = MAX_BYTES, limit_factor: int = 1) -> list[Source]:
     """Every input that `paths` name: files, folders, archives, and "-" for `stdin`; a file named twice is read once.
 
     Files may be compressed (gzip, xz, bzip2). In folders and archives, what is none of ours is of kind OTHER; an empty file is of
-    kind EMPTY. Raises InputError when a path cannot be read, is named and none of ours, or when all hold
-    more than `limit` bytes.
+    kind EMPTY. Raises InputError when a path cannot be read, is named and none of ours, when all hold more than `limit` bytes, or
+    when they are dumps of several nodes. `limit_factor` times as many bytes and files are read.
     """
-    reader = _Reader(limit)
+    reader = _Reader(limit * limit_factor, MAX_FILES * limit_factor)
     for path in _once(paths):
         if path != "-":
             reader.named(path)
@@ -718,6 +786,7 @@ def read(paths: Sequence[str], stdin: BinaryIO | None = None, *, limit: int = MA
             raise InputError("there is no standard input to read", STDIN)
         else:
             reader.content(STDIN, _limited(stdin, STDIN, reader.left), given=True)
+    _require_one_node(reader.sources)
     return reader.sources
 
 

@@ -229,7 +229,7 @@ def test_a_dump_falls_into_tables(name: str, tables: list[str], problems: list[s
         ),
         pytest.param(
             "*nat\nCOMMIT\n-A X\n:Y - [0:0]\nCOMMIT\n\n-A Z\n*raw\nCOMMIT\n",
-            [(3, "unparsable", "lines 3 to 5 stand outside"), (7, "unparsable", "this line stands outside")],
+            [(3, "stray", "lines 3 to 5 stand outside"), (7, "stray", "this line stands outside")],
             id="lines outside of any table",
         ),
         pytest.param(
@@ -451,7 +451,7 @@ def test_limits_are_stated_when_they_are_reached() -> None:
         parse("\n\n\n", "dump", max_lines=3)
     dump = parse("*nat\n-A X -j " + "Y" * 100 + "\n-A X -j Y\nCOMMIT\n", "dump", max_line_length=100)
     assert [(problem.line, problem.message) for problem in dump.problems] == [
-        (2, "the line has 108 characters: longer ones than 100 are not read")
+        (2, "the line has 108 characters: longer ones than 100 are not read; --limit-factor raises this limit")
     ]
 
 

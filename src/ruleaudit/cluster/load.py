@@ -24,7 +24,7 @@ from ruleaudit.cluster.objects import (
     Service,
 )
 from ruleaudit.documents import json_documents, looks_like_json, to_utf8, without_nulls, yaml_documents
-from ruleaudit.errors import InputError
+from ruleaudit.errors import RAISE_LIMIT, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -209,14 +209,14 @@ class Cluster:
         return found
 
 
-def load(parts: Sequence[tuple[str, bytes]]) -> Cluster:
+def load(parts: Sequence[tuple[str, bytes]], *, limit_factor: int = 1) -> Cluster:
     """Read the objects of a cluster from texts: (path for messages, content) each, JSON or YAML.
 
     Each may be one object, a List of any kind, an array, or several documents one after another. Kinds that are not audited are
     passed over. An object that does not fit its kind is left out and reported under `problems`; one given twice counts once,
     the newest resourceVersion winning. Raises InputError for a text that is no Kubernetes object, is cut short or is malformed.
     """
-    loader = _Loader()
+    loader = _Loader(limit_factor)
     collecting = gc.isenabled()
     gc.disable()  # Nothing here makes cycles, and the collector would walk hundreds of thousands of new tuples again and again.
     try:
@@ -231,7 +231,8 @@ def load(parts: Sequence[tuple[str, bytes]]) -> Cluster:
 class _Loader:
     """Collects objects by kind and key."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit_factor: int) -> None:
+        self.limit_factor = limit_factor
         self.objects: dict[str, dict[Key, KubernetesObject]] = {name: {} for name in _KINDS}
         self.problems: list[ObjectProblem] = []
         self.notes: list[ObjectProblem] = []
@@ -262,13 +263,15 @@ class _Loader:
         documents = 0
         if looks_like_json(data):
             self.values += data.count(b",")
-            if self.values > MAX_VALUES:
-                raise InputError(f"holds more values than are read ({MAX_VALUES:,}); get only what is audited: {_REPEAT}", path)
+            limit = MAX_VALUES * self.limit_factor
+            if self.values > limit:
+                what = f"holds more values than are read ({limit:,}); get only what is audited: {_REPEAT}; {RAISE_LIMIT}"
+                raise InputError(what, path)
             for raw in json_documents(data, path):
                 documents += 1
                 self._json_document(path, raw)
         else:
-            for document in yaml_documents(data, path):
+            for document in yaml_documents(data, path, self.limit_factor):
                 documents += 1
                 self._plain_document(path, document)
         if not documents:
@@ -419,8 +422,9 @@ class _Loader:
 
     def _report(self, path: str, kind: str, namespace: str, name: str, where: str, message: str) -> None:
         self.problems.append(ObjectProblem(path, kind, namespace, name, where, message))
-        if len(self.problems) > MAX_PROBLEMS:
-            raise InputError(f"more than {MAX_PROBLEMS:,} objects cannot be read, the last one: {message}", path)
+        limit = MAX_PROBLEMS * self.limit_factor
+        if len(self.problems) > limit:
+            raise InputError(f"more than {limit:,} objects cannot be read, the last one: {message}; {RAISE_LIMIT}", path)
 
     def _note(self, path: str, kind: str, key: Key, message: str) -> None:
         self.notes.append(ObjectProblem(path, kind, key[0], key[1], "", message))

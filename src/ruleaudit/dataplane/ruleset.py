@@ -313,7 +313,7 @@ class PreparedChain:
                 rows = sorted([*rows, *more])
         return [(bisect_left(self._others, position), self.head[position]) for position in rows]
 
-    def candidates(self, address: str, port: str) -> Iterable[Entry]:
+    def candidates(self, address: str, port: str) -> Sequence[Entry]:
         """The rules that may match a packet to this address (with its host suffix) and port, in order. Misses none."""
         if not self.indexed:
             return self.entries
@@ -783,7 +783,9 @@ class Ruleset:
             if path:
                 low[path[-1][0]] = min(low[path[-1][0]], low[chain])
             if low[chain] == order[chain]:
-                start = open_chains.index(chain)
+                start = len(open_chains) - 1
+                while open_chains[start] != chain:  # from the end: in a deep nest every chain is the last one
+                    start -= 1
                 component = open_chains[start:]
                 del open_chains[start:]
                 self._searched.update((table, one) for one in component)

@@ -38,6 +38,10 @@ __all__ = ["Flow", "Outcome", "Run", "Scheduled"]
 
 DEPTH_LIMIT = 2000
 _DEEP = 100  # no software nests its chains so deeply: from here on loops are looked for
+_USUAL_WALKS = 100  # chains that a packet enters on any node; of more, their rules are counted as well
+_RULES_PER_WALK = 2
+_END_LIMIT = 4096
+"""Verdicts kept apart before those that are alike become one: chains that double meet the same rules again and again."""
 _FLOW_LIMIT = 64  # ways that one packet may have at once: undecided rules that each set another bit of the mark double them
 
 
@@ -145,7 +149,7 @@ class Run:
     """One packet's way: its facts, and what is collected on it."""
 
     __slots__ = (
-        "affinity", "depth", "destination", "ends", "host", "host_suffix", "in_interface", "lost", "out_interface", "packet", "protocol",
+        "affinity", "depth", "destination", "end_limit", "ends", "host", "host_suffix", "in_interface", "lost", "out_interface", "packet", "protocol",
         "protocol_number", "rules", "source", "source_answers", "source_key", "source_type", "tracing", "tracking", "unmodelled", "walks",
     )  # fmt: skip
 
@@ -163,6 +167,7 @@ class Run:
         self.affinity: dict[str, tuple[Affinity, frozenset[str]]] = {}
         self.unmodelled: set[tuple[str, str, int]] = set()
         self.depth = self.walks = 0
+        self.end_limit = _END_LIMIT
         self.lost = False
 
     @property
@@ -222,6 +227,8 @@ class Run:
             balance = None
         else:
             entries = chain.head
+        if self.walks > _USUAL_WALKS:
+            self.walks += len(entries) // _RULES_PER_WALK
         for entry in entries:
             if len(live) == 1:
                 live = self.step(table, name, entry, live[0], returned)
@@ -232,6 +239,9 @@ class Run:
         if balance is not None and live:
             live = [left for one in live for left in self.spread(table, name, balance, one)]
         self.depth -= 1
+        if len(self.ends) > self.end_limit:
+            self.ends = _merge_ends(self.ends)
+            self.end_limit = max(_END_LIMIT, 2 * len(self.ends))
         return live if not returned else merge_flows(live + returned)
 
     def spread(self, table: str, name: str, balance: Balance, flow: Flow) -> list[Flow]:
@@ -438,6 +448,17 @@ def merge_flows(flows: list[Flow]) -> list[Flow]:
         else:
             same.share += flow.share
     return list(kept.values()) if len(kept) <= _FLOW_LIMIT else _blurred(list(kept.values()))
+
+
+def _merge_ends(ends: list[End]) -> list[End]:
+    """Verdicts that the same rule gave to flows in the same state become one, with their shares added up."""
+    kept: dict[tuple[object, ...], End] = {}
+    for end in ends:
+        flow = end.flow
+        same = kept.setdefault((end.verdict, end.rule, flow.possible, flow.bundle and id(flow.bundle), flow.state()), end)
+        if same is not end:
+            same.flow.share += flow.share
+    return list(kept.values())
 
 
 def _blurred(flows: list[Flow]) -> list[Flow]:

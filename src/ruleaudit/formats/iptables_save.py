@@ -20,7 +20,7 @@ from functools import cache
 from itertools import chain as chained
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from ruleaudit.errors import InputError
+from ruleaudit.errors import RAISE_LIMIT, InputError
 from ruleaudit.formats.iptables_values import damaged_values, kinds_of, option_without_value
 from ruleaudit.grammar_files import grammar_text
 from ruleaudit.rules import (
@@ -44,8 +44,8 @@ if TYPE_CHECKING:
 
 __all__ = ["MAX_GRAMMAR_CHARACTERS", "MAX_LINES", "MAX_LINE_LENGTH", "parse", "parse_with_grammar"]
 
-MAX_LINES = 3_000_000
-"""More lines than this are refused. The largest node seen has 470,000."""
+MAX_LINES = 1_000_000
+"""More lines than this are refused: when no two are alike they take 1.8 GB. The largest node seen has 470,000."""
 MAX_LINE_LENGTH = 16_384
 """A longer line is not read. iptables-restore itself takes 10,240 characters (iptables-restore.c, `buffer`)."""
 MAX_GRAMMAR_CHARACTERS = 5_000_000
@@ -478,7 +478,9 @@ class _Lines:
 
     def _read(self, text: str, at: int) -> tuple[_Known, Values] | None:
         if len(text) > self.max_line_length:
-            message = f"the line has {len(text):,} characters: longer ones than {self.max_line_length:,} are not read"
+            message = (
+                f"the line has {len(text):,} characters: longer ones than {self.max_line_length:,} are not read; {RAISE_LIMIT}"
+            )
             self.problems.append(Problem(at + 1, "unparsable", message))
             return None
         self.grammar_characters += len(text) + 100
@@ -540,7 +542,7 @@ def _parse(text: str, path: str, max_line_length: int, max_lines: int, place: Ca
     global _shapes  # noqa: PLW0603  known shapes outlive a dump: the next one of the node has the same
     count = text.count("\n") + 1
     if count > max_lines:
-        raise InputError(f"{count:,} lines are more than a dump can have ({max_lines:,})", path)
+        raise InputError(f"{count:,} lines are more than a dump can have ({max_lines:,}); {RAISE_LIMIT}", path)
     if len(_shapes) > _MAX_SHAPES_KEPT:
         _shapes = _Shapes()
     with _no_collection():
@@ -723,7 +725,7 @@ class _Framer:
             first, last = self.stray
             which = "this line stands" if first == last else f"lines {first} to {last} stand"
             message = f"{which} outside of any table (between `*table` and COMMIT) and cannot be placed; take the dump again"
-            self.dump.problems.append(Problem(first, "unparsable", message))
+            self.dump.problems.append(Problem(first, "stray", message))
             self.stray = None
 
     def _close(self, last: int) -> None:

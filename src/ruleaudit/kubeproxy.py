@@ -35,13 +35,14 @@ __all__ = [
 SERVICE_CHAIN = re.compile(r"^KUBE-(SVC|SVL|EXT|FW|SEP|XLB)-")
 _FIXED = frozenset(
     {"KUBE-SERVICES", "KUBE-NODEPORTS", "KUBE-POSTROUTING", "KUBE-MARK-MASQ", "KUBE-MARK-DROP", "KUBE-EXTERNAL-SERVICES",
-     "KUBE-FORWARD", "KUBE-PROXY-FIREWALL", "KUBE-FIREWALL", "KUBE-PROXY-CANARY", "KUBE-KUBELET-CANARY", "KUBE-IPTABLES-HINT"}
+     "KUBE-FORWARD", "KUBE-PROXY-FIREWALL", "KUBE-FIREWALL", "KUBE-LOAD-BALANCER", "KUBE-NODE-PORT", "KUBE-SOURCE-RANGES-FIREWALL",
+     "KUBE-IPVS-FILTER", "KUBE-IPVS-OUT-FILTER", "KUBE-PROXY-CANARY", "KUBE-KUBELET-CANARY", "KUBE-IPTABLES-HINT"}
 )  # fmt: skip
 LEFTOVER_PREFIXES = ("KUBE-XLB-", "KUBE-EXT-", "KUBE-SVL-")
 
 
 def is_kube_proxy_chain(name: str) -> bool:
-    """Whether a chain name is one that kube-proxy in iptables mode (or kubelet beside it) uses (KPR 4.1, 4.8)."""
+    """Whether a chain name is one that kube-proxy in iptables or IPVS mode (or kubelet beside it) uses (KPR 4.1, 4.8, 10)."""
     return name in _FIXED or SERVICE_CHAIN.match(name) is not None
 
 

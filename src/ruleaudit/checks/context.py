@@ -2,30 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ruleaudit.catalogue import CATALOGUE
 from ruleaudit.dataplane.evaluator import Evaluator
+from ruleaudit.dataplane.ipvs import TABLE, IpvsEvaluator
 from ruleaudit.findings import Certainty, Finding, Location, ObjectReference, Severity
+from ruleaudit.kubeproxy import is_kube_proxy_chain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ruleaudit.cluster import Cluster
     from ruleaudit.cluster.objects import Node
+    from ruleaudit.dataplane.ipvs import VirtualTable
     from ruleaudit.dataplane.packet import Host
     from ruleaudit.dataplane.ruleset import Ruleset
     from ruleaudit.dataplane.walk import Outcome
     from ruleaudit.expect import Expectation, ExpectedServicePort
     from ruleaudit.forwarding import Frontend
     from ruleaudit.kubeproxy import Hook, Signs
+    from ruleaudit.lines import Lines
     from ruleaudit.rules import Table
     from ruleaudit.settings import ProxySettings
     from ruleaudit.vantage import Clients
 
-__all__ = ["FamilyAudit", "RulePlace", "service_port_of", "trail_places"]
+__all__ = ["FamilyAudit", "RulePlace", "is_own", "service_port_of", "trail_places"]
 
 RulePlace = tuple[str, str, int]
 """(table, chain, line); line 0 stands for the chain itself, as its policy does."""
@@ -38,8 +42,9 @@ class FamilyAudit:
     """One family of one node.
 
     `rules` are the node's, `repaired` the same with what node-wide findings name put right, so that each further finding has a
-    cause of its own. `mark` is the masquerade mark. `node` None: not known. `node_frontends`: the node's addresses at which node ports
-    are judged.
+    cause of its own. `mark` is the masquerade mark. `node` None: not known. `node_port_addresses`: the node's addresses at which node ports
+    are judged. In IPVS mode `virtual` holds the virtual servers. `listings`: the inputs beside rules in which places may lie, by the table
+    that such places name ("ipvs", "ipset", "ip").
     """
 
     family: int
@@ -57,21 +62,27 @@ class FamilyAudit:
     node_object: Node | None
     node_port_addresses: tuple[str, ...]
     missing_hooks: tuple[Hook, ...]
+    virtual: VirtualTable | None = None
+    listings: Mapping[str, Lines] = field(default_factory=dict)
+
+    def evaluator_of(self, rules: Ruleset) -> Evaluator:
+        """An evaluator of other rules on this node."""
+        return Evaluator(rules, self.host) if self.virtual is None else IpvsEvaluator(rules, self.host, self.virtual)
 
     @cached_property
     def evaluator(self) -> Evaluator:
         """The evaluator of the rules with node-wide faults put right."""
-        return Evaluator(self.repaired, self.host)
-
-    @cached_property
-    def raw_evaluator(self) -> Evaluator:
-        """The evaluator of the rules as they are."""
-        return self.evaluator if self.repaired is self.rules else Evaluator(self.rules, self.host)
+        return self.evaluator_of(self.repaired)
 
     def locations(self, places: Iterable[RulePlace]) -> tuple[Location, ...]:
         """The lines of the dump at these places, each once, in order; those that no dump holds are left out."""
         found: dict[tuple[str, int], Location] = {}
         for table, chain, line in places:
+            listing = self.listings.get(table)
+            if listing is not None:
+                if 0 < line < len(listing.shapes):
+                    found.setdefault((listing.path, line), Location(listing.path, line, listing.text(line)))
+                continue
             known = self.rules.chains(table).get(chain)
             if known is None or not self.rules.has_table(table):
                 continue
@@ -131,6 +142,11 @@ class FamilyAudit:
             objects=tuple(dict.fromkeys(references)),
             subject=subject or ("" if service else f"IPv{self.family}"),
         )
+
+
+def is_own(place: RulePlace) -> bool:
+    """Whether kube-proxy wrote what stands at a place: one of its chains, or a virtual server."""
+    return place[0] == TABLE or is_kube_proxy_chain(place[1])
 
 
 def service_port_of(expected: ExpectedServicePort) -> str:

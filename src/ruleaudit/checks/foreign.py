@@ -6,12 +6,11 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ruleaudit.checks.context import FamilyAudit, RulePlace, service_port_of, trail_places
+from ruleaudit.checks.context import FamilyAudit, RulePlace, is_own, service_port_of, trail_places
 from ruleaudit.checks.judgement import WHENCE, Judgement, frontends_of, listed, seen_text, wanted_text
 from ruleaudit.compare import DifferenceKind
 from ruleaudit.findings import Finding, ObjectReference, Severity
 from ruleaudit.forwarding import Vantage, Verdict
-from ruleaudit.kubeproxy import is_kube_proxy_chain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -79,7 +78,7 @@ class ForeignRules:
                 d
                 for d in one.differences
                 if d.kind is not DifferenceKind.WRONG_REFUSAL
-                or any(outcome.final_rule is None or is_kube_proxy_chain(outcome.final_rule[1]) for outcome in d.outcomes)
+                or any(outcome.final_rule is None or is_own(outcome.final_rule) for outcome in d.outcomes)
             ]
             if not one.differences:
                 continue
@@ -122,11 +121,11 @@ class ForeignRules:
     def foreign_cause(self, one: Judgement, outcome: Outcome) -> tuple[str, RulePlace | None]:
         """The code and place of the rule that is not kube-proxy's and decided this outcome against the objects; no place: none did."""
         want = one.expected.verdict
-        if outcome.untracked is not None and not is_kube_proxy_chain(outcome.untracked[1]):
+        if outcome.untracked is not None and not is_own(outcome.untracked):
             return "RA604", outcome.untracked
         if outcome.verdict in (Verdict.DROP, Verdict.REJECT):
             place = outcome.final_rule
-            if place is not None and not is_kube_proxy_chain(place[1]) and want is Verdict.FORWARD:
+            if place is not None and not is_own(place) and want is Verdict.FORWARD:
                 return (
                     "RA602"
                     if place[0] in ("filter", "security") and (place[1] == "FORWARD" or outcome.endpoint is not None)
@@ -134,7 +133,7 @@ class ForeignRules:
                 ), place
             return "", None
         place = outcome.nat_rule
-        if place is not None and not is_kube_proxy_chain(place[1]):
+        if place is not None and not is_own(place):
             if outcome.endpoint is not None:
                 return ("RA603", place) if outcome.endpoint not in one.expected.backends else ("", None)
             if want is Verdict.FORWARD and outcome.endpoint is None:

@@ -31,11 +31,11 @@ if TYPE_CHECKING:
 __all__ = ["dispatching", "hooks", "local_detection", "masquerade", "missing_hooks", "repair"]
 
 
-def missing_hooks(rules: Ruleset, signs: Signs, oldest: int) -> tuple[Hook, ...]:
+def missing_hooks(rules: Ruleset, signs: Signs, oldest: int, hooks: Iterable[Hook] = HOOKS) -> tuple[Hook, ...]:
     """The jumps that kube-proxy of this release keeps and that are not there; tables that the dump lacks are not judged."""
     return tuple(
         hook
-        for hook in HOOKS
+        for hook in hooks
         if hook.since <= oldest and hook.until >= signs.newest and rules.has_table(hook.table) and hook.chain in rules.chains(hook.table)
         and not hook_present(rules, hook)
     )  # fmt: skip
@@ -125,7 +125,7 @@ def repair(
         )
     if not overlay and not first:
         return rules, faults
-    return Ruleset(family, tables, overlay, first), faults
+    return Ruleset(family, tables, overlay, first, rules.sets), faults
 
 
 def _written(table: str, chain: str, rules: str) -> dict[tuple[str, str], tuple[Chain, Dump]]:
@@ -192,7 +192,7 @@ def _affected(audit: FamilyAudit, hook: Hook) -> tuple[int, int, list[str]]:
             known = first.get((other.table, other.chain))
             lines = [known[1].text(line) for line in known[0].lines] if known else []
             first.update(_written(other.table, other.chain, "\n".join([f"-A {other.chain} -j {other.target}", *lines]) + "\n"))
-    alone = Evaluator(Ruleset(audit.family, audit.tables, None, first), audit.host)
+    alone = audit.evaluator_of(Ruleset(audit.family, audit.tables, None, first, audit.rules.sets))
     changed, total, who = 0, 0, set()
     for expected in audit.expectation.service_ports:
         for frontend in expected.frontends:

@@ -57,13 +57,7 @@ class Observer:
                         if vantage is Vantage.POD
                         else clients.node
                     )
-                accepted = expected.accepted(frontend, vantage, source)
-                if len(claims) > 1:
-                    accepted += tuple(
-                        one for other in claims if other is not expected for one in other.accepted(frontend, vantage, source)
-                    )
-                if self.blind and any(one.verdict is not Verdict.FORWARD for one in accepted):
-                    continue
+                accepted = self.accepted(expected, claims, frontend, vantage, source)
                 if not accepted:
                     continue
                 client = clients.client(vantage, frontend.protocol, destination, source if vantage is Vantage.OUTSIDE else None)
@@ -88,6 +82,24 @@ class Observer:
                 if differences:
                     found.append(Judgement(frontend, vantage, destination, accepted[ranked[1]], seen, differences))
         return found
+
+    def accepted(
+        self,
+        expected: ExpectedServicePort,
+        claims: Sequence[ExpectedServicePort],
+        frontend: Frontend,
+        vantage: Vantage,
+        source: str | None,
+    ) -> tuple[Forwarding, ...]:
+        """Everything that a healthy node may do with a connection, whoever of those that claim the frontend got it; empty: not judged."""
+        accepted = expected.accepted(frontend, vantage, source)
+        if len(claims) > 1:
+            accepted += tuple(
+                one for other in claims if other is not expected for one in other.accepted(frontend, vantage, source)
+            )
+        if self.blind and any(one.verdict is not Verdict.FORWARD for one in accepted):
+            return ()
+        return accepted
 
     def stand_in(self) -> EndpointSource | None:
         """The objects that endpoints are taken from although kube-proxy may have read others, which were not given; None: its own."""

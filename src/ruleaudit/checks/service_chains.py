@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ruleaudit.chains import chain_hash, endpoint_chain_hash
-from ruleaudit.checks.context import FamilyAudit, service_port_of
+from ruleaudit.checks.context import FamilyAudit, RulePlace, service_port_of
 from ruleaudit.checks.judgement import endpoint_objects
 from ruleaudit.dataplane.ruleset import A_DNAT, Entry, destination_of
 from ruleaudit.findings import Finding, Severity
@@ -25,6 +25,9 @@ __all__ = ["ServiceChains"]
 
 class ServiceChains:
     """kube-proxy's own chains, by the service port that their names stand for (KPR 3)."""
+
+    unreached = "its rules are there, but no packet can reach them"
+    """What is said of an endpoint that `serving` names and that gets nothing."""
 
     def __init__(self, audit: FamilyAudit) -> None:
         self.audit = audit
@@ -44,16 +47,16 @@ class ServiceChains:
             )
         return known
 
-    def serving_chains(self, expected: ExpectedServicePort) -> dict[str, list[tuple[str, Entry, str]]]:
-        """Per endpoint (as DNAT writes it) the endpoint chains of this port: (KUBE-SEP chain, the rule that jumps there, from which chain)."""
-        found: dict[str, list[tuple[str, Entry, str]]] = defaultdict(list)
+    def serving(self, expected: ExpectedServicePort) -> dict[str, list[RulePlace]]:
+        """Per endpoint (as DNAT writes it) the rules of this port's chains that jump to an endpoint chain which leads there."""
+        found: dict[str, list[RulePlace]] = defaultdict(list)
         for name in self.own_hashes(expected):
             for prefix in ("KUBE-SVC-", "KUBE-SVL-", "KUBE-XLB-"):
                 for entry in self.rules.entries("nat", prefix + name):
                     if entry.target.startswith("KUBE-SEP-"):
                         destination = self.destination(entry.target)
                         if destination is not None:
-                            found[destination].append((entry.target, entry, prefix + name))
+                            found[destination].append(("nat", prefix + name, entry.line))
         return found
 
     def destination(self, chain: str) -> str | None:

@@ -33,6 +33,7 @@ from ruleaudit.checks.observer import Observer
 from ruleaudit.checks.service_chains import ServiceChains
 from ruleaudit.checks.source_ranges import SourceRanges
 from ruleaudit.compare import DifferenceKind
+from ruleaudit.dataplane.ipvs import TABLE
 from ruleaudit.forwarding import Frontend, FrontendKind, Vantage, Verdict, split_endpoint
 from ruleaudit.kubeproxy import SERVICE_CHAIN
 
@@ -43,15 +44,15 @@ if TYPE_CHECKING:
     from ruleaudit.expect import ExpectedServicePort
     from ruleaudit.findings import Finding
 
-__all__ = ["ServiceJudge"]
+__all__ = ["KIND_TEXT", "MISSING_CODE", "ServiceJudge"]
 
-_MISSING_CODE = {
+MISSING_CODE = {
     FrontendKind.CLUSTER_IP: "RA102",
     FrontendKind.NODE_PORT: "RA103",
     FrontendKind.EXTERNAL_IP: "RA104",
     FrontendKind.LOAD_BALANCER_IP: "RA105",
 }
-_KIND_TEXT = {
+KIND_TEXT = {
     FrontendKind.CLUSTER_IP: "cluster IP",
     FrontendKind.NODE_PORT: "node port",
     FrontendKind.EXTERNAL_IP: "external IP",
@@ -75,11 +76,11 @@ class _Event:
 class ServiceJudge:
     """Judges the service ports of one family. `findings` after `run`; `judged` the ports that differ, with their judgements."""
 
-    def __init__(self, audit: FamilyAudit) -> None:
+    def __init__(self, audit: FamilyAudit, observer: Observer | None = None, chains: ServiceChains | None = None) -> None:
         self.audit = audit
         self.rules = audit.repaired
-        self.observer = Observer(audit)
-        self.chains = ServiceChains(audit)
+        self.observer = observer or Observer(audit)
+        self.chains = chains or ServiceChains(audit)
         self.foreign_rules = ForeignRules(audit)
         self.ranges = SourceRanges(self.observer, self.chains)
         self.judged: dict[int, list[Judgement]] = {}
@@ -179,12 +180,12 @@ class ServiceJudge:
 
     def passed_by(self, expected: ExpectedServicePort, judgements: Sequence[Judgement]) -> bool:
         """Whether a chain that packets go through holds rules for a missing endpoint: then it is damaged, not written for another policy."""
-        serving = self.chains.serving_chains(expected)
+        serving = self.chains.serving(expected)
         for one in judgements:
             used = {place[1] for outcome in one.outcomes for place in outcome.trail}
             for difference in one.differences:
                 found = serving.get(difference.endpoint or "", ()) if difference.kind is DifferenceKind.MISSING_BACKEND else ()
-                if any(chain in used for _sep, _entry, chain in found):
+                if any(chain in used for _table, chain, _line in found):
                     return True
         return False
 
@@ -341,8 +342,8 @@ class ServiceJudge:
                 )
                 findings.append(
                     audit.finding(
-                        _MISSING_CODE[frontend.kind],
-                        f"{service_port_of(expected)}: {_KIND_TEXT[frontend.kind]} {bare(frontend)} is not programmed{partly}{at}",
+                        MISSING_CODE[frontend.kind],
+                        f"{service_port_of(expected)}: {KIND_TEXT[frontend.kind]} {bare(frontend)} is not programmed{partly}{at}",
                         of=expected,
                         possible=all(one.observed.possible for one in group),
                         frontend=frontend,
@@ -367,7 +368,7 @@ class ServiceJudge:
                 setattr(known, name, text)
             return known
 
-        serving = self.chains.serving_chains(expected)
+        serving = self.chains.serving(expected)
         for one in judgements:
             extras = [d for d in one.differences if d.kind in (DifferenceKind.EXTRA_BACKEND, DifferenceKind.FORWARDED)]
             missing = [d.endpoint for d in one.differences if d.kind is DifferenceKind.MISSING_BACKEND and d.endpoint]
@@ -383,8 +384,8 @@ class ServiceJudge:
                 if endpoint in explained:
                     continue
                 if endpoint in serving:
-                    known = event("RA303", one, endpoint, note="its rules are there, but no packet can reach them")
-                    known.places += [("nat", chain, entry.line) for _sep, entry, chain in serving[endpoint]]
+                    known = event("RA303", one, endpoint, note=self.chains.unreached)
+                    known.places += serving[endpoint]
                 else:
                     event("RA106", one, endpoint)
             for difference in one.differences:
@@ -492,7 +493,7 @@ class ServiceJudge:
         places = trail_places(outcomes)
         if event.code[:3] in ("RA1", "RA2", "RA3") and event.code not in ("RA208", "RA306"):
             # What is wrong shows on the way to the translation; what follows it is the same for every service.
-            places = [place for place in places if place[0] == "nat" and not place[1].endswith("POSTROUTING")] or places
+            places = [place for place in places if place[0] in ("nat", TABLE) and not place[1].endswith("POSTROUTING")] or places
         references = endpoint_objects(expected, event.expected or endpoint)
         return self.audit.finding(
             event.code,

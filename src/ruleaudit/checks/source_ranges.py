@@ -5,13 +5,13 @@ from __future__ import annotations
 from ipaddress import ip_network
 from typing import TYPE_CHECKING
 
-from ruleaudit.checks.context import RulePlace, service_port_of, trail_places
+from ruleaudit.checks.context import RulePlace, is_own, service_port_of, trail_places
 from ruleaudit.checks.judgement import listed
 from ruleaudit.checks.observer import Observer, address_inside
 from ruleaudit.compare import equal
 from ruleaudit.dataplane.observe import observe
 from ruleaudit.forwarding import FrontendKind, Vantage, Verdict
-from ruleaudit.kubeproxy import SERVICE_CHAIN, is_kube_proxy_chain
+from ruleaudit.kubeproxy import SERVICE_CHAIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -101,7 +101,7 @@ class SourceRanges:
 
     def own_refusal(self, outcomes: Iterable[Outcome]) -> bool:
         """Whether kube-proxy's own rules refuse."""
-        return any(one.final_rule is not None and is_kube_proxy_chain(one.final_rule[1]) for one in outcomes)
+        return any(one.final_rule is not None and is_own(one.final_rule) for one in outcomes)
 
     def probes(self, prefixes: set[str]) -> Iterator[tuple[str, str]]:
         """One client per prefix, outside of the narrower ones, and one outside of all."""

@@ -1,0 +1,230 @@
+"""Service ports in IPVS mode: their virtual servers, and what besides them a service needs (RA101 to RA105, RA109, RA403).
+
+The effects on traffic are judged and named as in iptables mode (`services`); here stands what only virtual servers and sets can tell.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from ruleaudit.checks.context import FamilyAudit, RulePlace, service_port_of
+from ruleaudit.checks.judgement import bare, endpoint_objects, listed
+from ruleaudit.checks.observer import Observer
+from ruleaudit.checks.service_chains import ServiceChains
+from ruleaudit.checks.services import KIND_TEXT, MISSING_CODE, ServiceJudge
+from ruleaudit.dataplane.ipvs import TABLE
+from ruleaudit.findings import Finding
+from ruleaudit.forwarding import Forwarding, Frontend, FrontendKind, Vantage, Verdict, endpoint_text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ruleaudit.dataplane.ipvs import VirtualTable
+    from ruleaudit.dataplane.walk import Outcome
+    from ruleaudit.expect import ExpectedServicePort
+
+__all__ = ["VirtualServerJudge", "set_name"]
+
+_LOCALHOST = ("127.", "::1")
+
+
+def set_name(name: str, family: int) -> str:
+    """The name of kube-proxy's set in a family: IPv6 sets begin with KUBE-6-, cut to the 31 characters that a name may have (KPR 9.1)."""
+    return name if family == 4 else ("KUBE-6-" + name.removeprefix("KUBE-"))[:31]
+
+
+class _VirtualObserver(Observer):
+    """Asks only for what has a virtual server, and only for what the inputs can show.
+
+    `rules_known`: rules and sets were given, so that masquerade and source ranges can be judged.
+    """
+
+    def __init__(self, audit: FamilyAudit, virtual: VirtualTable, *, rules_known: bool) -> None:
+        super().__init__(audit)
+        self.virtual, self.rules_known = virtual, rules_known
+        self.blind = False
+
+    def questions(self, frontend: Frontend) -> Iterator[tuple[Vantage, str]]:
+        """See `Observer.questions`: what has no virtual server is told by itself; node ports do not answer on loopback (KPR 11.2)."""
+        for vantage, destination in super().questions(frontend):
+            if destination.startswith(_LOCALHOST):
+                continue
+            if self.virtual.find(destination, frontend.port, frontend.protocol.lower()) is not None:
+                yield vantage, destination
+
+    def accepted(
+        self,
+        expected: ExpectedServicePort,
+        claims: Sequence[ExpectedServicePort],
+        frontend: Frontend,
+        vantage: Vantage,
+        source: str | None,
+    ) -> tuple[Forwarding, ...]:
+        """See `Observer.accepted`."""
+        accepted = super().accepted(expected, claims, frontend, vantage, source)
+        if self.rules_known:
+            return accepted
+        if any(one.verdict is Verdict.DROP for one in accepted):
+            return ()
+        return tuple(replace(one, masquerade=None) for one in accepted)
+
+
+class _VirtualServers(ServiceChains):
+    """What virtual servers and sets say of service ports, where chains say it in iptables mode."""
+
+    unreached = "it is there with weight 0, which keeps new connections away"
+
+    def __init__(self, audit: FamilyAudit, virtual: VirtualTable) -> None:
+        super().__init__(audit)
+        self.virtual = virtual
+
+    def addresses(self, frontend: Frontend) -> list[str]:
+        """The addresses at which a frontend must have virtual servers."""
+        if frontend.address is not None:
+            return [frontend.address]
+        return [one for one in self.audit.node_port_addresses if not one.startswith(_LOCALHOST)]
+
+    def own_hashes(self, expected: ExpectedServicePort) -> frozenset[str]:  # noqa: ARG002
+        """No chain belongs to a service port."""
+        return frozenset()
+
+    def serving(self, expected: ExpectedServicePort) -> dict[str, list[RulePlace]]:
+        """The real servers of its virtual servers, by endpoint."""
+        found: dict[str, list[RulePlace]] = defaultdict(list)
+        for frontend in expected.frontends:
+            for address in self.addresses(frontend):
+                service = self.virtual.find(address, frontend.port, expected.protocol.lower())
+                for one in service.server.real_servers if service is not None else ():
+                    found[endpoint_text(one.address, one.port)].append((TABLE, service.server.name if service else "", one.line))
+        return found
+
+    def dead_end(self, outcome: Outcome) -> str | None:  # noqa: ARG002
+        """No service chain leads anywhere."""
+        return None
+
+    def stood_for(self, expected: ExpectedServicePort, outcomes: Sequence[Outcome], missing: Sequence[str]) -> str:  # noqa: ARG002
+        """No name says which endpoint a real server stands for."""
+        return ""
+
+    def named_ranges(self, expected: ExpectedServicePort) -> set[str]:
+        """The source networks in the set of source ranges for this port's load-balancer IPs (KPR 9.1)."""
+        sets = self.rules.sets
+        known = sets.get(set_name("KUBE-LOAD-BALANCER-SOURCE-CIDR", self.audit.family)) if sets is not None else None
+        if known is None:
+            return set()
+        return {
+            str(network)
+            for frontend in expected.frontends
+            if frontend.kind is FrontendKind.LOAD_BALANCER_IP
+            for network, _line in known.networks(f"{frontend.address},{expected.protocol.lower()}:{frontend.port}")
+        }
+
+    def has_firewall(self, expected: ExpectedServicePort) -> bool:
+        """Whether its load-balancer IPs are held to source ranges."""
+        sets = self.rules.sets
+        known = sets.get(set_name("KUBE-LOAD-BALANCER-FW", self.audit.family)) if sets is not None else None
+        return known is not None and any(
+            f"{frontend.address},{expected.protocol.lower()}:{frontend.port}" in known
+            for frontend in expected.frontends
+            if frontend.kind is FrontendKind.LOAD_BALANCER_IP
+        )
+
+    def hairpin(self, expected: ExpectedServicePort, sound: Mapping[str, float]) -> Iterator[Finding]:  # noqa: ARG002
+        """RA403: a local endpoint that reaches itself must be in the set KUBE-LOOP-BACK (KPR 9.3)."""
+        sets = self.rules.sets
+        name = set_name("KUBE-LOOP-BACK", self.audit.family)
+        known = sets.get(name) if sets is not None else None
+        if known is None or known.entries is None:
+            return
+        protocol = expected.protocol.lower()
+        for endpoint in expected.selection.reachable:
+            if not endpoint.is_local or f"{endpoint.address},{protocol}:{endpoint.port},{endpoint.address}" in known:
+                continue
+            yield self.audit.finding(
+                "RA403",
+                f"{service_port_of(expected)}: {endpoint.text} is not masqueraded when it reaches itself through the Service",
+                of=expected,
+                endpoint=endpoint.text,
+                expected=f"the entry {endpoint.address},{protocol}:{endpoint.port},{endpoint.address} in set {name}",
+                observed="no such entry",
+                places=[("ipset", name, known.line)],
+                objects=endpoint_objects(expected, endpoint.text),
+            )
+
+    def health_check(self, expected: ExpectedServicePort) -> Iterator[Finding]:
+        """RA109: KPR 2.10, 10.4."""
+        audit = self.audit
+        if audit.expectation.release.minor < 21 or not audit.rules.has_table("filter") or self.rules.sets is None:
+            return
+        packet = audit.clients.packet(Vantage.OUTSIDE, "TCP", audit.clients.node_address, expected.health_check_node_port)
+        _, ends = audit.evaluator.through("filter", "KUBE-NODE-PORT", packet)
+        if any(verdict in (Verdict.PASS, Verdict.FORWARD) for _flow, verdict, _rule in ends):
+            return
+        name = set_name("KUBE-HEALTH-CHECK-NODE-PORT", audit.family)
+        yield audit.finding(
+            "RA109",
+            f"{service_port_of(expected)}: no rule accepts its health check node port {expected.health_check_node_port}",
+            of=expected,
+            expected=f"{expected.health_check_node_port} in set {name}, which filter KUBE-NODE-PORT accepts",
+            observed="no rule accepts it",
+            places=[("filter", "KUBE-NODE-PORT", 0)],
+        )
+
+
+class VirtualServerJudge(ServiceJudge):
+    """Judges the service ports of one family of a node in IPVS mode.
+
+    `rules_known`: rules and sets were given, so that masquerade, source ranges and hairpin can be judged.
+    """
+
+    def __init__(self, audit: FamilyAudit, virtual: VirtualTable, *, rules_known: bool) -> None:
+        self.virtual = virtual
+        self.servers = _VirtualServers(audit, virtual)
+        super().__init__(audit, _VirtualObserver(audit, virtual, rules_known=rules_known), self.servers)
+        self.rules_known = rules_known
+
+    def run(self) -> list[Finding]:
+        """All findings of the family's services."""
+        findings: list[Finding] = []
+        if self.virtual.listing.whole:
+            for expected in self.audit.expectation.service_ports:
+                findings.extend(self.missing(expected))
+        return [*findings, *super().run()]
+
+    def missing(self, expected: ExpectedServicePort) -> Iterator[Finding]:
+        """RA101 to RA105: frontends without a virtual server, which stands whether or not there are endpoints (KPR 11.1)."""
+        audit = self.audit
+        protocol = expected.protocol.lower()
+        absent: dict[Frontend, list[str]] = {}
+        for frontend in expected.frontends:
+            addresses = self.servers.addresses(frontend)
+            lacking = [one for one in addresses if self.virtual.find(one, frontend.port, protocol) is None]
+            if lacking:
+                absent[frontend] = lacking
+        if not absent:
+            return
+        head: list[RulePlace] = [(TABLE, "", self.virtual.listing.line)]
+        whole = all(len(absent.get(one, ())) == len(self.servers.addresses(one)) for one in expected.frontends)
+        if whole:
+            yield audit.finding(
+                "RA101",
+                f"{service_port_of(expected)} has no virtual server: none for {listed(str(one) for one in absent)}",
+                of=expected,
+                expected="a virtual server for " + listed(str(one) for one in absent),
+                observed="none",
+                places=head,
+            )
+            return
+        for frontend, lacking in absent.items():
+            at = "" if frontend.address is not None else " at " + listed(lacking)
+            yield audit.finding(
+                MISSING_CODE[frontend.kind],
+                f"{service_port_of(expected)}: {KIND_TEXT[frontend.kind]} {bare(frontend)} has no virtual server{at}",
+                of=expected,
+                frontend=frontend,
+                expected=f"a virtual server for {frontend}{at}",
+                observed="none",
+                places=head,
+            )

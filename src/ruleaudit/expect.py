@@ -113,7 +113,8 @@ class ExpectedServicePort:
     without. `source_ranges`: the usable ones of the family, as networks in text; () means no firewall. `node_allowed`: whether
     the node's own address is inside one (None: the address is not known). `candidates`: all endpoints of the port, for
     explaining. `selections`: what kube-proxy may have chosen, likeliest first; more than one only where the inputs leave it
-    open: duplicates in several slices (T-12), Endpoints or EndpointSlices, a node whose zone is not known.
+    open: duplicates in several slices (T-12), Endpoints or EndpointSlices, a node whose zone is not known. `other_candidates`:
+    those of the other kind of object where kube-proxy may read either.
     """
 
     service: Service
@@ -134,6 +135,7 @@ class ExpectedServicePort:
     externally_accessible: bool
     candidates: Candidates
     selections: tuple[Selection, ...]
+    other_candidates: tuple[Candidates, ...]
     _situation: _Situation = field(repr=False)
     _made: dict[tuple[int, bool, bool | None], Forwarding] = field(default_factory=dict, repr=False)
 
@@ -688,6 +690,7 @@ def _service_port(
         externally_accessible=accessible,
         candidates=candidates,
         selections=tuple(selections),
+        other_candidates=tuple(held[1:]),
         _situation=situation,
     )
 

@@ -1,7 +1,8 @@
 """What the objects ask of one node: for each frontend and vantage point, what kube-proxy is to do with a connection.
 
 kube-proxy's own decision procedure in iptables mode (KPR 1, 2, 5, 6; pkg/proxy/serviceport.go and
-pkg/proxy/iptables/proxier.go), which knows objects, node, settings and release, and nothing of rules.
+pkg/proxy/iptables/proxier.go) and in IPVS mode (KPR 2.9, 9 to 11; pkg/proxy/ipvs/proxier.go), which knows objects, node, settings
+and release, and nothing of rules.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from ruleaudit.endpoints import (
     select,
 )
 from ruleaudit.forwarding import Forwarding, Frontend, FrontendKind, Vantage, Verdict
-from ruleaudit.release import EndpointSource, HintsMode, Layout, Release
+from ruleaudit.release import EndpointSource, HintsMode, Layout, ProxyMode, Release
 from ruleaudit.settings import LocalDetection
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ class _Situation:
     settings: ProxySettings
     release: Release
     minor: int
+    mode: ProxyMode
     layout: Layout
     detection: Detection
     node_ip: str | None
@@ -111,7 +113,8 @@ class ExpectedServicePort:
     without. `source_ranges`: the usable ones of the family, as networks in text; () means no firewall. `node_allowed`: whether
     the node's own address is inside one (None: the address is not known). `candidates`: all endpoints of the port, for
     explaining. `selections`: what kube-proxy may have chosen, likeliest first; more than one only where the inputs leave it
-    open: duplicates in several slices (T-12), Endpoints or EndpointSlices, a node whose zone is not known.
+    open: duplicates in several slices (T-12), Endpoints or EndpointSlices, a node whose zone is not known. `other_candidates`:
+    those of the other kind of object where kube-proxy may read either.
     """
 
     service: Service
@@ -132,6 +135,7 @@ class ExpectedServicePort:
     externally_accessible: bool
     candidates: Candidates
     selections: tuple[Selection, ...]
+    other_candidates: tuple[Candidates, ...]
     _situation: _Situation = field(repr=False)
     _made: dict[tuple[int, bool, bool | None], Forwarding] = field(default_factory=dict, repr=False)
 
@@ -156,13 +160,15 @@ class ExpectedServicePort:
         Several only where kube-proxy's outcome is open (see `selections`), or where it rests on another program: up to 1.24
         kube-proxy marks what is to be dropped, and kubelet's rules drop it. Empty: not judged, because the rules for this
         vantage point depend on what objects and settings do not say. `source` is the client's address, canonical; None takes
-        the client as admitted by source ranges.
+        the client as admitted by source ranges, and in IPVS mode the node as one that asks a VIP from that VIP, as it does there.
         """
         if not self._situation.sources:
             return ()
         found: list[Forwarding] = []
         for number, selection in enumerate(self.selections):
-            if frontend.kind is FrontendKind.CLUSTER_IP:
+            if self._situation.mode is ProxyMode.IPVS:
+                outcomes = self._ipvs(number, selection, frontend, vantage, source)
+            elif frontend.kind is FrontendKind.CLUSTER_IP:
                 outcomes = self._cluster_ip(number, selection, vantage)
             else:
                 outcomes = self._external(number, selection, frontend, vantage, source)
@@ -178,7 +184,12 @@ class ExpectedServicePort:
         if not self.source_ranges:
             return True
         client = ip_address(source)
-        if any(client in parsed for text in self.source_ranges if (parsed := parse_network(text, self.family)) is not None):
+        smallest = 1 if self._situation.mode is ProxyMode.IPVS else 0  # A set does not hold a network of length zero (KPR 9.2).
+        if any(
+            client in parsed
+            for text in self.source_ranges
+            if (parsed := parse_network(text, self.family)) is not None and parsed.prefixlen >= smallest
+        ):
             return True
         vips = {frontend.address for frontend in self.frontends if frontend.kind is FrontendKind.LOAD_BALANCER_IP}
         return self.node_allowed if source in vips else False
@@ -275,6 +286,85 @@ class ExpectedServicePort:
             return True
         return None if detection == "unset" else False
 
+    def real_servers(self, frontend: Frontend, selection: Selection) -> tuple[Endpoint, ...]:
+        """The endpoints that serve `frontend` in IPVS mode under `selection`, one of `selections` (KPR 2.9, 11.1).
+
+        External IPs follow the external policy as the iptables mode of the release has it (1.18 and 1.19: by a gate).
+        """
+        release = self._situation.release
+        # Up to 1.23 the internal policy has had its say by now, for the whole service port (KPR 2.5).
+        internal = self.internal_local and release.common_selection
+        if not (internal if frontend.kind is FrontendKind.CLUSTER_IP else self.keeps_source(frontend)):
+            return selection.cluster
+        return selection.local or (selection.cluster if release.cluster_stands_in_for_local else ())
+
+    def keeps_source(self, frontend: Frontend) -> bool:
+        """Whether `frontend`, which is no cluster IP, follows an external policy Local (KPR 1.3, 6.3)."""
+        return self.external_local and (
+            frontend.kind is not FrontendKind.EXTERNAL_IP or self._situation.external_policy_for_external_ip
+        )
+
+    def _ipvs(
+        self, number: int, selection: Selection, frontend: Frontend, vantage: Vantage, source: str | None
+    ) -> tuple[Forwarding, ...]:
+        """IPVS mode. A virtual server without real servers refuses (ip_vs_leave, net/netfilter/ipvs/ip_vs_core.c in Linux); what
+        the source ranges drop does not get that far (KPR 9, 10, 11).
+        """
+        servers = self.real_servers(frontend, selection)
+        if servers:
+            masquerade = self._ipvs_masquerade(frontend, vantage, source)
+            key = (number, servers is selection.local, masquerade)
+            outcome = self._made.get(key)
+            if outcome is None:
+                # A virtual server holds each real server once, whatever an Endpoints object does.
+                backends = MappingProxyType(dict.fromkeys([one.text for one in servers], 1 / len({one.text for one in servers})))
+                outcome = self._made[key] = Forwarding(Verdict.FORWARD, backends, masquerade, self.affinity)
+        else:
+            outcome = _REJECT
+        if not self.source_ranges or not self._is_load_balancer(frontend):
+            return (outcome,)
+        release = self._situation.release
+        if vantage is Vantage.NODE:
+            if not release.node_held_to_source_ranges:
+                return (outcome,)
+            admitted = self.node_allowed if release.drop_without_local else self.admits(source or frontend.address or "")
+        elif source is None:
+            return (outcome,)
+        else:
+            admitted = self.admits(source)
+        if admitted is None:
+            return ()
+        if admitted:
+            return (outcome,)
+        return (_DROP,) if release.drop_without_local else (_DROP, outcome)
+
+    def _is_load_balancer(self, frontend: Frontend) -> bool:
+        """Whether the address is one of the service port's load-balancer IPs: a set does not know why an address is in it."""
+        return frontend.address is not None and any(
+            other.kind is FrontendKind.LOAD_BALANCER_IP and other.address == frontend.address for other in self.frontends
+        )
+
+    def _ipvs_masquerade(self, frontend: Frontend, vantage: Vantage, source: str | None) -> bool | None:
+        """KPR 10.2, 10.3."""
+        situation = self._situation
+        if frontend.kind is not FrontendKind.CLUSTER_IP:
+            if (
+                frontend.kind is FrontendKind.NODE_PORT
+                and self.protocol == "SCTP"
+                and situation.release.sctp_node_ports_masqueraded
+            ):
+                return True
+            return not self.keeps_source(frontend)
+        if situation.settings.masquerade_all:
+            return True
+        if vantage is Vantage.POD:
+            return False
+        # Without local detection the rule asks for VIPs as sources, which only the node's own packets have.
+        without = vantage is Vantage.NODE and source in (None, frontend.address)
+        if situation.detection is None:
+            return without
+        return True if without or situation.detection != "unset" else None
+
     def _firewalled(self, frontend: Frontend) -> bool:
         """Whether the source ranges guard this load-balancer IP; an equal external IP comes first, unguarded (KPR 5.1)."""
         return bool(self.source_ranges) and not any(
@@ -304,6 +394,7 @@ class Expectation:
     endpoint_sources: tuple[EndpointSource, ...]
     local_detection: Detection
     notes: tuple[str, ...]
+    mode: ProxyMode = ProxyMode.IPTABLES
 
     @property
     def large_cluster(self) -> bool:
@@ -311,14 +402,22 @@ class Expectation:
         return self.total_candidates > LARGE_CLUSTER_ENDPOINTS
 
 
-def expect(cluster: Cluster, *, node: str, family: int, settings: ProxySettings, release: Release) -> Expectation:
+def expect(
+    cluster: Cluster,
+    *,
+    node: str,
+    family: int,
+    settings: ProxySettings,
+    release: Release,
+    mode: ProxyMode = ProxyMode.IPTABLES,
+) -> Expectation:
     """What the objects of `cluster` ask of the node that kube-proxy knows as `node`, in `family` (4 or 6).
 
-    `release` says which kube-proxy it is, with its feature gates. Nothing raises: what the objects do not say is left open, and
-    in `notes`.
+    `release` says which kube-proxy it is, with its feature gates; `mode` how it programs the node, iptables or IPVS. Nothing
+    raises: what the objects do not say is left open, and in `notes`.
     """
     notes: list[str] = []
-    situation = _situation(cluster, node, family, settings, release, notes)
+    situation = _situation(cluster, node, family, settings, release, mode, notes)
     service_ports: list[ExpectedServicePort] = []
     by_frontend: dict[FrontendKey, list[ExpectedServicePort]] = {}
     ignored: dict[tuple[str, str], str] = {}
@@ -349,11 +448,12 @@ def expect(cluster: Cluster, *, node: str, family: int, settings: ProxySettings,
         situation.sources,
         situation.detection,
         tuple(notes),
+        mode,
     )
 
 
 def _situation(
-    cluster: Cluster, name: str, family: int, settings: ProxySettings, release: Release, notes: list[str]
+    cluster: Cluster, name: str, family: int, settings: ProxySettings, release: Release, mode: ProxyMode, notes: list[str]
 ) -> _Situation:
     node = cluster.nodes.get(name)
     if node is None:
@@ -365,6 +465,7 @@ def _situation(
         settings=settings,
         release=release,
         minor=release.minor,
+        mode=mode,
         layout=release.layout,
         detection=_resolved_detection(settings.local_detection.get(family, "unset"), node, family),
         node_ip=_node_ip(node, settings, family),
@@ -561,12 +662,13 @@ def _service_port(
     )
     held = [_candidates(cluster, source, (namespace, name), port.name or "", protocol, situation) for source in situation.sources]
     candidates = held[0] if held else Candidates(())
-    selections = [select(candidates.endpoints, policy, release)]
+    chosen_by = _select_for_ipvs if situation.mode is ProxyMode.IPVS else select
+    selections = [chosen_by(candidates.endpoints, policy, release)]
     if len(held) > 1 or candidates.duplicates or not situation.zone_known:
         for found in held:
             for endpoints in found.outcomes():
                 for asked in _policies(policy, endpoints, situation):
-                    chosen = select(endpoints, asked, release)
+                    chosen = chosen_by(endpoints, asked, release)
                     if len(selections) < _MAX_SELECTIONS and chosen not in selections:
                         selections.append(chosen)
     return ExpectedServicePort(
@@ -588,8 +690,19 @@ def _service_port(
         externally_accessible=accessible,
         candidates=candidates,
         selections=tuple(selections),
+        other_candidates=tuple(held[1:]),
         _situation=situation,
     )
+
+
+def _select_for_ipvs(endpoints: tuple[Endpoint, ...], policy: Policy, release: Release) -> Selection:
+    """`select`; up to 1.20 topology keys narrow the cluster IP's real servers under external policy Local too, since each virtual
+    server chooses for itself (pkg/proxy/ipvs/proxier.go, syncEndpoint).
+    """
+    chosen = select(endpoints, policy, release)
+    if release.minor > 20 or not (policy.external_local and policy.topology_keys):
+        return chosen
+    return chosen._replace(cluster=select(endpoints, policy._replace(external_local=False), release).cluster)
 
 
 def _candidates(

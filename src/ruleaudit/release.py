@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["NEWEST", "OLDEST", "DuplicateRule", "EndpointSource", "HintsMode", "Layout", "Release"]
+__all__ = ["NEWEST", "OLDEST", "DuplicateRule", "EndpointSource", "HintsMode", "Layout", "ProxyMode", "Release"]
 
 OLDEST: Final = 16
 NEWEST: Final = 36
@@ -46,6 +46,14 @@ class Layout(Enum):
             Layout.V1_25: NEWEST + 1,
         }
         return range(starts[self], ends[self])
+
+
+class ProxyMode(str, Enum):
+    """How kube-proxy programs a node; the values are those of its setting `mode`."""
+
+    IPTABLES = "iptables"
+    IPVS = "ipvs"
+    NFTABLES = "nftables"
 
 
 class EndpointSource(Enum):
@@ -299,3 +307,20 @@ class Release:
     def drop_without_local(self) -> bool:
         """Traffic that finds no local endpoint under a Local policy is dropped in the filter table, from 1.25 (KPR 5.2)."""
         return self.minor >= 25
+
+    @property
+    def cluster_stands_in_for_local(self) -> bool:
+        """In IPVS mode all endpoints serve under a Local policy without a local one, from 1.24 (KPR 2.9; T-20)."""
+        return self.minor >= 24
+
+    @property
+    def node_held_to_source_ranges(self) -> bool:
+        """In IPVS mode the node's own packets are held to source ranges: up to 1.24 by nat OUTPUT, from 1.29 by chain
+        KUBE-IPVS-OUT-FILTER; between these KUBE-PROXY-FIREWALL hangs in INPUT and FORWARD alone (KPR 10.1, 10.4).
+        """
+        return not 25 <= self.minor <= 28
+
+    @property
+    def sctp_node_ports_masqueraded(self) -> bool:
+        """In IPVS mode SCTP node ports under external policy Local are masqueraded, up to 1.22 (KPR 10.3)."""
+        return self.minor <= 22

@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 from unittest.mock import patch
 
-import ruleaudit.audit as audits
+import ruleaudit.audit.inputs as audits
+from ruleaudit.audit import audit_inputs
 from ruleaudit.cluster import Cluster, load
 from ruleaudit.findings import Severity
 from ruleaudit.formats.iptables_save import parse
@@ -414,7 +415,7 @@ class Node:
     def findings(self, dump: Source, text: str) -> dict[tuple[str, str], tuple[str, Severity]]:
         """(fingerprint, message) -> (code, severity) of an audit of one family's dump with this text."""
         with patch.object(audits, "load", self.loaded):
-            report = audits.audit_inputs([Source(dump.path, dump.kind, text, b"", True), *self.rest])
+            report = audit_inputs([Source(dump.path, dump.kind, text, b"", True), *self.rest])
         return {(one.fingerprint, one.message): (one.code, one.severity) for one in report.findings}
 
     def loaded(self, parts: Sequence[tuple[str, bytes]]) -> Cluster:

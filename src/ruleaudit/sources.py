@@ -515,7 +515,8 @@ def _sources(path: str, data: bytes, *, given: bool) -> list[Source]:
     data = _normalised(data, path)
     parts: list[tuple[int, Recognised]] = []
     starts = _split(data)
-    for start, end in zip(starts, [*starts[1:], len(data)], strict=True):
+    for begin, end in zip(starts, [*starts[1:], len(data)], strict=True):
+        start = begin
         recognised = recognise(_text(_without_warnings(data[start : min(end, start + _HEAD)])))
         if parts and parts[-1][1].refusal == _UNKNOWN and not data.startswith((b"{", b"["), parts[-1][0]):
             start, _ = parts.pop()  # words before a dump belong to it

@@ -15,7 +15,7 @@ from ruleaudit.checks.observer import Observer
 from ruleaudit.checks.service_chains import ServiceChains
 from ruleaudit.checks.services import KIND_TEXT, MISSING_CODE, ServiceJudge
 from ruleaudit.dataplane.ipvs import TABLE
-from ruleaudit.findings import Finding
+from ruleaudit.expected_sets import set_name
 from ruleaudit.forwarding import Forwarding, Frontend, FrontendKind, Vantage, Verdict, endpoint_text
 
 if TYPE_CHECKING:
@@ -24,15 +24,11 @@ if TYPE_CHECKING:
     from ruleaudit.dataplane.ipvs import VirtualTable
     from ruleaudit.dataplane.walk import Outcome
     from ruleaudit.expect import ExpectedServicePort
+    from ruleaudit.findings import Finding
 
-__all__ = ["VirtualServerJudge", "set_name"]
+__all__ = ["VirtualServerJudge"]
 
 _LOCALHOST = ("127.", "::1")
-
-
-def set_name(name: str, family: int) -> str:
-    """The name of kube-proxy's set in a family: IPv6 sets begin with KUBE-6-, cut to the 31 characters that a name may have (KPR 9.1)."""
-    return name if family == 4 else ("KUBE-6-" + name.removeprefix("KUBE-"))[:31]
 
 
 class _VirtualObserver(Observer):

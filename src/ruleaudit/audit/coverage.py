@@ -1,0 +1,226 @@
+"""What the inputs cover: the node, its families and tables, their time; and what the objects say by themselves (RA004, RA005, RA006, RA7)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from difflib import get_close_matches
+from typing import TYPE_CHECKING
+
+from ruleaudit.audit.inputs import FAMILIES, OTHER_MODE, Inputs, header_time, note
+from ruleaudit.catalogue import CATALOGUE
+from ruleaudit.checks import objects, objects_oddities
+from ruleaudit.errors import RuleauditError
+from ruleaudit.findings import Certainty, Finding, Location, Severity
+from ruleaudit.kubeproxy import Signs, is_kube_proxy_chain, other_proxy
+from ruleaudit.sources import InputKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ruleaudit.cluster import Cluster
+    from ruleaudit.dataplane.ruleset import Ruleset
+    from ruleaudit.rules import Table
+    from ruleaudit.settings import GivenSettings
+
+__all__ = ["UnknownNodeError", "is_cut", "node_name", "objects_alone", "serving", "time_skew"]
+
+_GRACE = timedelta(minutes=15)
+
+
+class UnknownNodeError(RuleauditError):
+    """The node that was asked for is not among the objects; the message names near matches."""
+
+
+def node_name(cluster: Cluster, asked: str | None, given: GivenSettings | None) -> str | None:
+    """The node's name: asked for, given by an input, or the only Node's."""
+    if asked is not None:
+        if cluster.nodes and asked not in cluster.nodes:
+            near = get_close_matches(asked, cluster.nodes, 3, 0.4)
+            known = ", ".join(near) if near else ", ".join(sorted(cluster.nodes)[:5])
+            raise UnknownNodeError(f"no Node {asked!r} among the objects; {'near matches' if near else 'there are'}: {known}")
+        return asked
+    if given is not None and given.node:
+        return given.node
+    if len(cluster.nodes) == 1:
+        return next(iter(cluster.nodes))
+    return None
+
+
+def serving(
+    inputs: Inputs,
+    tables: Sequence[Table],
+    left_out: Sequence[Table],
+    rulesets: dict[int, Ruleset],
+    signs: dict[int, Signs],
+    cluster: Cluster,
+) -> Iterator[Finding]:
+    """RA004 and RA005: which families and tables are there, and whether kube-proxy serves them.
+
+    `left_out`: tables that are given and not evaluated, as said already.
+    """
+    present = {family: {table.name for table in tables if table.family == family} for family in FAMILIES}
+    given = {(table.family, table.name) for table in (*tables, *left_out)}
+    ipvs = False
+    for family in FAMILIES:
+        if uses_sets(rulesets[family], "nat", "KUBE-SERVICES"):
+            ipvs = True
+    if ipvs:
+        for family in FAMILIES:
+            signs[family] = Signs(served=False)
+        yield note(
+            "ipvs",
+            "the rules are those of kube-proxy in IPVS mode, which is not audited yet",
+            OTHER_MODE,
+        )
+        return
+    served = [family for family in FAMILIES if signs[family].served]
+    seen = bool(served)
+    services = {4: False, 6: False}
+    for service in cluster.services.values():
+        spec = service.spec
+        if spec.type == "ExternalName":
+            continue
+        for address in (*spec.cluster_ips, spec.cluster_ip or ""):
+            if address and address != "None":
+                services[6 if ":" in address else 4] = True
+    cut = set()
+    for table in tables:
+        if is_cut(table) and table.name == "nat":
+            cut.add(table.family)
+            signs[table.family] = Signs(served=False)
+            yield note(
+                f"cut nat {table.family}",
+                f"the nat table of IPv{table.family} is not there as a whole: what is missing may only be cut off, so its services are not checked",
+                "take the dump again",
+            )
+    for family in FAMILIES:
+        names = present[family]
+        tool = "iptables-save" if family == 4 else "ip6tables-save"
+        if not names:
+            if inputs.dumps and services[family]:
+                yield note(
+                    f"family {family}", f"no IPv{family} table was given: IPv{family} is not checked", f"add the output of {tool}"
+                )
+            continue
+        if "nat" not in names:
+            yield note(
+                f"nat {family}",
+                f"the nat table of IPv{family} is not in the dump: its services are not checked",
+                f"take the whole of {tool}, without -t",
+            )
+            continue
+        if (family, "filter") not in given and family in served and family not in cut:
+            yield note(
+                f"filter {family}",
+                f"the filter table of IPv{family} is not in the dump: refusals and forwarding are not checked",
+                f"take the whole of {tool}, without -t",
+            )
+    if seen or cut or not any("nat" in present[family] for family in FAMILIES):
+        return
+    if not any(services.values()):
+        return
+    mode = next((one for one in ("nftables", "ipvs") if inputs.given is not None and inputs.given.mode == one), None)
+    if mode is None and any(one.kind == InputKind.NFT.value for one in inputs.summaries):
+        mode = "nftables"
+    if mode is not None:
+        yield note("mode", f"kube-proxy runs in {mode} mode here, which is not audited yet", OTHER_MODE)
+        return
+    chains = [name for family in FAMILIES for table in present[family] for name in rulesets[family].chains(table)]
+    other = other_proxy(chains)
+    traces = [name for name in chains if is_kube_proxy_chain(name) or name.startswith("KUBE-")]
+    entry = CATALOGUE["RA005"]
+    backends = {table.backend for table in tables}
+    hint = (
+        f"{other} serves the Services of this node; ruleaudit audits kube-proxy only"
+        if other
+        else "the dump may come from the other iptables backend: compare `iptables-legacy-save` and `iptables-nft-save`"
+        if traces or len(backends) == 1
+        else entry.action
+    )
+    yield Finding(
+        "RA005",
+        entry.name,
+        Severity.INFO if other else Severity.ERROR,
+        f"{sum(1 for one in cluster.services.values() if one.spec.type != 'ExternalName')} Services exist, but the nat table "
+        f"holds no rules of kube-proxy" + (f": {other} is at work" if other else ""),
+        expected="chain KUBE-SERVICES in the nat table",
+        observed=f"{len(chains)} chains, none of kube-proxy's" if not traces else "only " + ", ".join(sorted(set(traces))[:5]),
+        hint=hint,
+        locations=tuple(
+            Location(table.dump.path, table.line, table.dump.text(table.line)) for table in tables if table.name == "nat"
+        ),
+        subject="node",
+    )
+
+
+def is_cut(table: Table) -> bool:
+    """Whether lines of a table are missing: its COMMIT (the output of `iptables -S` has none), or others."""
+    return table.partial or (table.commit_line is None and not table.inferred)
+
+
+def uses_sets(rules: Ruleset, table: str, chain: str) -> bool:
+    return any(match.module == "set" for entry in rules.entries(table, chain) for match in entry.plan.shape.matches)
+
+
+def objects_alone(cluster: Cluster) -> Iterator[Finding]:
+    """RA701, RA702 and RA704: what the objects contradict among themselves."""
+    entry = CATALOGUE["RA702"]
+    for service, message, reference, address in objects.slice_disagreements(cluster):
+        yield Finding(
+            "RA702",
+            entry.name,
+            Severity.INFO,
+            message,
+            service=service,
+            endpoint=None,
+            hint=entry.action,
+            objects=(reference,),
+            subject=address,
+        )
+    for oddity in (*objects_oddities.services_without_pods(cluster), *objects_oddities.broken_ingress_backends(cluster)):
+        yield oddity.finding()
+
+
+def time_skew(inputs: Inputs, cluster: Cluster, tables: Sequence[Table]) -> Iterator[Finding]:
+    """RA006, as information: the header's time has no zone, so only a distance that no zone explains is spoken of (incidents 1.6)."""
+    times = [time for table in tables if (time := header_time(table)) is not None]
+    newest = max(
+        (
+            time
+            for key, service in cluster.services.items()
+            for time in _object_times(cluster, key, service.metadata.creation_timestamp)
+        ),
+        default=None,
+    )
+    if not times or newest is None:
+        return
+    dump = min(times).replace(tzinfo=UTC)
+    # Zones reach from UTC-12 to UTC+14: the dump's time in UTC lies between these.
+    if newest - (dump + timedelta(hours=12)) > _GRACE:
+        entry = CATALOGUE["RA006"]
+        yield Finding(
+            "RA006",
+            entry.name,
+            Severity.INFO,
+            f"the objects hold a change of {newest:%Y-%m-%dT%H:%M:%SZ}, the dump was taken at {dump:%Y-%m-%d %H:%M:%S} local "
+            f"time: differences may only be time passing",
+            certainty=Certainty.POSSIBLE,
+            hint=entry.action,
+            locations=tuple(Location(t.dump.path, t.line, t.dump.text(t.line)) for t in tables[:1]),
+            subject="time",
+        )
+    del inputs
+
+
+def _object_times(cluster: Cluster, key: tuple[str, str], created: str | None) -> Iterator[datetime]:
+    texts = [created]
+    for one in cluster.slices_of(*key):
+        texts += [one.metadata.creation_timestamp, one.metadata.annotation("endpoints.kubernetes.io/last-change-trigger-time")]
+    for text in texts:
+        if text:
+            try:
+                found = datetime.fromisoformat(text)
+            except ValueError:
+                continue
+            if found.tzinfo is not None:
+                yield found

@@ -1,0 +1,277 @@
+"""What was given, read and sorted: dumps, objects, settings; and what is said of inputs that cannot be used whole (RA001, RA002, RA004, RA502)."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from ruleaudit.catalogue import CATALOGUE
+from ruleaudit.cluster import Cluster, load
+from ruleaudit.errors import InputError
+from ruleaudit.findings import Finding, InputSummary, Location, ObjectReference, Severity
+from ruleaudit.formats.completeness import Gap, gap_of
+from ruleaudit.formats.iptables_save import MAX_LINE_LENGTH, MAX_LINES, parse
+from ruleaudit.kubeproxy import is_kube_proxy_chain
+from ruleaudit.settings import GivenSettings, combine, read_settings
+from ruleaudit.sources import InputKind, Source
+
+if TYPE_CHECKING:
+    from ruleaudit.rules import Dump, Table
+
+__all__ = ["FAMILIES", "OTHER_MODE", "Inputs", "Progress", "chosen_tables", "header_time", "note", "partial_dumps", "read_inputs"]
+
+
+Progress = Callable[[str, float], None]
+FAMILIES = (4, 6)
+OTHER_MODE = "audit it with a release of ruleaudit that knows this mode"
+
+
+@dataclass
+class Inputs:
+    """What the sources hold, sorted."""
+
+    dumps: list[Dump] = field(default_factory=list)
+    cluster: Cluster = field(default_factory=Cluster)
+    has_objects: bool = False
+    given: GivenSettings | None = None
+    summaries: list[InputSummary] = field(default_factory=list)
+    findings: list[Finding] = field(default_factory=list)
+    gaps: list[tuple[Dump, Gap]] = field(default_factory=list)
+    """What shows that a dump is a part of one, once for each dump."""
+
+
+def note(subject: str, message: str, hint: str, *, locations: tuple[Location, ...] = ()) -> Finding:
+    """RA004: what was not checked, and which input would change that."""
+    return Finding("RA004", CATALOGUE["RA004"].name, Severity.INFO, message, hint=hint, subject=subject, locations=locations)
+
+
+def read_inputs(sources: Sequence[Source], settings: GivenSettings | None, progress: Progress, limit_factor: int) -> Inputs:
+    """Read every input and sort what it holds. Raises InputError when there is nothing to audit."""
+    inputs = Inputs()
+    parts: list[tuple[str, bytes]] = []
+    given: list[GivenSettings] = [] if settings is None else [settings]
+    ours = 0
+    for number, source in enumerate(sources):
+        progress(source.path, 0.4 * number / max(1, len(sources)))
+        kind = source.kind
+        used = kind in (InputKind.IPTABLES_SAVE, InputKind.OBJECTS, InputKind.PROXY_CONFIG, InputKind.CAPTURE_META)
+        family: int | None = None
+        lines = source.text.count("\n") if kind.is_text else source.data.count(b"\n")
+        if kind is InputKind.IPTABLES_SAVE:
+            dump = parse(
+                source.text, source.path, max_lines=MAX_LINES * limit_factor, max_line_length=MAX_LINE_LENGTH * limit_factor
+            )
+            lines = dump.line_count
+            families = {table.family for table in dump.tables}
+            family = families.pop() if len(families) == 1 else None
+            inputs.dumps.append(dump)
+            gap = _mark_partial(dump)
+            if gap is not None:
+                inputs.gaps.append((dump, gap))
+            inputs.findings.extend(_dump_problems(dump))
+        elif kind is InputKind.OBJECTS:
+            parts.append((source.path, source.data))
+        elif kind in (InputKind.PROXY_CONFIG, InputKind.CAPTURE_META):
+            given.append(read_settings(source.data, source.path))
+        elif kind is InputKind.EMPTY:
+            inputs.findings.append(
+                note(
+                    f"empty {source.path}",
+                    f"{source.path} is empty",
+                    "if it should hold a dump, take it again; an empty ip6tables-save means that no IPv6 table exists",
+                )
+            )
+        elif kind in (InputKind.IPVSADM, InputKind.IPSET, InputKind.NFT, InputKind.IP_ADDR, InputKind.CONNTRACK):
+            inputs.findings.append(
+                note(
+                    f"{kind.value} {source.path}",
+                    f"{source.path} ({kind.value}) is not looked at: only the iptables mode is audited yet",
+                    OTHER_MODE,
+                )
+            )
+        ours += used
+        inputs.summaries.append(InputSummary(source.path, kind.value, family, lines, used))
+    if not ours:
+        empty = [source for source in sources if source.kind is InputKind.EMPTY]
+        if empty:
+            raise InputError("is empty: there is nothing to audit; give the output of iptables-save", empty[0].path)
+        if not any(
+            source.kind in (InputKind.IPVSADM, InputKind.IPSET, InputKind.NFT, InputKind.IP_ADDR, InputKind.CONNTRACK)
+            for source in sources
+        ):
+            raise InputError(
+                "holds nothing that can be audited; give the output of iptables-save, and objects",
+                sources[0].path if sources else "input",
+            )
+    if parts:
+        inputs.cluster = load(parts, limit_factor=limit_factor)
+        inputs.has_objects = True
+        for problem in inputs.cluster.problems:
+            inputs.findings.append(
+                Finding(
+                    "RA001",
+                    CATALOGUE["RA001"].name,
+                    Severity.ERROR,
+                    str(problem),
+                    hint="correct the object, or take it again from the API server; it is left out of the audit",
+                    objects=(ObjectReference(problem.kind, problem.namespace, problem.name),),
+                    locations=(Location(problem.path, 0, problem.where),),
+                    subject=str(problem),
+                )
+            )
+    inputs.given = combine(given)
+    return inputs
+
+
+def _dump_problems(dump: Dump) -> Iterator[Finding]:
+    """RA001 and RA002 for what the parser could not place; repeated lines of one kind beyond twenty are counted, not listed."""
+    counts: Counter[str] = Counter()
+    codes = {"unparsable": "RA001", "stray": "RA001", "truncated": "RA002", "redeclared": "RA307"}
+    for problem in dump.problems:
+        code = codes.get(problem.kind, "RA001")
+        counts[code] += 1
+        if counts[code] > 20:
+            continue
+        entry = CATALOGUE[code]
+        text = dump.text(problem.line) if 0 < problem.line < len(dump.shapes) else ""
+        yield Finding(
+            code,
+            entry.name,
+            entry.severity,
+            f"{dump.path}:{problem.line}: {problem.message}",
+            hint=entry.action,
+            locations=(Location(dump.path, problem.line, text),),
+            subject=f"{text} {problem.message}",
+        )
+    for code, count in counts.items():
+        if count > 20:
+            entry = CATALOGUE[code]
+            yield Finding(
+                code,
+                entry.name,
+                entry.severity,
+                f"{dump.path}: {count - 20} more such lines",
+                hint=entry.action,
+                locations=(Location(dump.path, 0, ""),),
+                subject=f"more {dump.path}",
+            )
+
+
+def _mark_partial(dump: Dump) -> Gap | None:
+    """Mark the tables of which lines are missing or were moved, and give the first sign of it.
+
+    What was filtered was filtered as a whole: a table without any built-in chain beside such a table, or beside lines that belong to
+    none, is a part, too.
+    """
+    gaps = [(table, gap) for table in dump.tables if (gap := gap_of(table)) is not None]
+    if not gaps and not any(one.kind == "stray" for one in dump.problems):
+        return None
+    for table, _ in gaps:
+        table.partial = True
+    for table in dump.tables:
+        if not any(chain.policy is not None for chain in table.chains.values()):
+            table.partial = True
+    moved = {line for table in dump.tables if table.partial for chain in table.chains.values() for line in chain.redeclared}
+    dump.problems[:] = [one for one in dump.problems if one.kind != "redeclared" or one.line not in moved]
+    return min((gap for _, gap in gaps), key=lambda gap: gap.line, default=None)
+
+
+def partial_dumps(gaps: Iterable[tuple[Dump, Gap]], tables: Sequence[Table]) -> Iterator[Finding]:
+    """RA002 for every dump of which a part is all that is there of some table; nothing where another dump has it whole."""
+    entry = CATALOGUE["RA002"]
+    for dump, gap in gaps:
+        names = [f"{table.name} of IPv{table.family}" for table in tables if table.partial and table.dump is dump]
+        if names:
+            yield Finding(
+                "RA002",
+                entry.name,
+                entry.severity,
+                f"{dump.path}:{gap.line}: {gap.message} (table {', '.join(names)})",
+                hint="Take the dump again, without a command behind it that leaves lines out or sorts them.",
+                locations=(Location(dump.path, gap.line, dump.text(gap.line)),),
+                subject=f"partial {', '.join(names)}",
+            )
+
+
+def chosen_tables(dumps: Sequence[Dump]) -> tuple[list[Table], list[Finding]]:
+    """The tables to evaluate, one per family and name; what is said of tables that are given twice (architecture section 9)."""
+    chosen: dict[tuple[int, str], Table] = {}
+    findings: list[Finding] = []
+    for dump in dumps:
+        for table in dump.tables:
+            key = (table.family, table.name)
+            before = chosen.get(key)
+            if before is None:
+                chosen[key] = table
+                continue
+            if before.partial != table.partial:
+                chosen[key] = table if before.partial else before
+                continue
+            if _content(before) == _content(table):
+                continue
+            if before.backend and table.backend and before.backend != table.backend:
+                kube = [one for one in (before, table) if any(is_kube_proxy_chain(name) for name in one.chains)]
+                if len(kube) == 2:
+                    findings.append(_split(before, table))
+                chosen[key] = kube[0] if len(kube) == 1 else before
+                continue
+            newer = _newer(before, table)
+            chosen[key] = newer
+            findings.append(
+                note(
+                    f"twice {table.name} {table.family}",
+                    f"table {table.name} of IPv{table.family} is given twice and differs; the one in {newer.dump.path}:{newer.line} counts",
+                    "give each table once, from one moment",
+                    locations=tuple(Location(one.dump.path, one.line, one.dump.text(one.line)) for one in (before, table)),
+                )
+            )
+    return list(chosen.values()), findings
+
+
+def _content(table: Table) -> list[tuple[str, list[str]]]:
+    shapes, values = table.dump.shapes, table.dump.values
+    out = []
+    for name in sorted(table.chains):
+        rules = []
+        for line in table.chains[name].lines:
+            shape = shapes[line]
+            slots = shape.counter_slots or ()
+            rules.append(
+                shape.render(tuple("" if slot in slots else value for slot, value in enumerate(values[line]))).replace("[:] ", "")
+            )
+        out.append((name, rules))
+    return out
+
+
+def _newer(one: Table, other: Table) -> Table:
+    first, second = header_time(one), header_time(other)
+    return one if first is not None and second is not None and first > second else other
+
+
+def header_time(table: Table) -> datetime | None:
+    """When a table was dumped, by its header: local time without a zone; None where it does not say."""
+    if table.generated is None:
+        return None
+    try:
+        return datetime.strptime(" ".join(table.generated.split()), "%a %b %d %H:%M:%S %Y")
+    except ValueError:
+        return None
+
+
+def _split(one: Table, other: Table) -> Finding:
+    entry = CATALOGUE["RA502"]
+    return Finding(
+        "RA502",
+        entry.name,
+        entry.severity,
+        f"table {one.name} of IPv{one.family} holds kube-proxy's or kubelet's chains in both iptables backends: {one.backend} "
+        f"({one.dump.path}) and {other.backend} ({other.dump.path})",
+        expected="kube-proxy's and kubelet's rules in one backend",
+        observed=f"{one.backend} and {other.backend}",
+        hint=entry.action,
+        locations=tuple(Location(table.dump.path, table.line, table.dump.text(table.line)) for table in (one, other)),
+        subject=f"{one.name} IPv{one.family}",
+    )

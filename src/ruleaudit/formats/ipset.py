@@ -58,7 +58,8 @@ _NUMBERS = {
     "<numentries>": "size",
 }
 _LETTER = re.compile("[a-zA-Z]")
-_HOST_LETTER = re.compile("[g-zG-Z_-]|[a-zA-Z](?=[^:]*$)")
+_HOST_NAME = re.compile("[^g-zG-Z]*[g-zG-Z]|[^:]*[a-zA-Z][^:]*\\Z")
+"""A host that is a name: with a letter that no address has, or with any where there is no colon."""
 _MAX_NAME = 31
 """IPSET_MAXNAMELEN of the kernel is 32, with the zero at the end."""
 
@@ -423,7 +424,7 @@ def _refuse_names(text: str, one: IpSet, line: int) -> None:
         return
     for dimension, part in zip(one.dimensions, parts, strict=True):
         host = part.partition("/")[0]
-        if (dimension in ("ip", "net") and "-" not in host.strip("-") and _HOST_LETTER.search(host)) or (
+        if (dimension in ("ip", "net") and _HOST_NAME.match(host)) or (
             dimension == "port" and part.partition(":")[0] in _PORTED and _LETTER.match(part.partition(":")[2])
         ):
             raise InputError(

@@ -221,3 +221,8 @@ def test_300_000_entries_are_read_in_about_half_a_second(family: str) -> None:
     spent = time.process_time() - begin
     assert len(dump.sets["X"].entries or ()) > 100_000
     assert spent < 3, f"{spent:.2f} s"
+
+
+def test_more_sets_than_a_kernel_has_are_refused() -> None:
+    with pytest.raises(InputError, match="more sets than a kernel can have"):
+        parse("".join(f"n{number}\n" for number in range(70_000)), "dump")

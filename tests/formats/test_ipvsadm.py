@@ -288,6 +288,13 @@ def test_a_line_costs_about_three_microseconds() -> None:
     assert spent / dump.line_count < 8e-6, f"{spent:.2f} s for {dump.line_count:,} lines"
 
 
+def test_a_line_of_100_megabytes_is_a_problem_of_its_own() -> None:
+    dump = parse(BANNER + HEAD + "x" * 100_000_000 + "\nTCP  10.96.0.1:80 rr\n", "dump")
+    assert [(problem.line, problem.kind) for problem in dump.problems] == [(4, "unparsable")]
+    assert "longer ones than 16,384 are not read" in dump.problems[0].message
+    assert len(list(dump.servers())) == 1
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

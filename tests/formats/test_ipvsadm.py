@@ -193,6 +193,7 @@ def test_names_are_refused_with_the_command_that_prints_numbers(text: str, comma
         pytest.param("TCP  10.96.0.300:80 rr\n  -> 10.0.0.1:80 Masq 1 0 0\n", ["4 unparsable"], [], id="address"),
         pytest.param("TCP  10.96.0.3:65536 rr\n", ["4 unparsable"], [], id="port"),
         pytest.param("TCP  [fd00:::1]:80 rr\n", ["4 unparsable"], [], id="IPv6 address"),
+        pytest.param("TCP  [fd00::a:::b]:80 rr\n", ["4 unparsable"], [], id="IPv6 address with letters"),
         pytest.param("TCP  10.96.0.3:80\n", ["4 unparsable"], [], id="no scheduler"),
         pytest.param("TCP  10.96.0.3:80 rr what ever\n", ["4 unparsable"], [], id="words"),
         pytest.param(

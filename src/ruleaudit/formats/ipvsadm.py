@@ -36,7 +36,8 @@ _PROTOCOLS: dict[str, Protocol] = {
     "--udp-service": "UDP",
     "--sctp-service": "SCTP",
 }
-_NAME = re.compile(r"(?=[^:\]]*[g-zG-Z_-])|[^\[]*[a-zA-Z]|.*:[^:]*[a-zA-Z]")
+_NAMES = re.compile(r"(?:\[[^\]]*[g-zG-Z_-][^\]]*\]|[^\[:]*[a-zA-Z][^:]*):|.*:[^:\]]*[a-zA-Z][^:\]]*\Z")
+"""A host or a port that is a name: with a letter that no number has there."""
 
 
 def parse(text: str, path: str) -> IpvsDump:
@@ -350,7 +351,7 @@ class _Framer:
         if address is not None and digits.isascii() and digits.isdigit() and len(digits) <= 5 and int(digits) <= 65535:
             self.dump.endpoints[text] = (address, int(digits))
             return True
-        if _NAME.match(text):
+        if _NAMES.match(text):
             commands = self.dump.shapes[number].kind.startswith("add_")
             command = "ipvsadm -Sn" if commands else "ipvsadm -Ln"
             message = f"this listing has names instead of numbers ({text[:60]!r}); give the output of `{command}`"

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import bz2
+import contextlib
 import gzip
 import io
 import lzma
 import os
 import tarfile
 import threading
+import time
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -94,6 +96,19 @@ def kinds(found: list[Source]) -> dict[str, str]:
         pytest.param(
             "tcp      6 86399 ESTABLISHED src=10.0.0.1 dst=10.0.0.2 sport=1 dport=2 [ASSURED]\n", "conntrack", id="conntrack -L"
         ),
+        pytest.param("Prot LocalAddress:Port Scheduler Flags\n", "ipvsadm", id="ipvsadm, one service, no banner"),
+        pytest.param("TCP  10.96.0.1:443 rr\n", "ipvsadm", id="ipvsadm, one service without real servers"),
+        pytest.param("FWM  1 rr\n", "ipvsadm", id="ipvsadm, a firewall mark"),
+        pytest.param("-A -f 1 -s rr\n-A -f 2 -6 -s rr\n", "ipvsadm", id="ipvsadm -Sn, firewall marks"),
+        pytest.param("IPVS connection entries\npro expire state       source\n", "ipvs-connections", id="ipvsadm -Lnc"),
+        pytest.param("Timeout (tcp tcpfin udp): 900 120 300\n", "ipvs-settings", id="ipvsadm -L --timeout"),
+        pytest.param("master sync daemon (mcast=eth0, syncid=1)\n", "ipvs-settings", id="ipvsadm -L --daemon"),
+        pytest.param("add X 10.0.0.1,tcp:80\nadd X 10.0.0.2,tcp:80 timeout 5\n", "ipset", id="the rest of ipset save"),
+        pytest.param("KUBE-CLUSTER-IP\nKUBE-LOOP-BACK\ncali40s:abc\n", "ipset", id="ipset list -n"),
+        pytest.param("0:\tfrom all lookup local\n32766:\tfrom all lookup main\n", "ip-rule", id="ip rule"),
+        pytest.param("local 10.96.0.1 dev kube-ipvs0 proto kernel scope host src 10.96.0.1\n", "ip-route", id="ip route, local"),
+        pytest.param("default via 192.0.2.1 dev eth0\n192.0.2.0/24 dev eth0 proto kernel\n", "ip-route", id="ip route"),
+        pytest.param("fe80::/64 dev eth0 proto kernel metric 256 pref medium\n", "ip-route", id="ip -6 route"),
         pytest.param(" \n\t\n", "empty", id="blanks"),
         pytest.param("", "empty", id="nothing"),
         pytest.param('{"expected": []}', "other", id="JSON of another kind"),
@@ -125,6 +140,28 @@ def test_an_input_is_known_by_its_content(text: str, kind: str) -> None:
             id="kubectl get",
         ),
         pytest.param("Name:              web\nNamespace:         default\n", "kubectl describe", id="kubectl describe"),
+        pytest.param(
+            "TCP  node-a:https rr\n",
+            "names instead of numbers ('node-a:https'); give the output of `ipvsadm -Ln`",
+            id="ipvsadm -L",
+        ),
+        pytest.param("-A -t node-a:https -s rr\n", "give the output of `ipvsadm -Sn`", id="ipvsadm -S"),
+        pytest.param("TCP  0A600001:01BB rr\n", "file of /proc/net", id="/proc/net/ip_vs"),
+        pytest.param("Pro FromIP   FPrt ToIP     TPrt DestIP\n", "file of /proc/net", id="/proc/net/ip_vs_conn"),
+        pytest.param("IPVS connection entries\n", "table of connections (`ipvsadm -Lnc`)", id="ipvsadm -Lnc"),
+        pytest.param("Timeout (tcp tcpfin udp): 900 120 300\n", "timeouts or sync daemons", id="ipvsadm -L --timeout"),
+        pytest.param("Can't initialize ipvs: Protocol not available\n", "as root on the node", id="ipvsadm without IPVS"),
+        pytest.param(
+            "ipset v7.17: Kernel error received: Operation not permitted\n", "as root on the node", id="ipset without rights"
+        ),
+        pytest.param(
+            "ipvsadm v1.31 2019/12/24 (compiled with popt and IPVS v1.2.1)\n", "version of a tool", id="ipvsadm --version"
+        ),
+        pytest.param(
+            "1: lo: <LOOPBACK,UP> mtu 65536 qdisc noqueue state UNKNOWN mode DEFAULT group default\n", "`ip link`", id="ip link"
+        ),
+        pytest.param("lo               UNKNOWN        127.0.0.1/8 ::1/128 \n", "`ip -brief addr`", id="ip -br addr"),
+        pytest.param("1: lo    inet 127.0.0.1/8 scope host lo\n", "`ip -oneline addr`", id="ip -o addr"),
         pytest.param("\n" * 3_000_000 + "hello\n", "neither a dump of rules nor Kubernetes objects", id="almost empty"),
         pytest.param("hello\n", "neither a dump of rules nor Kubernetes objects", id="anything else"),
         pytest.param("a\0b", "binary file", id="binary"),
@@ -190,6 +227,89 @@ def test_standard_input_is_one_input_and_may_be_compressed() -> None:
     assert (source.path, source.text, source.given) == ("<stdin>", DUMP, True)
     with pytest.raises(InputError, match="<stdin>: there is no standard input"):
         read(["-"])
+
+
+SAVED = "-A -t 10.96.0.1:443 -s rr\n-a -t 10.96.0.1:443 -r 192.0.2.10:6443 -m -w 1\n"
+LISTED = "IP Virtual Server version 1.2.1 (size=4096)\nProt LocalAddress:Port Scheduler Flags\n  -> RemoteAddress:Port           Forward\n"
+CONNECTIONS = "IPVS connection entries\npro expire state source\nSCTP 00:29  INIT        [fd00::1]:38921 [fd00::1]:3868\n"
+SETS = "create X hash:ip family inet\nadd X 10.0.0.1\n"
+SETS_LISTED = "Name: X\nType: list:set\nMembers:\nY\n"
+ADDRESSES = "1: lo: <LOOPBACK,UP,LOWER_UP> mtu 65536 qdisc noqueue\n    inet 127.0.0.1/8 scope host lo\n"
+ADDRESSES_JSON = '[{"ifindex":5,"ifname":"kube-ipvs0","addr_info":[]}]\n'
+PRETTY_OBJECTS = (
+    '{\n  "apiVersion": "v1",\n  "kind": "List",\n  "items": [\n{},\n{"apiVersion": "v1", "kind": "Service"}\n  ]\n}\n'
+)
+YAML_OBJECTS = "apiVersion: v1\nkind: List\nitems:\n- apiVersion: v1\n  kind: Service\n"
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        pytest.param([(DUMP, "iptables-save"), (SETS, "ipset"), (SAVED, "ipvsadm")], id="the pipe of an IPVS node"),
+        pytest.param([(SAVED, "ipvsadm"), (DUMP, "iptables-save"), (SETS, "ipset")], id="commands first"),
+        pytest.param([(LISTED, "ipvsadm"), (CONNECTIONS, "ipvs-connections"), (SETS_LISTED, "ipset")], id="listings"),
+        pytest.param([(DUMP + DUMP, "iptables-save"), (LISTED + SAVED, "ipvsadm")], id="two of a kind are one part"),
+        pytest.param([(ADDRESSES_JSON, "ip-addr"), (OBJECTS, "objects"), (DUMP, "iptables-save")], id="JSON in lines"),
+        pytest.param([(PRETTY_OBJECTS, "objects"), (DUMP, "iptables-save"), (PRETTY_OBJECTS, "objects")], id="JSON over lines"),
+        pytest.param([(DUMP, "iptables-save"), (YAML_OBJECTS, "objects"), (ADDRESSES, "ip-addr")], id="YAML"),
+        pytest.param([("node-a:\n" + SETS, "ipset"), (DUMP, "iptables-save")], id="words before the first"),
+        pytest.param([(DUMP, "iptables-save"), (NFT, "nft"), (SETS, "ipset")], id="what is known but not used"),
+        pytest.param([(DUMP.replace("\n", "\r\n"), "iptables-save"), (SETS.replace("\n", "\r\n"), "ipset")], id="CRLF"),
+        pytest.param([(DUMP, "iptables-save"), ("\n\n" + SETS, "ipset")], id="empty lines between"),
+    ],
+)
+def test_dumps_that_follow_each_other_are_told_apart_and_keep_their_lines(parts: list[tuple[str, str]]) -> None:
+    stream = "".join(text for text, _ in parts)
+    found = read(["-"], io.BytesIO(stream.encode()))
+    assert [(source.path, source.kind.value, source.given) for source in found] == [("<stdin>", kind, True) for _, kind in parts]
+    lines = stream.split("\n")
+    for source in found:
+        text = source.text or source.data.decode()
+        assert text.startswith("\n" * source.lines_before)
+        for number, line in enumerate(text.split("\n")[:-1]):
+            assert line == lines[number] or number < source.lines_before
+    assert "".join((source.text or source.data.decode())[source.lines_before :] for source in found) == stream
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(
+            DUMP.replace("-j X", '-m comment --comment "a\n-A -t 10.0.0.1:80 -s rr\n*nat" -j X'), id="newlines in a comment"
+        ),
+        pytest.param("# Notes\n```\n" + DUMP + "```\n" + SAVED, id="an article"),
+        pytest.param(OBJECTS * 3, id="objects in lines"),
+        pytest.param(
+            '{\n"apiVersion": "v1",\n"kind": "List",\n"items": [\n{\n"kind": "Pod"\n},\n{\n"x": {\n}\n}\n]\n}\n',
+            id="JSON not indented",
+        ),
+    ],
+)
+def test_what_only_looks_like_several_dumps_is_one(text: str) -> None:
+    (source,) = read(["-"], io.BytesIO(text.encode()))
+    assert (source.text or source.data.decode(), source.lines_before) == (text, 0)
+
+
+def test_a_part_of_a_stream_that_is_none_of_ours_is_named_with_its_line() -> None:
+    with pytest.raises(InputError, match="<stdin>:6: this listing has names"):
+        read(["-"], io.BytesIO((DUMP + "TCP  10.96.0.1:https rr\n" + SETS).encode()))
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        pytest.param(b"create X hash:ip\nadd X " + b"1" * 100_000_000, id="100 MB in a line"),
+        pytest.param(b"{}\n" * 10_000_000, id="10 million values"),
+        pytest.param(b"{\n}\n" + b"\n" * 10_000_000, id="10 million empty lines after JSON"),
+        pytest.param(b"10.0.0.1\n" * 5_000_000, id="5 million addresses"),
+        pytest.param((SETS + SAVED).encode() * 100_000, id="many parts"),
+    ],
+)
+def test_splitting_takes_bounded_time(data: bytes) -> None:
+    begin = time.process_time()
+    with contextlib.suppress(InputError):
+        assert len(read(["-"], io.BytesIO(data))) <= 24
+    assert time.process_time() - begin < 20
 
 
 def test_a_pipe_is_read_like_a_file(tmp_path: Path) -> None:

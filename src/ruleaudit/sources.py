@@ -133,7 +133,7 @@ _TEXTS: tuple[tuple[re.Pattern[str], InputKind], ...] = (
         ),
         InputKind.IPSET,
     ),
-    (re.compile(r"^\s*(?:add )?table (?:ip6?|inet|arp|bridge|netdev) [^\s{]+ \{", re.MULTILINE), InputKind.NFT),
+    (re.compile(r"^[ \t]*(?:add )?table (?:ip6?|inet|arp|bridge|netdev) [^\s{]+ \{", re.MULTILINE), InputKind.NFT),
     (re.compile(r"^\d+: [^\s:]+: <[A-Z0-9_,-]*> mtu \d+", re.MULTILINE), InputKind.IP_ADDR),
     (
         re.compile(r"^(?:ipv[46]\s+\d+\s+)?[a-z0-9]+\s+\d+ (?:\d+ )?(?:[A-Z_]+ )?src=\S+ dst=\S+ ", re.MULTILINE),
@@ -423,7 +423,7 @@ _BEGINNINGS = {
     ),
     "ipvsadm": (
         rb"IP Virtual Server version |Prot LocalAddress:Port |-[Aa] (?:-[tuf]|--(?:tcp|udp|sctp|fwmark)-service) "
-        rb"|(?:TCP  |UDP  |SCTP (?!\d+:\d\d  ))[^\s]+:\d+ |FWM  -?\d"
+        rb"|(?:TCP  |UDP  |SCTP (?!\d+:\d\d  ))[^\s]+:[^\s]+ |FWM  -?\d"
     ),
     "connections": rb"IPVS connection entries",
     "settings": rb"Timeout \(tcp tcpfin udp\):|(?:master|backup) sync daemon \(",
@@ -449,15 +449,12 @@ _NOT_AFTER = {"YAML": ("JSON",), "iptables -L": ("iptables",)}
 _ARTICLE = b"\n```"
 """Notes and articles that quote dumps among other text are no stream of dumps."""
 _BEGINNING = re.compile(_any_beginning())
-_NEXT = {
-    name: re.compile(rb"\n(?:%b)" % _any_beginning(("JSON", "YAML") if name == "YAML" else (name,)))
-    for name in ("", *_BEGINNINGS)
-}
-_END_OF_JSON = re.compile(rb"\n[}\]][ \t\r]*\n(?=\s*(?:%b))" % _any_beginning())
-_JSON_LINE = re.compile(rb"[{\[][^\n]*[}\]][ \t\r]*\n(?=\s*(?:%b))" % _any_beginning())
+_NEXT = {name: re.compile(rb"\n(?:%b)" % _any_beginning((name, *_NOT_AFTER.get(name, ())))) for name in ("", *_BEGINNINGS)}
+_END_OF_JSON = re.compile(rb"\n[}\]][ \t\r]*\n(?=\s*+(?:%b))" % _any_beginning())
+_JSON_LINE = re.compile(rb"[{\[][^\n]*[}\]][ \t\r]*\n(?=\s*+(?:%b))" % _any_beginning())
 _RULE_LINE = re.compile(rb"(?:^|\n)(?:\[\d+:\d+\] )?-A ")
 _QUOTE = re.compile(rb'\\[\s\S]|(")')
-_MAX_PARTS = 1_000
+_MAX_PARTS = 24
 _MAX_QUOTED = 1_024
 """How far a rule may reach over the ends of lines: see `_MAX_JOINED` of the parser."""
 
@@ -515,8 +512,8 @@ def _sources(path: str, data: bytes, *, given: bool) -> list[Source]:
     data = _normalised(data, path)
     parts: list[tuple[int, Recognised]] = []
     starts = _split(data)
-    for begin, end in zip(starts, [*starts[1:], len(data)], strict=True):
-        start = begin
+    for at, end in zip(starts, [*starts[1:], len(data)], strict=True):
+        start = at
         recognised = recognise(_text(_without_warnings(data[start : min(end, start + _HEAD)])))
         if parts and parts[-1][1].refusal == _UNKNOWN and not data.startswith((b"{", b"["), parts[-1][0]):
             start, _ = parts.pop()  # words before a dump belong to it

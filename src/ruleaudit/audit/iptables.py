@@ -6,8 +6,9 @@ from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from ruleaudit.addresses import canonical_address, parse_network, within
+from ruleaudit.addresses import canonical_address, parse_network
 from ruleaudit.audit.inputs import Inputs, note
+from ruleaudit.audit.node import clients_of, own_addresses
 from ruleaudit.checks import alone, leftovers, nodewide, objects
 from ruleaudit.checks.context import FamilyAudit
 from ruleaudit.checks.services import ServiceJudge
@@ -15,16 +16,15 @@ from ruleaudit.dataplane.packet import Host
 from ruleaudit.expect import Expectation, expect
 from ruleaudit.findings import Finding, ProxySummary, Severity
 from ruleaudit.forwarding import Vantage
-from ruleaudit.kubeproxy import Signs, entry_value, is_kube_proxy_chain
 from ruleaudit.release import NEWEST, Release
 from ruleaudit.settings import Detection, GivenSettings, LocalDetection, ProxySettings
-from ruleaudit.vantage import choose_clients
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from ruleaudit.cluster import Cluster
     from ruleaudit.dataplane.ruleset import Ruleset
+    from ruleaudit.kubeproxy import Signs
     from ruleaudit.rules import Table
 
 __all__ = ["Summary", "audit_family", "collapsed", "releases_of", "settled"]
@@ -300,56 +300,10 @@ def _family_audit(
     given: GivenSettings | None,
 ) -> tuple[FamilyAudit, list[str]]:
     node_object = cluster.nodes.get(name or "")
-    own: list[str] = []
-    if node_object is not None:
-        for kind in ("InternalIP", "ExternalIP"):
-            own += [
-                address
-                for one in node_object.status.addresses
-                if one.type == kind and (address := canonical_address(one.address or "", family))
-            ]
-    for text in (given.node_addresses or ()) if given is not None else ():
-        address = canonical_address(text, family)
-        if address and address not in own:
-            own.append(address)
     tails = [text for text in sign.nodeport_addresses or () if canonical_address(text, family)]
+    own = own_addresses(family, node_object, given)
     everywhere = [*own, *(text for text in tails if text not in own and not text.startswith("127."))]
-    avoid: set[str] = set(everywhere)
-    prefixes: set[str] = set()
-    for table in rules.tables:
-        for chain_name, chain in rules.chains(table).items():
-            if chain_name.startswith("KUBE-SEP-") or len(chain.lines) > 5000:
-                continue
-            for entry in (
-                rules.entries(table, chain_name)
-                if not is_kube_proxy_chain(chain_name) or chain_name.startswith("KUBE-FW-")
-                else ()
-            ):
-                value = entry_value(entry, "-s", negated=None)
-                if value is not None:
-                    prefixes.add(value)
-    for expected in expectation.service_ports:
-        prefixes.update(expected.source_ranges)
-        avoid.update(endpoint.address for endpoint in expected.candidates.endpoints)
-    avoid.update(cluster.pods_by_address)
-    detection = expectation.local_detection
-    networks: list[str] = []
-    interface: str | None = None
-    if node_object is not None:
-        networks += [text for text in (*node_object.spec.pod_cidrs, node_object.spec.pod_cidr or "") if text]
-    if isinstance(detection, LocalDetection):
-        if detection.mode in ("BridgeInterface", "InterfaceNamePrefix"):
-            interface = detection.value + ("+" if detection.mode == "InterfaceNamePrefix" else "")
-        else:
-            where = parse_network(detection.value, family)
-            if where is not None:
-                inside = [
-                    text for text in networks if (parsed := parse_network(text, family)) is not None and within(parsed, where)
-                ]
-                networks = inside or [detection.value]
-    clients = choose_clients(
-        family, pod_networks=networks, node_addresses=everywhere, pod_interface=interface, avoid=avoid, avoid_networks=prefixes
-    )
+    clients = clients_of(family, rules, cluster, node_object, expectation, everywhere)
     host = Host(frozenset({*everywhere, clients.node_address}))
     oldest = expectation.release.minor if given is not None and given.minor is not None else sign.oldest
     lost = nodewide.missing_hooks(rules, sign, oldest)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ruleaudit.ip_sets import Form
     from ruleaudit.lines import LineShape
 
-__all__ = ["canonical_entry", "parse", "parse_with_grammar"]
+__all__ = ["MAX_SETS", "canonical_entry", "parse", "parse_with_grammar"]
 
 _LITERALS = frozenset(
     ("LABEL", "FLAG", "ENTRY_FLAG", "KEY", "XML_SETS", "XML_END", "XML_MEMBERS", "XML_FLAG", "XML_OPEN", "XML_CLOSE")
@@ -58,7 +58,10 @@ _NUMBERS = {
     "<numentries>": "size",
 }
 _LETTER = re.compile("[a-zA-Z]")
-_HOST_LETTER = re.compile("[g-zG-Z_-]|[a-zA-Z](?=[^:]*$)")
+_HOST_NAME = re.compile("[^g-zG-Z]*[g-zG-Z]|[^:]*[a-zA-Z][^:]*\\Z")
+"""A host that is a name: with a letter that no address has, or with any where there is no colon."""
+MAX_SETS = 65_535
+"""More sets are refused: the kernel has no more (IPSET_INVALID_ID)."""
 _MAX_NAME = 31
 """IPSET_MAXNAMELEN of the kernel is 32, with the zero at the end."""
 
@@ -68,7 +71,7 @@ def parse(text: str, path: str) -> IpSetDump:
 
     `text` is the whole input, `path` its name in messages. A line that the format does not allow is a problem of the dump, and the
     rest is read. Raises InputError for a listing with names instead of addresses and ports (made with -r), for more than 3,000,000
-    lines and for what is no such listing at all.
+    lines or MAX_SETS sets and for what is no such listing at all.
     """
     return _parse(text, path, by_grammar=False)
 
@@ -204,6 +207,7 @@ class _Framer:
         self.lost = False
         made = IpSet(name, kind, None, {}, number, None, dump)
         known = dump.sets.setdefault(name, made)
+        self._count(number)
         if known is not made:
             if not known.declared:
                 message = f"set {name} is created here, after entries were added to it in line {known.line}"
@@ -212,6 +216,11 @@ class _Framer:
             dump.problems.append(Problem(number, "redeclared", message))
         self.current = known
         return known
+
+    def _count(self, number: int) -> None:
+        if len(self.dump.sets) > MAX_SETS:
+            message = f"there are more sets than a kernel can have ({MAX_SETS:,}); give the output of `ipset save`"
+            raise InputError(message, self.dump.path, number)
 
     def _create(self, number: int, shape: LineShape, values: tuple[str, ...]) -> None:
         found = self._new(values[0], number, values[1], "save")
@@ -230,6 +239,7 @@ class _Framer:
         if found is None:
             found = IpSet(name, None, None, {}, number, {}, self.dump, declared=False)
             self.dump.sets[name] = found
+            self._count(number)
             if not self.lost:
                 message = f"no line before this one creates the set {name}: the beginning was cut; take the dump again"
                 self.dump.problems.append(Problem(number, "truncated", message))
@@ -423,7 +433,7 @@ def _refuse_names(text: str, one: IpSet, line: int) -> None:
         return
     for dimension, part in zip(one.dimensions, parts, strict=True):
         host = part.partition("/")[0]
-        if (dimension in ("ip", "net") and "-" not in host.strip("-") and _HOST_LETTER.search(host)) or (
+        if (dimension in ("ip", "net") and _HOST_NAME.match(host)) or (
             dimension == "port" and part.partition(":")[0] in _PORTED and _LETTER.match(part.partition(":")[2])
         ):
             raise InputError(

@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from ruleaudit.lines import LineShape
     from ruleaudit.virtual_servers import Protocol
 
-__all__ = ["parse", "parse_with_grammar"]
+__all__ = ["MAX_SERVERS", "parse", "parse_with_grammar"]
 
+MAX_SERVERS = 1_000_000
+"""More virtual servers are refused: 10,000 services on 100 addresses have so many."""
 _LITERALS = frozenset(
     ("COLUMN", "PROTOCOL", "IPV6", "ONE_PACKET", "PROTOCOL_FLAG", "IPV6_FLAG", "ONE_PACKET_FLAG", "FORWARD_FLAG", "OTHER_FLAG")
 )
@@ -34,15 +36,16 @@ _PROTOCOLS: dict[str, Protocol] = {
     "--udp-service": "UDP",
     "--sctp-service": "SCTP",
 }
-_NAME = re.compile(r"(?=[^:\]]*[g-zG-Z_-])|[^\[]*[a-zA-Z]|.*:[^:]*[a-zA-Z]")
+_NAMES = re.compile(r"(?:\[[^\]]*[g-zG-Z_-][^\]]*\]|[^\[:]*[a-zA-Z][^:]*):|.*:[^:\]]*[a-zA-Z][^:\]]*\Z")
+"""A host or a port that is a name: with a letter that no number has there."""
 
 
 def parse(text: str, path: str) -> IpvsDump:
     """Read what `ipvsadm -Ln`, with or without --stats, --rate, --thresholds, --persistent-conn, --tun-info, or `ipvsadm -Sn` printed.
 
     `text` is the whole input, `path` its name in messages. A line that the format does not allow is a problem of the dump, and the
-    rest is read. Raises InputError for a listing with names instead of numbers (made without -n), for more than 3,000,000 lines and
-    for what is no such listing at all.
+    rest is read. Raises InputError for a listing with names instead of numbers (made without -n), for more than 3,000,000 lines or
+    MAX_SERVERS virtual servers, and for what is no such listing at all.
     """
     return _parse(text, path, by_grammar=False)
 
@@ -268,6 +271,9 @@ class _Framer:
             first = listing.by_frontend.setdefault(key, server)
         if first is server:
             listing.servers.append(server)
+            if len(listing.servers) > MAX_SERVERS:
+                message = f"there are more virtual servers than are read ({MAX_SERVERS:,})"
+                raise InputError(message, self.dump.path, server.line)
         elif first.declared:
             message = f"virtual server {server.name} is listed again: line {first.line} has it already"
             self.dump.problems.append(Problem(server.line, "redeclared", message))
@@ -345,7 +351,7 @@ class _Framer:
         if address is not None and digits.isascii() and digits.isdigit() and len(digits) <= 5 and int(digits) <= 65535:
             self.dump.endpoints[text] = (address, int(digits))
             return True
-        if _NAME.match(text):
+        if _NAMES.match(text):
             commands = self.dump.shapes[number].kind.startswith("add_")
             command = "ipvsadm -Sn" if commands else "ipvsadm -Ln"
             message = f"this listing has names instead of numbers ({text[:60]!r}); give the output of `{command}`"

@@ -132,7 +132,7 @@ class LineGrammar:
             if found is None:
                 placed = None if by_grammar else self._find(row, previous)
                 if placed is None:
-                    read += len(row) + 100
+                    read += min(len(row), MAX_LINE_LENGTH) + 100
                     number = len(lines.shapes)
                     if read > MAX_GRAMMAR_CHARACTERS and not by_grammar:
                         raise InputError(

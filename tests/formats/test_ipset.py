@@ -101,6 +101,7 @@ def test_networks_are_found_by_what_stands_before_them() -> None:
         pytest.param("hash:ip family inet6", "::ffff:10.0.0.1", "::ffff:10.0.0.1", id="mapped"),
         pytest.param("hash:ip family inet6", "0:0:0:0:0:0:0:1", "::1", id="loopback"),
         pytest.param("hash:ip,port family inet", "10.0.0.1,80", "10.0.0.1,tcp:80", id="port alone"),
+        pytest.param("hash:ip,port family inet", "10.0.0.1,6:80", "10.0.0.1,tcp:80", id="protocol by number"),
         pytest.param("hash:ip,port family inet", "10.0.0.1,TCP:80", "10.0.0.1,tcp:80", id="protocol in capitals"),
         pytest.param("hash:ip,port family inet", "10.0.0.1,icmp:echo-request", "10.0.0.1,icmp:echo-request", id="icmp"),
         pytest.param("hash:ip,port,net family inet6", "fd00::1,tcp:80,FD00::/64", "fd00::1,tcp:80,fd00::/64", id="net"),

@@ -46,6 +46,8 @@ _USUAL = {
 without a zero but in the middle, where `::` stands for two groups at least."""
 _PORTED = frozenset(("tcp", "udp", "sctp", "udplite"))
 """Protocols whose ports are numbers; of the others ipset prints types of ICMP by name, or nothing that is looked at here."""
+_PROTOCOL_NUMBERS = {"6": "tcp", "17": "udp", "132": "sctp", "136": "udplite"}
+"""ipset prints numbers where /etc/protocols is missing, as in small images."""
 _BITMAP_PORT = re.compile(_PORT)
 _NUMBERS = {
     "Revision:": "revision",
@@ -419,7 +421,7 @@ def _canonical_part(dimension: str, text: str, family: int) -> str | None:
         protocol, colon, port = text.partition(":")
         if not colon:
             protocol, port = "tcp", text
-        protocol = protocol.lower()
+        protocol = _PROTOCOL_NUMBERS.get(protocol, protocol.lower())
         if protocol in _PORTED and not _BITMAP_PORT.fullmatch(port):
             return None
         return f"{protocol}:{port}"

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HOOKS",
+    "IPVS_CHAINS",
+    "IPVS_HOOKS",
     "LEFTOVER_PREFIXES",
     "SERVICE_CHAIN",
     "Dispatch",
@@ -26,8 +28,10 @@ __all__ = [
     "Signs",
     "dispatches",
     "hook_present",
+    "ipvs_release_bounds",
     "is_kube_proxy_chain",
     "other_proxy",
+    "read_ipvs_signs",
     "read_signs",
     "tail_rules",
 ]
@@ -74,6 +78,28 @@ HOOKS = (
     Hook("filter", "FORWARD", "KUBE-PROXY-FIREWALL", since=25),
     Hook("filter", "OUTPUT", "KUBE-PROXY-FIREWALL", since=25),
 )
+
+# KPR 10.1; pkg/proxy/ipvs/proxier.go, iptablesJumpChain.
+IPVS_HOOKS = (
+    Hook("nat", "OUTPUT", "KUBE-SERVICES"),
+    Hook("nat", "PREROUTING", "KUBE-SERVICES"),
+    Hook("nat", "POSTROUTING", "KUBE-POSTROUTING"),
+    Hook("filter", "FORWARD", "KUBE-FORWARD"),
+    Hook("filter", "INPUT", "KUBE-NODE-PORT", since=21),
+    Hook("filter", "INPUT", "KUBE-PROXY-FIREWALL", since=25),
+    Hook("filter", "FORWARD", "KUBE-PROXY-FIREWALL", since=25),
+    Hook("filter", "INPUT", "KUBE-IPVS-FILTER", since=26),
+    Hook("filter", "OUTPUT", "KUBE-IPVS-OUT-FILTER", since=29),
+)
+# KPR 10.2 to 10.4; pkg/proxy/ipvs/proxier.go, iptablesChains.
+IPVS_CHAINS = frozenset(
+    {
+        ("nat", "KUBE-SERVICES"), ("nat", "KUBE-POSTROUTING"), ("nat", "KUBE-FIREWALL"), ("nat", "KUBE-NODE-PORT"),
+        ("nat", "KUBE-LOAD-BALANCER"), ("nat", "KUBE-MARK-MASQ"), ("nat", "KUBE-MARK-DROP"), ("filter", "KUBE-FORWARD"),
+        ("filter", "KUBE-NODE-PORT"), ("filter", "KUBE-PROXY-FIREWALL"), ("filter", "KUBE-SOURCE-RANGES-FIREWALL"),
+        ("filter", "KUBE-IPVS-FILTER"), ("filter", "KUBE-IPVS-OUT-FILTER"),
+    }
+)  # fmt: skip
 
 
 def hook_present(rules: Ruleset, hook: Hook) -> bool:
@@ -336,6 +362,99 @@ def _release_bounds(rules: Ruleset) -> tuple[int, int, list[str]]:
     ):
         at_most(24, "no chain KUBE-PROXY-FIREWALL")
     return low, high, reasons
+
+
+def read_ipvs_signs(rules: Ruleset) -> Signs:
+    """Read the signs of one family whose kube-proxy is in IPVS mode. `served` is False when none wrote anything here.
+
+    What the rules of that mode do not tell (node port addresses, localhost node ports) is None.
+    """
+    nat = rules.chains("nat")
+    if "KUBE-SERVICES" not in nat or "KUBE-LOAD-BALANCER" not in nat:
+        return Signs(served=False)
+    oldest, newest, reasons = ipvs_release_bounds(rules)
+    local_match: tuple[str, str] | None = None
+    detects: bool | None = None
+    everything = False
+    for entry in rules.entries("nat", "KUBE-SERVICES"):
+        asked = _set_match(entry)
+        if entry.target != "KUBE-MARK-MASQ" or asked is None or not asked[0].endswith("-CLUSTER-IP"):
+            continue
+        found = [(flag, value) for flag in ("-s", "-i") if (value := entry_value(entry, flag, negated=True)) is not None]
+        local_match, detects = (found[0], True) if found else (None, False if asked[1] == "src,dst" else None)
+        everything = not found and asked[1] == "dst,dst"
+        break
+    return Signs(True, oldest, newest, local_match, detects, everything, _mark(rules), None, None, reasons)
+
+
+def _set_match(entry: Entry) -> tuple[str, str] | None:
+    """The set and the flags of a rule's first `--match-set`, None without one."""
+    for match in entry.plan.shape.matches:
+        for option in match.options:
+            if option.flag == "--match-set" and len(option.slots) == 2:
+                return entry.values[option.slots[0]], entry.values[option.slots[1]]
+    return None
+
+
+def ipvs_release_bounds(rules: Ruleset) -> tuple[int, int, tuple[str, ...]]:
+    """The oldest and the newest release (minors) whose IPVS mode can have written the rules of one family, and why (KPR 10, 19).
+
+    What every sync writes anew is asked first; a sign that contradicts it is left from another release and not counted. What only a full
+    filter table tells is not asked without one.
+    """
+    low, high = 16, 36
+    reasons: list[str] = []
+
+    def at_least(minor: int, why: str) -> None:
+        nonlocal low
+        if low < minor <= high:
+            low = minor
+            reasons.append(f">= 1.{minor}: {why}")
+
+    def at_most(minor: int, why: str) -> None:
+        nonlocal high
+        if low <= minor < high:
+            high = minor
+            reasons.append(f"<= 1.{minor}: {why}")
+
+    services = rules.entries("nat", "KUBE-SERVICES")
+    filter_chains = rules.chains("filter")
+    forward = [entry_comment(entry) or "" for entry in rules.entries("filter", "KUBE-FORWARD")]
+    if "kubernetes forwarding conntrack rule" in forward:
+        at_least(23, "one conntrack rule in KUBE-FORWARD")
+    elif "kubernetes forwarding conntrack pod source rule" in forward:
+        at_most(22, "two conntrack rules in KUBE-FORWARD")
+    if any(
+        entry.target == "RETURN" and entry_value(entry, "-s") in ("127.0.0.0/8", "127.0.0.1/32", "::1/128") for entry in services
+    ):
+        at_least(26, "KUBE-SERVICES passes over what comes from the loopback network")
+    if any(entry.target == "KUBE-FIREWALL" for entry in rules.entries("nat", "KUBE-LOAD-BALANCER")):
+        at_most(24, "KUBE-LOAD-BALANCER leads to KUBE-FIREWALL")
+    if any(entry.target == "KUBE-MARK-DROP" for entry in rules.entries("nat", "KUBE-FIREWALL")) and (
+        rules.has_table("filter") and "KUBE-PROXY-FIREWALL" not in filter_chains
+    ):
+        at_most(24, "chain KUBE-FIREWALL in nat")
+    for chain, since in (
+        ("KUBE-IPVS-OUT-FILTER", 29),
+        ("KUBE-IPVS-FILTER", 26),
+        ("KUBE-PROXY-FIREWALL", 25),
+        ("KUBE-NODE-PORT", 21),
+    ):
+        if chain in filter_chains:
+            at_least(since, f"filter chain {chain}")
+        elif "KUBE-FORWARD" in filter_chains:
+            at_most(since - 1, f"no filter chain {chain}")
+    returns = {
+        asked[0]
+        for entry in rules.entries("filter", "KUBE-IPVS-FILTER")
+        if entry.target == "RETURN" and (asked := _set_match(entry)) is not None
+    }
+    for suffix, since in (("-EXTERNAL-IP-LOCAL", 30), ("-HEALTH-CHECK-NODE-PORT", 28)):
+        if any(name.endswith(suffix) for name in returns):
+            at_least(since, f"KUBE-IPVS-FILTER lets set KUBE{suffix} pass")
+        elif returns:
+            at_most(since - 1, f"KUBE-IPVS-FILTER does not let set KUBE{suffix} pass")
+    return low, high, tuple(reasons)
 
 
 def chained_entries(*groups: Sequence[Entry]) -> Iterable[Entry]:

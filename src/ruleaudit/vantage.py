@@ -35,11 +35,13 @@ class Clients:
     outside: str
     pod_interface: Interface
     node_address: str
-    _known: dict[tuple[Vantage, str, str | None], Packet] = field(default_factory=dict, repr=False, compare=False)
+    asks_from_vip: bool = False
+    """The node's packets to a VIP come from that VIP, which is its own in IPVS mode (the local route to kube-ipvs0 chooses it)."""
+    _known: dict[tuple[Vantage, str, str | None], Packet] = field(default_factory=dict, repr=False, compare=False, init=False)
 
     def client(self, vantage: Vantage, protocol: str, destination: str, source: str | None = None) -> Packet:
         """A packet of the client that asks `destination` from a vantage point: the same value for all destinations that it asks alike."""
-        if vantage is Vantage.NODE and source is None and (destination.startswith("127.") or destination == "::1"):
+        if vantage is Vantage.NODE and source is None and self._asks_from(destination):
             source = destination
         key = (vantage, protocol, source)
         known = self._known.get(key)
@@ -47,11 +49,14 @@ class Clients:
             known = self._known[key] = self.packet(vantage, protocol, destination, 0, source)
         return known
 
+    def _asks_from(self, destination: str) -> bool:
+        return self.asks_from_vip or destination.startswith("127.") or destination == "::1"
+
     def packet(self, vantage: Vantage, protocol: str, destination: str, port: int, source: str | None = None) -> Packet:
         """The first packet of a connection from a vantage point. `protocol` as a frontend has it ("TCP")."""
         name = protocol.lower()
         if vantage is Vantage.NODE:
-            own = source or (destination if destination.startswith("127.") or destination == "::1" else self.node)
+            own = source or (destination if self._asks_from(destination) else self.node)
             return Packet(self.family, name, own, destination, port, from_node=True)
         if vantage is Vantage.POD:
             return Packet(self.family, name, source or self.pod, destination, port, in_interface=self.pod_interface)

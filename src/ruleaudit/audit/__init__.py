@@ -6,13 +6,15 @@ import gc
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ruleaudit.audit.coverage import UnknownNodeError, is_cut, node_name, objects_alone, serving, time_skew
+from ruleaudit.audit.coverage import UnknownNodeError, is_cut, mode_of, node_name, objects_alone, serving, time_skew
 from ruleaudit.audit.inputs import FAMILIES, Progress, chosen_tables, note, partial_dumps, read_inputs
 from ruleaudit.audit.iptables import Summary, audit_family
+from ruleaudit.audit.ipvs import audit_ipvs_family, ipvs_node
 from ruleaudit.checks import stopped, written
 from ruleaudit.dataplane.ruleset import Ruleset
 from ruleaudit.findings import Finding, Report
-from ruleaudit.kubeproxy import read_signs
+from ruleaudit.kubeproxy import read_ipvs_signs, read_signs
+from ruleaudit.release import ProxyMode
 from ruleaudit.settings import GivenSettings, resolve
 
 if TYPE_CHECKING:
@@ -96,20 +98,30 @@ def _audit(
                 "take the dump again",
             )
         )
-    signs = {family: read_signs(rulesets[family]) for family in FAMILIES}
+    ipvs = ipvs_node(inputs)
+    mode = mode_of(inputs, rulesets, ipvs_in_use=ipvs.in_use, ipvs_given=ipvs.given)
+    read = read_ipvs_signs if mode is ProxyMode.IPVS else read_signs
+    signs = {family: read(rulesets[family]) for family in FAMILIES}
     if not inputs.dumps and not any(one.kind in ("ipvsadm", "ipset", "nft") for one in inputs.summaries):
         findings.append(
             note("dump", "no dump of the node's rules was given", "add the output of iptables-save and ip6tables-save")
         )
-    findings.extend(serving(inputs, tables, left_out, rulesets, signs, cluster))
+    findings.extend(serving(inputs, tables, left_out, rulesets, signs, cluster, mode))
     shares = 0.0
-    for family in FAMILIES:
+    for family in FAMILIES if mode is ProxyMode.IPTABLES else ():
         if not signs[family].served:
             continue
         progress(f"IPv{family}", 0.4 + shares)
         shares += 0.3
         findings.extend(audit_family(family, cluster, inputs, tables, rulesets[family], signs, proxy, name, summary))
-    for one in summary.audits:
+    if mode is ProxyMode.IPVS:
+        findings.extend(ipvs.findings)
+        for family in FAMILIES:
+            if ipvs.serves(family, served=signs[family].served):
+                progress(f"IPv{family}", 0.4 + shares)
+                shares += 0.3
+                findings.extend(audit_ipvs_family(family, cluster, inputs, ipvs, tables, signs, proxy, name, summary))
+    for one in summary.audits if mode is ProxyMode.IPTABLES else ():
         findings.extend(list(written.written_rules(one, findings)))  # what other findings show already is known by now
     findings.extend(objects_alone(cluster))
     findings.extend(time_skew(inputs, cluster, tables))
@@ -121,7 +133,7 @@ def _audit(
     return Report(
         node=name,
         inputs=tuple(inputs.summaries),
-        proxy=summary.proxy(proxy, signs),
+        proxy=summary.proxy(proxy),
         services=len(summary.services) if summary.services else len(cluster.services),
         frontends=summary.frontends,
         endpoints=summary.endpoints,

@@ -11,7 +11,8 @@ from ruleaudit.catalogue import CATALOGUE
 from ruleaudit.checks import objects, objects_oddities
 from ruleaudit.errors import RuleauditError
 from ruleaudit.findings import Certainty, Finding, Location, Severity
-from ruleaudit.kubeproxy import Signs, is_kube_proxy_chain, other_proxy
+from ruleaudit.kubeproxy import SERVICE_CHAIN, Signs, is_kube_proxy_chain, other_proxy
+from ruleaudit.release import ProxyMode
 from ruleaudit.sources import InputKind
 
 if TYPE_CHECKING:
@@ -46,6 +47,22 @@ def node_name(cluster: Cluster, asked: str | None, given: GivenSettings | None) 
     return None
 
 
+def mode_of(inputs: Inputs, rulesets: dict[int, Ruleset], *, ipvs_in_use: bool, ipvs_given: bool) -> ProxyMode:
+    """The mode that kube-proxy runs in: what its rules in nat show, else what it is set to, else what was given.
+
+    `ipvs_in_use`: its sets or virtual servers were given; `ipvs_given`: some dump of IPVS was, be it empty.
+    """
+    for rules in rulesets.values():
+        if uses_sets(rules, "nat", "KUBE-SERVICES"):
+            return ProxyMode.IPVS
+    if any(SERVICE_CHAIN.match(name) for rules in rulesets.values() for name in rules.chains("nat")):
+        return ProxyMode.IPTABLES
+    if inputs.given is not None and inputs.given.mode in ("iptables", "ipvs"):
+        return ProxyMode(inputs.given.mode)
+    there = any("KUBE-SERVICES" in rules.chains("nat") for rules in rulesets.values())
+    return ProxyMode.IPVS if ipvs_in_use or (ipvs_given and not there) else ProxyMode.IPTABLES
+
+
 def serving(
     inputs: Inputs,
     tables: Sequence[Table],
@@ -53,6 +70,7 @@ def serving(
     rulesets: dict[int, Ruleset],
     signs: dict[int, Signs],
     cluster: Cluster,
+    mode: ProxyMode,
 ) -> Iterator[Finding]:
     """RA004 and RA005: which families and tables are there, and whether kube-proxy serves them.
 
@@ -60,18 +78,11 @@ def serving(
     """
     present = {family: {table.name for table in tables if table.family == family} for family in FAMILIES}
     given = {(table.family, table.name) for table in (*tables, *left_out)}
-    ipvs = False
-    for family in FAMILIES:
-        if uses_sets(rulesets[family], "nat", "KUBE-SERVICES"):
-            ipvs = True
-    if ipvs:
-        for family in FAMILIES:
-            signs[family] = Signs(served=False)
-        yield note(
-            "ipvs",
-            "the rules are those of kube-proxy in IPVS mode, which is not audited yet",
-            OTHER_MODE,
-        )
+    if mode is ProxyMode.IPVS:
+        # Rules are a part only of what is asked there, and their absence is told beside it.
+        for table in tables:
+            if is_cut(table) and signs[table.family].served:
+                signs[table.family] = Signs(served=False)
         return
     served = [family for family in FAMILIES if signs[family].served]
     seen = bool(served)
@@ -119,11 +130,10 @@ def serving(
         return
     if not any(services.values()):
         return
-    mode = next((one for one in ("nftables", "ipvs") if inputs.given is not None and inputs.given.mode == one), None)
-    if mode is None and any(one.kind == InputKind.NFT.value for one in inputs.summaries):
-        mode = "nftables"
-    if mode is not None:
-        yield note("mode", f"kube-proxy runs in {mode} mode here, which is not audited yet", OTHER_MODE)
+    if (inputs.given is not None and inputs.given.mode == "nftables") or any(
+        one.kind == InputKind.NFT.value for one in inputs.summaries
+    ):
+        yield note("mode", "kube-proxy runs in nftables mode here, which is not audited yet", OTHER_MODE)
         return
     chains = [name for family in FAMILIES for table in present[family] for name in rulesets[family].chains(table)]
     other = other_proxy(chains)

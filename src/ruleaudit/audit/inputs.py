@@ -19,7 +19,11 @@ from ruleaudit.settings import GivenSettings, combine, read_settings
 from ruleaudit.sources import InputKind, Source
 
 if TYPE_CHECKING:
+    from ruleaudit.interfaces import InterfaceDump
+    from ruleaudit.ip_sets import IpSetDump
+    from ruleaudit.lines import Lines
     from ruleaudit.rules import Dump, Table
+    from ruleaudit.virtual_servers import IpvsDump
 
 __all__ = ["FAMILIES", "OTHER_MODE", "Inputs", "Progress", "chosen_tables", "header_time", "note", "partial_dumps", "read_inputs"]
 
@@ -27,6 +31,10 @@ __all__ = ["FAMILIES", "OTHER_MODE", "Inputs", "Progress", "chosen_tables", "hea
 Progress = Callable[[str, float], None]
 FAMILIES = (4, 6)
 OTHER_MODE = "audit it with a release of ruleaudit that knows this mode"
+
+
+_OF_IPVS = (InputKind.IPVSADM, InputKind.IPSET, InputKind.IP_ADDR)
+_USED = frozenset({InputKind.IPTABLES_SAVE, InputKind.OBJECTS, InputKind.PROXY_CONFIG, InputKind.CAPTURE_META, *_OF_IPVS})
 
 
 @dataclass
@@ -41,6 +49,9 @@ class Inputs:
     findings: list[Finding] = field(default_factory=list)
     gaps: list[tuple[Dump, Gap]] = field(default_factory=list)
     """What shows that a dump is a part of one, once for each dump."""
+    virtual_servers: list[IpvsDump] = field(default_factory=list)
+    set_dumps: list[IpSetDump] = field(default_factory=list)
+    interfaces: list[InterfaceDump] = field(default_factory=list)
 
 
 def note(subject: str, message: str, hint: str, *, locations: tuple[Location, ...] = ()) -> Finding:
@@ -57,7 +68,7 @@ def read_inputs(sources: Sequence[Source], settings: GivenSettings | None, progr
     for number, source in enumerate(sources):
         progress(source.path, 0.4 * number / max(1, len(sources)))
         kind = source.kind
-        used = kind in (InputKind.IPTABLES_SAVE, InputKind.OBJECTS, InputKind.PROXY_CONFIG, InputKind.CAPTURE_META)
+        used = kind in _USED
         family: int | None = None
         lines = source.text.count("\n") if kind.is_text else source.data.count(b"\n")
         if kind is InputKind.IPTABLES_SAVE:
@@ -84,11 +95,13 @@ def read_inputs(sources: Sequence[Source], settings: GivenSettings | None, progr
                     "if it should hold a dump, take it again; an empty ip6tables-save means that no IPv6 table exists",
                 )
             )
-        elif kind in (InputKind.IPVSADM, InputKind.IPSET, InputKind.NFT, InputKind.IP_ADDR, InputKind.CONNTRACK):
+        elif kind in _OF_IPVS:
+            _read_of_ipvs(inputs, source)
+        elif kind in (InputKind.NFT, InputKind.CONNTRACK):
             inputs.findings.append(
                 note(
                     f"{kind.value} {source.path}",
-                    f"{source.path} ({kind.value}) is not looked at: only the iptables mode is audited yet",
+                    f"{source.path} ({kind.value}) is not looked at: the iptables and IPVS modes are audited yet",
                     OTHER_MODE,
                 )
             )
@@ -98,10 +111,7 @@ def read_inputs(sources: Sequence[Source], settings: GivenSettings | None, progr
         empty = [source for source in sources if source.kind is InputKind.EMPTY]
         if empty:
             raise InputError("is empty: there is nothing to audit; give the output of iptables-save", empty[0].path)
-        if not any(
-            source.kind in (InputKind.IPVSADM, InputKind.IPSET, InputKind.NFT, InputKind.IP_ADDR, InputKind.CONNTRACK)
-            for source in sources
-        ):
+        if not any(source.kind in (InputKind.NFT, InputKind.CONNTRACK) for source in sources):
             raise InputError(
                 "holds nothing that can be audited; give the output of iptables-save, and objects",
                 sources[0].path if sources else "input",
@@ -126,7 +136,24 @@ def read_inputs(sources: Sequence[Source], settings: GivenSettings | None, progr
     return inputs
 
 
-def _dump_problems(dump: Dump) -> Iterator[Finding]:
+def _read_of_ipvs(inputs: Inputs, source: Source) -> None:
+    """Read a dump of ipvsadm, ipset or ip; their parsers are only there for nodes that have such dumps."""
+    from ruleaudit.formats import ip_addr, ipset, ipvsadm
+
+    dump: IpvsDump | IpSetDump | InterfaceDump
+    if source.kind is InputKind.IPVSADM:
+        dump = ipvsadm.parse(source.text, source.path)
+        inputs.virtual_servers.append(dump)
+    elif source.kind is InputKind.IPSET:
+        dump = ipset.parse(source.text, source.path)
+        inputs.set_dumps.append(dump)
+    else:
+        dump = ip_addr.parse(source.text, source.path)
+        inputs.interfaces.append(dump)
+    inputs.findings.extend(_dump_problems(dump))
+
+
+def _dump_problems(dump: Dump | Lines) -> Iterator[Finding]:
     """RA001 and RA002 for what the parser could not place; repeated lines of one kind beyond twenty are counted, not listed."""
     counts: Counter[str] = Counter()
     codes = {"unparsable": "RA001", "stray": "RA001", "truncated": "RA002", "redeclared": "RA307"}

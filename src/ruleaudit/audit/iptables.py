@@ -46,11 +46,11 @@ class Summary:
     inferred: list[str] = field(default_factory=list)
     audits: list[FamilyAudit] = field(default_factory=list)
 
-    def note(self, audit: FamilyAudit, sign: Signs, inferred: list[str], judge: ServiceJudge) -> None:
+    def count(self, audit: FamilyAudit, sign: Signs, inferred: list[str], frontends: int) -> None:
         """Count one family in."""
         expectation = audit.expectation
         self.services.update((one.name.namespace, one.name.name) for one in expectation.service_ports)
-        self.frontends += judge.frontends
+        self.frontends += frontends
         self.endpoints += sum(len(one.candidates.endpoints) for one in expectation.service_ports)
         self.releases.append(expectation.release)
         self.detections[audit.family] = expectation.local_detection
@@ -59,13 +59,13 @@ class Summary:
         self.inferred.extend(inferred)
         self.audits.append(audit)
 
-    def proxy(self, settings: ProxySettings, signs: dict[int, Signs]) -> ProxySummary:
+    def proxy(self, settings: ProxySettings) -> ProxySummary:
         """What is known of kube-proxy."""
-        if not any(one.served for one in signs.values()):
+        if not self.audits:
             return ProxySummary(mode=settings.mode)
         known = [one for one in self.detections.values() if isinstance(one, LocalDetection)]
         return ProxySummary(
-            mode=settings.mode or "iptables",
+            mode=self.audits[0].expectation.mode.value,
             layout=self.releases[0].layout.value if self.releases else None,
             cluster_cidr=tuple(one.value for one in known if one.mode in ("ClusterCIDR", "NodeCIDR")),
             local_detection=known[0].mode if known else None,
@@ -104,7 +104,7 @@ def audit_family(
         yield from nodewide.dispatching(family_audit)
         yield from alone.self_contradictions(family_audit, judge)
         yield from leftovers.chains(family_audit, judge)
-        summary.note(family_audit, sign, inferred, judge)
+        summary.count(family_audit, sign, inferred, judge.frontends)
         return
     findings = judge.run()
     if len(releases) > 1 and judge.judged:
@@ -146,7 +146,7 @@ def audit_family(
                 f"how kube-proxy tells local pods in IPv{family} cannot be seen: masquerade is not checked where it matters",
                 "give --kube-proxy-config",
             )
-    summary.note(family_audit, sign, inferred, judge)
+    summary.count(family_audit, sign, inferred, judge.frontends)
 
 
 def collapsed(audit: FamilyAudit, findings: list[Finding]) -> Iterator[Finding]:

@@ -185,6 +185,7 @@ class Observer:
             family=audit.family,
             settings=audit.expectation.settings,
             release=audit.expectation.release,
+            mode=audit.expectation.mode,
         )
         for other in what_if.service_ports:
             if other.name == expected.name and other.protocol == expected.protocol:

@@ -59,6 +59,8 @@ class _VirtualObserver(Observer):
         source: str | None,
     ) -> tuple[Forwarding, ...]:
         """See `Observer.accepted`."""
+        if vantage is Vantage.NODE:
+            source = None  # it asks each VIP from that VIP
         accepted = super().accepted(expected, claims, frontend, vantage, source)
         if self.rules_known:
             return accepted

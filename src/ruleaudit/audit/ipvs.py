@@ -1,0 +1,427 @@
+"""The audit of a node in IPVS mode: virtual servers, sets, the dummy interface, and the rules beside them (KPR 9 to 12).
+
+What was given decides what is asked. Virtual servers alone say which endpoints a Service has; with sets and rules masquerade, source
+ranges and drops are judged, too; `ip addr` says whether packets come to IPVS at all.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from ruleaudit.audit.inputs import note
+from ruleaudit.audit.iptables import DEFAULT_MARK, Summary, collapsed, releases_of, settled
+from ruleaudit.audit.node import clients_of, own_addresses
+from ruleaudit.checks import nodewide, objects, virtual_leftovers
+from ruleaudit.checks.context import FamilyAudit, RulePlace
+from ruleaudit.checks.virtual_servers import VirtualServerJudge
+from ruleaudit.dataplane.ipvs import VirtualTable
+from ruleaudit.dataplane.packet import Host
+from ruleaudit.dataplane.ruleset import Ruleset
+from ruleaudit.dataplane.sets import Sets
+from ruleaudit.expect import Expectation, expect
+from ruleaudit.findings import Finding, Severity
+from ruleaudit.forwarding import FrontendKind, Vantage
+from ruleaudit.kubeproxy import IPVS_HOOKS, Signs
+from ruleaudit.release import NEWEST, OLDEST, ProxyMode
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from ruleaudit.audit.inputs import Inputs
+    from ruleaudit.cluster import Cluster
+    from ruleaudit.interfaces import InterfaceDump
+    from ruleaudit.ip_sets import IpSet, IpSetDump
+    from ruleaudit.lines import Lines
+    from ruleaudit.release import Release
+    from ruleaudit.rules import Table
+    from ruleaudit.settings import ProxySettings
+    from ruleaudit.virtual_servers import Listing, VirtualServer
+
+__all__ = ["IpvsNode", "audit_ipvs_family", "ipvs_node"]
+
+DUMMY = "kube-ipvs0"
+
+
+@dataclass
+class IpvsNode:
+    """What the inputs hold of IPVS: the listing that counts, the sets, the interfaces; None for what was not given."""
+
+    listing: Listing | None = None
+    sets: Mapping[str, IpSet] | None = None
+    set_dump: IpSetDump | None = None
+    interfaces: InterfaceDump | None = None
+    findings: list[Finding] = field(default_factory=list)
+
+    @property
+    def given(self) -> bool:
+        """Whether anything of IPVS was given but interfaces, which every node has."""
+        return self.listing is not None or self.sets is not None
+
+    @property
+    def in_use(self) -> bool:
+        """Whether kube-proxy's IPVS mode shows: its sets, or virtual servers of its kind."""
+        if self.sets is not None and any(name.startswith("KUBE-") for name in self.sets):
+            return True
+        return self.listing is not None and any(one.mark is None for one in self.listing.servers)
+
+    def serves(self, family: int, *, served: bool) -> bool:
+        """Whether kube-proxy serves a family: its rules are there, its sets, or virtual servers; where none of these shows, both may be."""
+        if served or (self.listing is not None and any(one.family == family for one in self.listing.servers)):
+            return True
+        if self.sets is not None:
+            return any(is_set_of(name, family) for name in self.sets)
+        return self.listing is not None and not self.listing.servers and family == 4
+
+    def dummy(self, family: int) -> dict[str, RulePlace] | None:
+        """The addresses of kube-ipvs0 with their places; None where its addresses of this family are not known."""
+        dump = self.interfaces
+        if dump is None or (dump.only_family is not None and dump.only_family != family):
+            return None
+        found = dump.interface(DUMMY)
+        if found is None:
+            return {} if dump.whole else None
+        return {one.address: ("ip", DUMMY, one.line) for one in found.addresses if one.family == family and one.scope != "link"}
+
+    def elsewhere(self, family: int) -> list[str]:
+        """The addresses of every other interface, as far as they are given."""
+        dump = self.interfaces
+        if dump is None:
+            return []
+        return [
+            one.address
+            for interface, one in dump.addresses()
+            if interface.name != DUMMY and one.family == family and one.scope != "link"
+        ]
+
+
+def ipvs_node(inputs: Inputs) -> IpvsNode:
+    """Choose among what was given twice: the listing that says most; what differs between them is said (RA004)."""
+    node = IpvsNode()
+    listings = [one for dump in inputs.virtual_servers for one in dump.listings]
+    if listings:
+        ranked = sorted(
+            listings, key=lambda one: (one.whole, one.has_weights, one.has_schedulers, one.has_connections), reverse=True
+        )
+        node.listing = ranked[0]
+        for other in ranked[1:]:
+            if other.whole and ranked[0].whole and _content(other, ranked[0]) != _content(ranked[0], other):
+                node.findings.append(
+                    note(
+                        f"virtual servers {other.dump.path}",
+                        f"the virtual servers are given twice and differ; those in {ranked[0].dump.path}:{ranked[0].line} count, "
+                        f"not those in {other.dump.path}:{other.line}",
+                        "give each listing once, from one moment",
+                    )
+                )
+    for dump in inputs.set_dumps:
+        node.sets = {**(node.sets or {}), **dump.sets}
+        node.set_dump = node.set_dump or dump
+    for interfaces in inputs.interfaces:
+        if node.interfaces is None or interfaces.interface(DUMMY) is not None:
+            node.interfaces = interfaces
+    return node
+
+
+def _content(listing: Listing, other: Listing) -> dict[object, object]:
+    """What a listing says of virtual servers, as far as `other` says it, too."""
+    weights = listing.has_weights and other.has_weights
+    schedulers = listing.has_schedulers and other.has_schedulers
+
+    def real(server: VirtualServer) -> object:
+        return sorted((one.address, one.port, one.weight if weights else None) for one in server.real_servers)
+
+    return {
+        server.name: (server.scheduler if schedulers else None, server.persistence if schedulers else None, real(server))
+        for server in listing.servers
+    }
+
+
+# --- one family ------------------------------------------------------------------------------------------------------------------------
+
+
+def audit_ipvs_family(
+    family: int,
+    cluster: Cluster,
+    inputs: Inputs,
+    ipvs: IpvsNode,
+    tables: Sequence[Table],
+    signs: dict[int, Signs],
+    given: ProxySettings,
+    name: str | None,
+    summary: Summary,
+) -> Iterator[Finding]:
+    """Every finding of one family of a node in IPVS mode; `summary` counts what was looked at."""
+    sets = Sets(ipvs.sets) if ipvs.sets is not None else None
+    rules = Ruleset(family, tables, sets=sets)
+    sign = signs[family]
+    with_rules = sign.served and rules.has_table("filter")
+    if not with_rules:
+        sign = replace(sign, oldest=OLDEST, newest=NEWEST) if not sign.served else sign
+    settings, inferred = settled(family, given, sign, cluster, name)
+    mark = (1 << given.masquerade_bit) if "masquerade_bit" in given.given else sign.mark or DEFAULT_MARK
+    if "masquerade_bit" not in given.given:
+        inferred.append("masquerade_mark")
+    releases = releases_of(given, {family: replace(sign, served=True)})
+    if given.minor is None:
+        inferred.append("layout")
+    if ipvs.listing is None:
+        yield note(
+            f"virtual servers {family}",
+            f"the virtual servers of IPv{family} were not given: which endpoints Services have is not checked",
+            "add the output of `ipvsadm -Sn` (or `ipvsadm -Ln`)",
+        )
+    case = _Case(family, cluster, inputs, ipvs, tables, rules, sign, settings, name, mark, with_rules)
+    best: tuple[FamilyAudit, VirtualServerJudge | None, list[Finding], list[Finding]] | None = None
+    for release in releases:
+        found = case.judged(release)
+        if best is None or _weight(found) < _weight(best):
+            best = found
+        if not _weight(best):
+            break
+    assert best is not None
+    audit, judge, findings, stale = best
+    empty = _nothing_programmed(audit, ipvs)
+    if empty is not None:
+        yield empty
+        findings = [replace(one, cause=empty.fingerprint) if one.cause is None else one for one in findings]
+    told = list(collapsed(audit, findings))
+    yield from told
+    yield from stale
+    if with_rules:
+        yield from nodewide.hooks(audit)
+        if judge is not None:
+            yield from nodewide.masquerade(audit, judge, case.faults)
+        yield from nodewide.local_detection(audit)
+    yield from objects.duplicate_frontends(audit)
+    yield from case.parts(audit, [*told, *stale])
+    yield from _coverage(audit, ipvs, judge, with_rules=with_rules, node=name)
+    summary.count(audit, sign, inferred, sum(len(one.frontends) for one in audit.expectation.service_ports))
+
+
+def _weight(found: tuple[FamilyAudit, VirtualServerJudge | None, list[Finding], list[Finding]]) -> int:
+    """How much a release is at fault: the newest of those with the least counts."""
+    services = {one.service for one in found[2] if one.severity is not Severity.INFO and not one.code.startswith("RA6")}
+    return len(services) + sum(1 for one in found[3] if one.severity is Severity.ERROR)
+
+
+@dataclass
+class _Case:
+    """One family of one node with everything that was given; judged under each release that can have programmed it."""
+
+    family: int
+    cluster: Cluster
+    inputs: Inputs
+    ipvs: IpvsNode
+    tables: Sequence[Table]
+    rules: Ruleset
+    sign: Signs
+    settings: ProxySettings
+    name: str | None
+    mark: int
+    with_rules: bool
+    faults: list[str] = field(default_factory=list)
+
+    def judged(self, release: Release) -> tuple[FamilyAudit, VirtualServerJudge | None, list[Finding], list[Finding]]:
+        """The audit under a release, its judge, the findings about services, and those about what is stale."""
+        expectation = expect(
+            self.cluster,
+            node=self.name or "",
+            family=self.family,
+            settings=self.settings,
+            release=release,
+            mode=ProxyMode.IPVS,
+        )
+        virtual = VirtualTable(self.ipvs.listing, self.family) if self.ipvs.listing is not None else None
+        audit = self.audit(expectation, virtual)
+        if virtual is None:
+            return audit, None, [], []
+        known = self.with_rules and self.rules.sets is not None
+        judge = VirtualServerJudge(audit, virtual, rules_known=known)
+        findings = judge.run() if self.cluster.services else []
+        stale: list[Finding] = []
+        if virtual.listing.whole and self.cluster.services:
+            stale = list(virtual_leftovers.stale_servers(audit, virtual, self.settings.ipvs_exclude_cidrs))
+        return audit, judge, findings, stale
+
+    def audit(self, expectation: Expectation, virtual: VirtualTable | None) -> FamilyAudit:
+        """The node under one expectation. Rules are only asked when the sets that they ask are there, too."""
+        given = self.inputs.given
+        node = self.cluster.nodes.get(self.name or "")
+        own = own_addresses(self.family, node, given)
+        held = self.ipvs.dummy(self.family)
+        wanted = {one.address for port in expectation.service_ports for one in port.frontends if one.address is not None}
+        others = [one for one in self.ipvs.elsewhere(self.family) if one not in own]
+        clients = clients_of(self.family, self.rules, self.cluster, node, expectation, [*own, *others])
+        clients = replace(clients, asks_from_vip=True)
+        # What kube-ipvs0 lacks is told by itself (RA111); services are judged as if it held everything.
+        local = {*own, *others, clients.node_address, *wanted, *(held or ())}
+        host = Host(frozenset(local))
+        asked = self.rules if self.with_rules and self.rules.sets is not None else Ruleset(self.family, ())
+        oldest = expectation.release.minor if "minor" in self.settings.given else self.sign.oldest
+        lost = nodewide.missing_hooks(self.rules, self.sign, oldest, IPVS_HOOKS) if self.with_rules else ()
+        repaired = asked
+        if asked is self.rules:
+            packet = clients.packet(Vantage.OUTSIDE, "TCP", "192.0.2.254" if self.family == 4 else "2001:db8:ff::fe", 9)
+            repaired, self.faults = nodewide.repair(self.family, self.tables, self.rules, lost, self.mark, packet)
+        listings: dict[str, Lines] = {}
+        if self.ipvs.listing is not None:
+            listings["ipvs"] = self.ipvs.listing.dump
+        if self.ipvs.set_dump is not None:
+            listings["ipset"] = self.ipvs.set_dump
+        if self.ipvs.interfaces is not None:
+            listings["ip"] = self.ipvs.interfaces
+        return FamilyAudit(
+            family=self.family,
+            cluster=self.cluster,
+            tables=self.tables,
+            rules=self.rules,
+            repaired=repaired,
+            host=host,
+            signs=self.sign,
+            settings=self.settings,
+            expectation=expectation,
+            clients=clients,
+            mark=self.mark,
+            node=self.name,
+            node_object=node,
+            node_port_addresses=self.node_ports(expectation, own, virtual),
+            missing_hooks=lost,
+            virtual=virtual,
+            listings=listings,
+        )
+
+    def node_ports(self, expectation: Expectation, own: Sequence[str], virtual: VirtualTable | None) -> tuple[str, ...]:
+        """The node's addresses at which node ports must answer: those that the settings name, else those at which most of them do.
+
+        Without any node port among the virtual servers, all that are known (KPR 11.2).
+        """
+        if "nodeport_addresses" in self.settings.given and self.settings.nodeport_addresses:
+            from ruleaudit.addresses import parse_network
+
+            chosen = [
+                one
+                for text in self.settings.nodeport_addresses
+                for one in (own[:1] if text == "primary" else own)
+                if text == "primary" or ((where := parse_network(text, self.family)) is not None and _within(one, where))
+            ]
+            return tuple(dict.fromkeys(chosen))
+        if "nodeport_addresses" in self.settings.given or virtual is None:
+            return tuple(own)
+        ports = {
+            (frontend.port, frontend.protocol)
+            for expected in expectation.service_ports
+            for frontend in expected.frontends
+            if frontend.kind is FrontendKind.NODE_PORT
+        }
+        answers: Counter[str] = Counter()
+        for server in virtual.servers():
+            if server.address is not None and (server.port, server.protocol) in ports:
+                answers[server.address] += 1
+        answering = tuple(one for one in own if answers[one])
+        if answering or not own:
+            return answering
+        # At none of the known addresses: other addresses may be set for node ports, or all of them are gone.
+        return () if any(count * 2 > len(ports) for count in answers.values()) else tuple(own)
+
+    def parts(self, audit: FamilyAudit, told: Sequence[Finding]) -> Iterator[Finding]:
+        """What is said of sets and of kube-ipvs0."""
+        if not self.cluster.services:
+            return
+        if self.rules.sets is not None and any(is_set_of(name, self.family) for name in self.rules.sets.names()):
+            yield from virtual_leftovers.set_entries(audit, told, 1)
+        held = self.ipvs.dummy(self.family)
+        if held is not None:
+            dump = self.ipvs.interfaces
+            found = dump.interface(DUMMY) if dump is not None else None
+            where: RulePlace = ("ip", DUMMY, found.line if found is not None else 1)
+            yield from virtual_leftovers.dummy_addresses(audit, held, self.ipvs.elsewhere(self.family), where, told)
+
+
+def is_set_of(name: str, family: int) -> bool:
+    """Whether a set is kube-proxy's in a family, by its name (KPR 9.1)."""
+    return name.startswith("KUBE-6-") if family == 6 else name.startswith("KUBE-") and not name.startswith("KUBE-6-")
+
+
+def _within(address: str, network: object) -> bool:
+    from ipaddress import IPv4Network, IPv6Network, ip_address
+
+    assert isinstance(network, IPv4Network | IPv6Network)
+    return ip_address(address) in network
+
+
+def _nothing_programmed(audit: FamilyAudit, ipvs: IpvsNode) -> Finding | None:
+    """RA005 for a table of virtual servers that holds none, where the objects ask for some."""
+    if audit.virtual is None or not audit.virtual.listing.whole or not audit.expectation.service_ports:
+        return None
+    if any(True for _ in audit.virtual.servers()):
+        return None
+    assert ipvs.listing is not None
+    count = len(audit.expectation.service_ports)
+    return audit.finding(
+        "RA005",
+        f"IPVS has no virtual server of IPv{audit.family}, and {count} service ports need theirs",
+        expected=f"virtual servers for {count} service ports",
+        observed="none",
+        places=[("ipvs", "", ipvs.listing.line)],
+        subject=f"ipvs IPv{audit.family}",
+    )
+
+
+def _coverage(
+    audit: FamilyAudit, ipvs: IpvsNode, judge: VirtualServerJudge | None, *, with_rules: bool, node: str | None
+) -> Iterator[Finding]:
+    """RA004: what could not be checked without inputs that were not given."""
+    family = audit.family
+    tool = "iptables-save" if family == 4 else "ip6tables-save"
+    lacking = []
+    if not with_rules:
+        lacking.append(tool)
+    if audit.rules.sets is None:
+        lacking.append("ipset save")
+    if lacking:
+        yield note(
+            f"rules {family}",
+            f"masquerade, source ranges, drops and what other software does with service traffic of IPv{family} are not checked: rules and "
+            "sets decide them together, and both are needed",
+            f"add the output of {' and of '.join(lacking)}",
+        )
+    if ipvs.dummy(family) is None:
+        yield note(
+            f"kube-ipvs0 {family}",
+            f"which addresses of IPv{family} kube-ipvs0 holds is not known: they are taken to be there",
+            "add the output of `ip addr show dev kube-ipvs0`",
+        )
+    listing = ipvs.listing
+    if listing is not None:
+        if not listing.whole:
+            yield note(
+                "part of the virtual servers",
+                "the listing of virtual servers is a part of one: what it lacks is not missed",
+                "give the whole output of `ipvsadm -Sn`",
+            )
+        if not listing.has_weights or not listing.has_schedulers:
+            what = [] if listing.has_weights else ["weights"]
+            what += [] if listing.has_schedulers else ["schedulers and session affinity"]
+            yield note(
+                "columns of the virtual servers",
+                f"the listing of virtual servers does not print {' and '.join(what)}: they are not checked",
+                "give the output of `ipvsadm -Sn` or `ipvsadm -Ln`",
+            )
+    if judge is not None and judge.passed_over:
+        yield note(
+            f"local {family}",
+            f"{judge.passed_over} service ports of IPv{family} depend on which node this is (traffic policy Local, topology hints): they are "
+            "not checked",
+            "name the node with --node",
+        )
+    expectation = audit.expectation
+    for text in expectation.notes if node is not None else ():
+        yield note(f"{text} {family}", text, "give the objects or settings that it names")
+    if not expectation.endpoint_sources and expectation.service_ports:
+        yield note(
+            "endpoints",
+            "neither EndpointSlices nor Endpoints were given: endpoints are not checked",
+            "add them to the objects (kubectl get endpointslices -A -o json)",
+        )

@@ -352,7 +352,7 @@ def test_every_refusal_for_size_names_the_option_that_raises_the_limit(
     module, _, name = limit.rpartition(".")
     monkeypatch.setattr(import_module(f"ruleaudit.{module}"), name, value)
     if limit.startswith("formats"):
-        monkeypatch.setattr(import_module("ruleaudit.audit"), name, value)
+        monkeypatch.setattr(import_module("ruleaudit.audit.inputs"), name, value)
     option = "--limit-factor raises this limit"
     assert option in check(content).text
     assert (option in check(content, options=["--limit-factor", "9"]).text) == (value == 0)

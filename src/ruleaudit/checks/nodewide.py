@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ruleaudit.addresses import parse_network, within
 from ruleaudit.compare import equal
 from ruleaudit.dataplane.evaluator import Evaluator
-from ruleaudit.dataplane.observe import observe
+from ruleaudit.dataplane.observe import Observation, observe
 from ruleaudit.dataplane.packet import Host, Packet
 from ruleaudit.dataplane.ruleset import A_SNAT, Ruleset
 from ruleaudit.dataplane.walk import Flow
@@ -208,11 +208,7 @@ def _affected(audit: FamilyAudit, hook: Hook) -> tuple[int, int, list[str]]:
                     packet = audit.clients.packet(vantage, frontend.protocol, address, frontend.port)
                     with_it = observe(audit.evaluator, packet, audit.mark)
                     without = observe(alone, packet, audit.mark)
-                    if (with_it.backends.keys(), with_it.verdict, bool(with_it.not_masqueraded)) != (
-                        without.backends.keys(),
-                        without.verdict,
-                        bool(without.not_masqueraded),
-                    ):
+                    if _told_apart(with_it) != _told_apart(without):
                         accepted = expected.accepted(frontend, vantage)
                         same = bool(without.not_masqueraded) == bool(with_it.not_masqueraded)
                         if accepted and not (same and any(equal(one, without) for one in accepted)):
@@ -221,6 +217,10 @@ def _affected(audit: FamilyAudit, hook: Hook) -> tuple[int, int, list[str]]:
             changed += hit
     names = {Vantage.POD: "pods", Vantage.NODE: "the node itself", Vantage.OUTSIDE: "outside clients"}
     return changed, total, [names[one] for one in Vantage if one in who]
+
+
+def _told_apart(seen: Observation) -> tuple[object, ...]:
+    return seen.backends.keys(), seen.verdict, bool(seen.not_masqueraded), seen.marked > 0.0
 
 
 def masquerade(audit: FamilyAudit, judge: ServiceJudge, faults: Iterable[str]) -> Iterator[Finding]:

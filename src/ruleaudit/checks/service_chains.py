@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ruleaudit.chains import chain_hash, endpoint_chain_hash
 from ruleaudit.checks.context import FamilyAudit, RulePlace, service_port_of
-from ruleaudit.checks.judgement import endpoint_objects
+from ruleaudit.checks.judgement import Judgement, endpoint_objects
 from ruleaudit.dataplane.ruleset import A_DNAT, Entry, destination_of
 from ruleaudit.findings import Finding, Severity
 from ruleaudit.forwarding import FrontendKind, Vantage, Verdict, endpoint_text
@@ -47,7 +47,7 @@ class ServiceChains:
             )
         return known
 
-    def serving(self, expected: ExpectedServicePort) -> dict[str, list[RulePlace]]:
+    def serving(self, expected: ExpectedServicePort, one: Judgement) -> Mapping[str, list[RulePlace]]:  # noqa: ARG002
         """Per endpoint (as DNAT writes it) the rules of this port's chains that jump to an endpoint chain which leads there."""
         found: dict[str, list[RulePlace]] = defaultdict(list)
         for name in self.own_hashes(expected):

@@ -180,8 +180,8 @@ class ServiceJudge:
 
     def passed_by(self, expected: ExpectedServicePort, judgements: Sequence[Judgement]) -> bool:
         """Whether a chain that packets go through holds rules for a missing endpoint: then it is damaged, not written for another policy."""
-        serving = self.chains.serving(expected)
         for one in judgements:
+            serving = self.chains.serving(expected, one)
             used = {place[1] for outcome in one.outcomes for place in outcome.trail}
             for difference in one.differences:
                 found = serving.get(difference.endpoint or "", ()) if difference.kind is DifferenceKind.MISSING_BACKEND else ()
@@ -368,8 +368,8 @@ class ServiceJudge:
                 setattr(known, name, text)
             return known
 
-        serving = self.chains.serving(expected)
         for one in judgements:
+            serving = self.chains.serving(expected, one)
             extras = [d for d in one.differences if d.kind in (DifferenceKind.EXTRA_BACKEND, DifferenceKind.FORWARDED)]
             missing = [d.endpoint for d in one.differences if d.kind is DifferenceKind.MISSING_BACKEND and d.endpoint]
             explained: set[str] = set()

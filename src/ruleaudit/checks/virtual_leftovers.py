@@ -102,7 +102,7 @@ def _other_port(audit: FamilyAudit, server: VirtualServer, owner: Sequence[tuple
         service=f"{expected.name.namespace}/{expected.name.name}",
         frontend=Frontend(kind, server.address, server.port, server.protocol, audit.family),
         expected=f"at {server.address} only port {', '.join(known)}",
-        observed=f"virtual server {server.name}, {_leads(server)}",
+        observed=f"virtual server {server.name}, to {_leads(server)}",
         places=[(TABLE, server.name, server.line)],
         objects=[ObjectReference("Service", expected.name.namespace, expected.name.name)],
     )
@@ -118,6 +118,7 @@ def _stale(audit: FamilyAudit, servers: Sequence[VirtualServer], node: Collectio
         if only_node_ports
         else f"virtual server{'' if len(servers) == 1 else 's'} {listed(names, 8)}"
     )
+    single = only_node_ports or len(servers) == 1
     first = servers[0]
     frontend = None
     if len(servers) == 1 and first.address is not None and first.port is not None and first.protocol is not None:
@@ -125,7 +126,7 @@ def _stale(audit: FamilyAudit, servers: Sequence[VirtualServer], node: Collectio
         frontend = Frontend(kind, None if only_node_ports else first.address, first.port, first.protocol, audit.family)
     return audit.finding(
         "RA203" if only_node_ports else "RA201",
-        f"{what} belong{'s' if only_node_ports or len(servers) == 1 else ''} to no Service, and {_leads(first)}"
+        f"{what} belong{'s' if single else ''} to no Service, and lead{'s' if single else ''} to {_leads(first)}"
         + (f" at {listed(sorted({server.address or '' for server in servers}))}" if only_node_ports else ""),
         frontend=frontend,
         expected="no such virtual server",
@@ -137,7 +138,7 @@ def _stale(audit: FamilyAudit, servers: Sequence[VirtualServer], node: Collectio
 
 def _leads(server: VirtualServer) -> str:
     endpoints = [endpoint_text(one.address, one.port) for one in server.real_servers]
-    return "leads to " + listed(endpoints) if endpoints else "leads to no endpoint"
+    return listed(endpoints) or "no endpoint"
 
 
 # --- sets ------------------------------------------------------------------------------------------------------------------------------

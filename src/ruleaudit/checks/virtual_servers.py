@@ -10,11 +10,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ruleaudit.checks.context import FamilyAudit, RulePlace, service_port_of
-from ruleaudit.checks.judgement import bare, endpoint_objects, listed
+from ruleaudit.checks.judgement import Judgement, bare, endpoint_objects, listed
 from ruleaudit.checks.observer import Observer
 from ruleaudit.checks.service_chains import ServiceChains
 from ruleaudit.checks.services import KIND_TEXT, MISSING_CODE, ServiceJudge
-from ruleaudit.dataplane.ipvs import TABLE
+from ruleaudit.dataplane.ipvs import TABLE, usable
 from ruleaudit.expected_sets import set_name
 from ruleaudit.forwarding import Forwarding, Frontend, FrontendKind, Vantage, Verdict, endpoint_text
 
@@ -72,7 +72,7 @@ class _VirtualObserver(Observer):
 class _VirtualServers(ServiceChains):
     """What virtual servers and sets say of service ports, where chains say it in iptables mode."""
 
-    unreached = "it is there with weight 0, which keeps new connections away"
+    unreached = "its real server takes no new connections: it has weight 0, or is not reached by masquerading"
 
     def __init__(self, audit: FamilyAudit, virtual: VirtualTable) -> None:
         super().__init__(audit)
@@ -88,14 +88,14 @@ class _VirtualServers(ServiceChains):
         """No chain belongs to a service port."""
         return frozenset()
 
-    def serving(self, expected: ExpectedServicePort) -> dict[str, list[RulePlace]]:
-        """The real servers of its virtual servers, by endpoint."""
+    def serving(self, expected: ExpectedServicePort, one: Judgement) -> Mapping[str, list[RulePlace]]:
+        """The real servers that keep new connections away from the virtual server that was asked, by endpoint."""
         found: dict[str, list[RulePlace]] = defaultdict(list)
-        for frontend in expected.frontends:
-            for address in self.addresses(frontend):
-                service = self.virtual.find(address, frontend.port, expected.protocol.lower())
-                for one in service.server.real_servers if service is not None else ():
-                    found[endpoint_text(one.address, one.port)].append((TABLE, service.server.name if service else "", one.line))
+        service = self.virtual.find(one.destination, one.frontend.port, expected.protocol.lower())
+        if service is not None:
+            for server in service.server.real_servers:
+                if not usable(server):
+                    found[endpoint_text(server.address, server.port)].append((TABLE, service.server.name, server.line))
         return found
 
     def dead_end(self, outcome: Outcome) -> str | None:  # noqa: ARG002

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from itertools import islice, product
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, assert_never
 
 import msgspec
 
@@ -274,6 +274,8 @@ def _replaces(later: Endpoint, earlier: Endpoint, rule: DuplicateRule) -> bool:
             return later.is_local
         case DuplicateRule.ENDPOINT_NON_TERMINATING_WINS:
             return not later.terminating
+        case _:
+            assert_never(rule)
 
 
 def _possible(group: Sequence[Endpoint], rule: DuplicateRule) -> list[Endpoint]:

@@ -65,10 +65,7 @@ class ServiceChains:
             if entry.action == A_DNAT:
                 slots = entry.plan.argument_slots.get("--to-destination")
                 if slots:
-                    try:
-                        address, port, _ = destination_of(entry.values[slots[0]], "", 0)
-                    except ValueError:
-                        return None
+                    address, port, _ = destination_of(entry.values[slots[0]], "", 0)
                     return endpoint_text(address, port)
         return None
 

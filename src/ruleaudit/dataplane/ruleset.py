@@ -721,10 +721,7 @@ class Ruleset:
         if digits.isdigit() and address.replace(".", "").isdigit():
             port = int(digits)  # the form that IPv4 endpoints have; everything else takes the long way
         else:
-            try:
-                address, port, certain = destination_of(text, "", 0)
-            except ValueError:
-                return None
+            address, port, certain = destination_of(text, "", 0)
             if not certain or not address:
                 return None
         if not port:
@@ -732,7 +729,7 @@ class Ruleset:
         key = address + ("/128" if ":" in address else "/32")
         return Leaf(
             name,
-            text if text[0] != "[" else endpoint_text(address, port),
+            endpoint_text(address, port),
             address,
             key,
             port,
@@ -792,8 +789,8 @@ class Ruleset:
                 if len(component) > 1 or any(entry.target == chain for entry in self.entries(table, chain)):
                     for one in component:
                         ready = self.prepared(table, one)
-                        if ready is not None:
-                            ready.looping = True
+                        assert ready is not None  # what leads back to itself has rules
+                        ready.looping = True
 
     def reference(self, table: str, chain: str, line: int) -> RuleReference:
         """A reference to a rule of this ruleset."""
@@ -803,7 +800,7 @@ class Ruleset:
 def destination_of(text: str, address: str, port: int) -> tuple[str, int, bool]:
     """The address and port of a `--to-destination`, with what it leaves out taken from the packet; False when it names a range.
 
-    Raises ValueError when it is none.
+    `text` is one: the reader of rules lets no other through (formats/iptables_values.py).
     """
     certain = True
     if text.startswith("["):

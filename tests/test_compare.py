@@ -127,6 +127,18 @@ REJECT, DROP, PASS = Forwarding(Verdict.REJECT), Forwarding(Verdict.DROP), Forwa
             ],
             id="what-reaches-nobody-needs-no-affinity",
         ),
+        pytest.param(
+            forward(),
+            seen(HALVES, lost=[DROPPED]),
+            [Difference(KIND.LOST, None, 0.75, (DROPPED,))],
+            id="lost-and-nobody-knows-whose",
+        ),
+        pytest.param(
+            REJECT,
+            seen({ONE: 0.5}, lost=[LOST]),
+            [Difference(KIND.FORWARDED, ONE, 0.5), Difference(KIND.FORWARDED, TWO, 0.5)],
+            id="lost-and-not-refused",
+        ),
         pytest.param(REJECT, seen(refused=[REJECTED]), [], id="rejected"),
         pytest.param(DROP, seen(refused=[DROPPED]), [], id="dropped"),
         pytest.param(

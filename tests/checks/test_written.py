@@ -22,8 +22,10 @@ from tests.small_node import (
     both,
     changed,
     endpoint,
+    moved,
     serious,
     service,
+    twice,
     without,
 )
 
@@ -34,7 +36,7 @@ from ruleaudit.kubeproxy import SERVICE_CHAIN
 from ruleaudit.settings import LocalDetection
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Iterator, Sequence
 
     from _pytest.mark import ParameterSet
 
@@ -192,31 +194,6 @@ SIX = [
     *service("shop/six", "fd00:10:96::6", [endpoint("fd00:10:244:1::5", "node-a")], family=6, type="NodePort", ports=port(30086)),
 ]
 WEB = "shop/web"
-
-
-def moved(pattern: str, behind: str) -> Edit:
-    """Move the first line that matches behind the last one that matches another pattern."""
-
-    def edit(text: str) -> str:
-        lines = text.split("\n")
-        line = next(one for one in lines if re.search(pattern, one))
-        lines.remove(line)
-        at = max(number for number, one in enumerate(lines) if re.search(behind, one))
-        return "\n".join([*lines[: at + 1], line, *lines[at + 1 :]])
-
-    return edit
-
-
-def twice(pattern: str, change: Callable[[str], str] = str) -> Edit:
-    """Write the lines that match once more behind the last of them, changed."""
-
-    def edit(text: str) -> str:
-        lines = text.split("\n")
-        found = [number for number, one in enumerate(lines) if re.search(pattern, one)]
-        again = [change(lines[number]) for number in found]
-        return "\n".join([*lines[: found[-1] + 1], *again, *lines[found[-1] + 1 :]])
-
-    return edit
 
 
 def several(count: int) -> list[Object]:

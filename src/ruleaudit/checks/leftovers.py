@@ -243,7 +243,8 @@ def chains(audit: FamilyAudit, judge: ServiceJudge) -> Iterator[Finding]:
                 referenced.add(entry.target)
                 if name.startswith(strange_prefixes):
                     referring[entry.target].append(("nat", name, entry.line))
-                if entry.target not in nat and entry.action == A_JUMP and is_kube_proxy_chain(entry.target):
+                told = not audit.cluster.services and SERVICE_CHAIN.match(name) and SERVICE_CHAIN.match(entry.target)
+                if entry.target not in nat and entry.action == A_JUMP and is_kube_proxy_chain(entry.target) and not told:
                     live = live if live is not None else _live(audit)
                     if name not in live:
                         continue

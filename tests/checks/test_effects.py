@@ -913,6 +913,25 @@ CASES = [
         minor=22,
     ),
     case("a-range-of-everything", [*BASE, *guarded("0.0.0.0/0")], str, minor=33),
+    case(
+        "one-of-the-ready-ones-here-and-one-elsewhere",
+        web([LOCAL, REMOTE]),
+        str,
+        "RA305 error shop/web: sends 50% of new connections to 10.244.2.5:8080: ready, but not to be used",
+        objects=web([LOCAL, REMOTE, endpoint("10.244.2.6")], internalTrafficPolicy="Local"),
+    ),
+    case(
+        "a-hook-that-others-make-up-for",
+        [*BASE, *EMPTY],
+        both(without("-A FORWARD .*-j KUBE-SERVICES"), added("filter", "-A FORWARD -d 10.96.0.25/32 -j REJECT")),
+        "RA108 warning: filter FORWARD -> KUBE-SERVICES is missing in IPv4: no service's traffic changes by it now",
+    ),
+    case(
+        "clients-that-are-remembered-and-dropped",
+        [*NODES, *KUBERNETES, *STICKY],
+        added("filter", "-A FORWARD -d 10.244.2.5/32 -j DROP", first=True),
+        "RA602 error shop/sticky: to 10.244.2.5:8080",
+    ),
     # source ranges
     case(
         "a-firewall-without-its-drop",
@@ -1006,6 +1025,35 @@ def test_evidence_is_cited_from_the_dump_where_the_node_was_mended_as_well() -> 
 )
 def test_a_client_of_a_prefix(prefix: str, avoid: list[str], address: str) -> None:
     assert address_inside(prefix, avoid) == address
+
+
+BRIDGE = (
+    "--hostname-override=node-a",
+    "--proxy-mode=iptables",
+    "--detect-local-mode=BridgeInterface",
+    "--pod-bridge-interface=cni0",
+)
+
+
+def test_local_pods_told_by_a_bridge() -> None:
+    node = SmallNode([*BASE, *LOCAL_PORT], arguments=BRIDGE)
+    agree(node.report().findings, [])
+    other = "RA405 error shop/web: masquerades connections from pods that keep their source address"
+    agree(node.report(changed("! -i cni0( .*shop/web)", "! -i cni1\\1")).findings, [other])
+
+
+def test_local_pods_by_a_mask_that_is_no_prefix() -> None:
+    """What the rules take for local pods cannot be held against the Node's pod CIDRs then, and is not."""
+    node = SmallNode([*NODES, *KUBERNETES, *service("shop/web", "10.96.0.20", [REMOTE])])
+    report = node.report(changed("! -s 10\\.244\\.0\\.0/16", "! -s 10.0.1.0/255.0.255.0", 0), told=False)
+    assert {one.code for one in report.findings} & {"RA404", "RA310"} == set()
+
+
+def test_up_to_1_19_kubelet_may_not_know_the_guard_of_localhost() -> None:
+    dump = added("filter", "-A KUBE-FIREWALL -m mark --mark 0x8000/0x8000 -j DROP")(SmallNode(BASE, 20).text())
+    for minor, told in ((20, True), (19, False)):
+        report = SmallNode(BASE, minor).report(dumps={"iptables-save.txt": dump})
+        assert ("RA802" in {one.code for one in report.findings}) is told
 
 
 # --- RA505 -------------------------------------------------------------------------------------------------------------------------------

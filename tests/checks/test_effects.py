@@ -932,6 +932,25 @@ CASES = [
         added("filter", "-A FORWARD -d 10.244.2.5/32 -j DROP", first=True),
         "RA602 error shop/sticky: to 10.244.2.5:8080",
     ),
+    case(
+        "a-hook-whose-loss-may-be-right-for-some",
+        [
+            *NODES,
+            *KUBERNETES,
+            *service("shop/port", "10.96.0.21", [REMOTE], type="NodePort", ports=NODE_PORT, externalTrafficPolicy="Local"),
+        ],
+        both(
+            without("-A PREROUTING .*KUBE-SERVICES"),
+            added(
+                "filter",
+                "-A INPUT -j KUBE-FIREWALL",
+                "-A KUBE-FIREWALL -m mark --mark 0x8000/0x8000 -j DROP",
+                "-A KUBE-FIREWALL ! -s 127.0.0.0/8 -d 127.0.0.0/8 -m conntrack ! --ctstate RELATED,ESTABLISHED,DNAT -j DROP",
+            ),
+        ),
+        "RA108 error: nat PREROUTING -> KUBE-SERVICES is missing in IPv4: 3 frontends of 3 behave otherwise for pods and outside clients",
+        minor=22,
+    ),
     # source ranges
     case(
         "a-firewall-without-its-drop",

@@ -171,7 +171,7 @@ def test_the_quick_answer_is_the_long_one() -> None:
         PASS,
         *(forward(b, m, a) for b in (HALVES, {ONE: 1.0}) for m in (None, True, False) for a in (None, 60)),
     ]
-    backends = [{}, HALVES, {ONE: 1.0}, {ONE: 0.5, "c": 0.5}, {ONE: 0.6, TWO: 0.4}]
+    backends = [{}, HALVES, {ONE: 1.0}, {ONE: 0.5, "c": 0.5}, {ONE: 0.6, TWO: 0.4}, {ONE: 1.0, TWO: 0.0}]
     parts = [[], [REJECTED]], [[], [PASSED]], [[], [LOST]]
     tried = 0
     for expected, reached, refused, passed, lost in product(wanted, backends, *parts):

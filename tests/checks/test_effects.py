@@ -40,14 +40,18 @@ from tests.small_node import (
     endpoint,
     node_object,
     service,
+    slice_of,
     twice,
     without,
 )
 
+from ruleaudit.audit import audit_inputs
+from ruleaudit.checks.objects import slice_disagreements
 from ruleaudit.checks.observer import address_inside
 from ruleaudit.checks.stopped import stopped
 from ruleaudit.cluster import Cluster, load
 from ruleaudit.findings import Certainty, Finding, Severity
+from ruleaudit.sources import InputKind, Source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -133,8 +137,17 @@ WEB_EP = endpoints_of("shop/web", ["10.244.1.5", "10.244.2.5"])
 SECOND = service("shop/web", "10.96.0.20", ipFamilies=["IPv6", "IPv4"], clusterIPs=["fd00::1", "10.96.0.20"])
 EIGHT = service("m/s0", "10.96.7.0", externalIPs=[f"203.0.113.{number}" for number in range(8)])
 SIX = service("shop/six", "fd00:10:96::6", [endpoint("fd00:10:244:1::5", "node-a")], family=6)
+DNS: list[Object] = [
+    {"name": "dns", "port": 53, "targetPort": 53, "protocol": "UDP"},
+    {"name": "dns-tcp", "port": 53, "targetPort": 53, "protocol": "TCP"},
+]
+TWO_PROTOCOLS = service("shop/dns", "10.96.0.40", externalIPs=["203.0.113.9"], ports=DNS)
 NO_IPS = {"phase": "Running"}
 THREE = [hinted(LOCAL, "zone-a"), hinted(REMOTE, "zone-b"), hinted(endpoint("10.244.2.6"), "zone-a")]
+
+
+def remote_port(policy: str) -> list[Object]:
+    return service("shop/port", "10.96.0.21", [REMOTE], type="NodePort", ports=NODE_PORT, externalTrafficPolicy=policy)
 
 
 def guarded(*ranges: str, externalTrafficPolicy: str = "Cluster") -> list[Object]:  # noqa: N803  # as the API has it
@@ -951,6 +964,101 @@ CASES = [
         "RA108 error: nat PREROUTING -> KUBE-SERVICES is missing in IPv4: 3 frontends of 3 behave otherwise for pods and outside clients",
         minor=22,
     ),
+    case(
+        "taken-everywhere-and-stale-as-well",
+        BASE,
+        added(
+            "nat",
+            *(
+                f"-A {chain} -d 10.96.0.20/32 -p tcp -m statistic --mode random --probability 0.5 -j DNAT --to-destination 10.244.7.7:80"
+                for chain in ("PREROUTING", "OUTPUT")
+            ),
+            first=True,
+        ),
+        "RA206 error shop/web: shop/web:http sends 25% of new connections to 10.244.2.5:8080",
+        "RA401 error shop/web: does not masquerade connections from the node itself and outside clients",
+        "RA603 error shop/web: a rule of nat OUTPUT that is not kube-proxy's takes traffic of shop/web:http from the node itself to 10.244.7.7:80",
+        "RA603 error shop/web: a rule of nat PREROUTING that is not kube-proxy's takes traffic of shop/web:http from pods and outside",
+        objects=web([LOCAL]),
+    ),
+    case(
+        "taken-everywhere",
+        BASE,
+        added(
+            "nat",
+            *(f"-A {chain} -d 10.96.0.20/32 -p tcp -j DNAT --to-destination 10.244.7.7:80" for chain in ("PREROUTING", "OUTPUT")),
+            first=True,
+        ),
+        "RA603 error shop/web: a rule of nat OUTPUT that",
+        "RA603 error shop/web: a rule of nat PREROUTING that",
+    ),
+    case(
+        "dropped-and-stale-as-well",
+        BASE,
+        added("filter", "-A FORWARD -d 10.244.1.5/32 -j DROP", "-A OUTPUT -d 10.244.1.5/32 -j DROP", first=True),
+        "RA206 error shop/web: shop/web:http sends 50% of new connections to 10.244.2.5:8080",
+        "RA602 error shop/web: a rule of filter FORWARD",
+        "RA602 error shop/web: a rule of filter OUTPUT",
+        objects=web([LOCAL]),
+    ),
+    case(
+        "a-policy-in-mangle-that-nobody-can-decide",
+        BASE,
+        table(
+            "mangle",
+            ":cali-PREROUTING - [0:0]",
+            "-A PREROUTING -j cali-PREROUTING",
+            "-A cali-PREROUTING -m set --match-set x src -j DROP",
+        ),
+        "RA003 warning: whether a rule of mangle cali-PREROUTING applies cannot be decided",
+    ),
+    case(
+        "leftovers-that-lead-to-what-is-needed",
+        BASE,
+        added("nat", "-A KUBE-XLB-AAAAAAAAAAAAAAAA -j KUBE-SEP-34ZZ2QFGO32YYXXO"),
+        "RA503 warning: 1 KUBE-XLB- chains of a kube-proxy 1.23 or older are left in IPv4, and 1 service chains are still jumped to by them",
+    ),
+    case(
+        "one-address-of-two-protocols",
+        [*BASE, *TWO_PROTOCOLS],
+        str,
+        "RA204 error shop/dns: shop/dns:dns: rules still forward external IP 203.0.113.9:53/UDP, which",
+        "RA102 error shop/other: shop/other:dns-tcp: cluster IP 10.96.0.41:53/TCP is not programmed",
+        objects=[
+            *BASE,
+            *service("shop/dns", "10.96.0.40", ports=DNS),
+            *service("shop/other", "10.96.0.41", externalIPs=["203.0.113.9"], ports=DNS[1:]),
+        ],
+    ),
+    case(
+        "a-hairpin-rule-turned-round",
+        BASE,
+        changed("(-A KUBE-SEP-\\w+ )-s 10\\.244\\.2\\.5/32", "\\1! -s 10.244.2.5/32"),
+        "RA403 warning shop/web: 10.244.2.5:8080 is not masqueraded when it reaches itself",
+        "RA405 error shop/web: masquerades connections from pods",
+    ),
+    case(
+        "another-policy-under-which-nothing-is-here",
+        [*BASE, *remote_port("Cluster")],
+        str,
+        "RA305 error shop/port: is programmed for externalTrafficPolicy Cluster, the Service asks for Local",
+        "<RA107 error shop/port: has none on this node, but traffic to node port 30080/TCP is forwarded instead of being dropped",
+        objects=[*BASE, *remote_port("Local")],
+    ),
+    case(
+        "internal-policy-local-no-more",
+        web(internalTrafficPolicy="Local"),
+        str,
+        "RA305 error shop/web: is programmed for internalTrafficPolicy Local, the Service asks for Cluster",
+        objects=BASE,
+    ),
+    case(
+        "a-refusal-beside-a-missing-endpoint",
+        BASE,
+        both(added("filter", refusal("10.96.0.20")), without("shop/web:http -> 10.244.2.5")),
+        "RA106 error shop/web: sends nothing to 10.244.2.5:8080",
+        "RA208 error shop/web: refuses connections from pods and the node itself although it has usable endpoints",
+    ),
     # source ranges
     case(
         "a-firewall-without-its-drop",
@@ -1002,7 +1110,19 @@ def test_what_is_told(given: Case) -> None:
     node = SmallNode(given.given, given.minor, families=given.families)
     assert [one.code for one in node.report().findings if one.code not in ("RA004", "RA703")] == []
     report = node.report(given.edit, objects=given.objects)
-    agree([one for one in report.findings if one.code not in given.unseen], given.told)
+    told = [one for one in report.findings if one.code not in given.unseen]
+    agree(told, given.told)
+    for one in told:
+        assert one.locations or one.code in NO_RULES or "is not declared" in one.message or "lacks what" in one.message, (
+            one.message
+        )
+        if one.service and (namespaced := tuple(one.service.split("/"))):
+            known = [(other.namespace, other.name) for other in one.objects if other.kind == "Service"]
+            assert namespaced in known or "no such Service" in one.message or one.code == "RA307"
+
+
+NO_RULES = {"RA505", "RA703"}
+"""What cites no rule."""
 
 
 @pytest.mark.parametrize("given", ALONE)
@@ -1073,6 +1193,105 @@ def test_up_to_1_19_kubelet_may_not_know_the_guard_of_localhost() -> None:
     for minor, told in ((20, True), (19, False)):
         report = SmallNode(BASE, minor).report(dumps={"iptables-save.txt": dump})
         assert ("RA802" in {one.code for one in report.findings}) is told
+
+
+def test_without_a_node_what_hangs_on_it_is_passed_over_and_nothing_else() -> None:
+    objects = [*BASE, *LOCAL_PORT]
+    dump = without("shop/(web|port):http -> 10.244.2.5")(SmallNode(objects).text())
+    held = json.dumps({"kind": "List", "apiVersion": "v1", "items": objects}).encode()
+    sources = [
+        Source("a.txt", InputKind.IPTABLES_SAVE, dump, b"", given=True),
+        Source("o.json", InputKind.OBJECTS, "", held, given=True),
+    ]
+    report = audit_inputs(sources)
+    assert [(one.code, one.service) for one in report.findings if one.severity is Severity.ERROR] == [("RA106", "shop/web")]
+    assert any("1 service ports of IPv4 depend on which node this is" in one.message for one in report.findings)
+
+
+def test_what_lies_outside_is_named_and_the_rules_that_say_so() -> None:
+    for more, objects in (
+        ([pod("a", "10.200.1.1")], BASE),
+        ([], [node_object("node-a", "192.0.2.10", "10.200.1.0/24"), *BASE[1:]]),
+    ):
+        found = next(one for one in SmallNode(BASE).report(objects=[*objects, *more]).findings if one.code == "RA404")
+        assert [(one.kind, one.name) for one in found.objects] == ([("Pod", "a")] if more else [("Node", "node-a")])
+        assert [one.text.rsplit(" ", 1)[1] for one in found.locations] == ["KUBE-MARK-MASQ", "KUBE-MARK-MASQ"]
+
+
+# --- RA702 -------------------------------------------------------------------------------------------------------------------------------
+
+
+def named(address: str, name: str | None, kind: str = "Pod", namespace: str | None = "x", *, ready: bool = True) -> Object:
+    reference = {"kind": kind, **({"namespace": namespace} if namespace else {}), **({"name": name} if name else {})}
+    return {**endpoint(address, ready=ready), "targetRef": reference}
+
+
+SELECTED = {"selector": {"app": "web"}}
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "pods", "spec", "told"),
+    [
+        pytest.param([named("10.0.0.1", "a")], [pod("a", "10.0.0.1")], SELECTED, None, id="agree"),
+        pytest.param(
+            [named("10.0.0.1", "a")],
+            [pod("a", "10.0.0.2")],
+            SELECTED,
+            "gives 10.0.0.1 for pod x/a, which has 10.0.0.2",
+            id="another-address",
+        ),
+        pytest.param(
+            [named("10.0.0.1", "b")],
+            [pod("a", "10.0.0.1")],
+            SELECTED,
+            "names pod x/b at 10.0.0.1, which does not exist",
+            id="no-such-pod",
+        ),
+        pytest.param(
+            [named("10.0.0.1", "a", namespace=None)], [pod("a", "10.0.0.1")], SELECTED, None, id="in-the-namespace-of-the-slice"
+        ),
+        pytest.param(
+            [named("10.0.0.1", None)], [pod("a", "10.0.0.1")], SELECTED, "names pod x/ at 10.0.0.1", id="without-a-name"
+        ),
+        pytest.param([named("10.0.0.1", "a")], [pod("a", "10.0.0.2")], {}, None, id="no-selector"),
+        pytest.param([named("10.0.0.1", "a", kind="Node")], [pod("a", "10.0.0.2")], SELECTED, None, id="no-pod-is-meant"),
+        pytest.param([endpoint("10.0.0.1")], [pod("a", "10.0.0.2")], SELECTED, None, id="nothing-is-meant"),
+        pytest.param([named("10.0.0.1", "a", ready=False)], [pod("a", "10.0.0.2")], SELECTED, None, id="not-ready"),
+        pytest.param(
+            [{**named("10.0.0.1", "a"), "conditions": None}],
+            [pod("a", "10.0.0.2")],
+            SELECTED,
+            "which has 10.0.0.2",
+            id="no-conditions",
+        ),
+        pytest.param([{**named("10.0.0.1", "a"), "addresses": []}], [pod("a", "10.0.0.2")], SELECTED, None, id="no-address"),
+        pytest.param([named("10.0.0.1", "a")], [pod("a", "", status=NO_IPS)], SELECTED, None, id="a-pod-without-address"),
+        pytest.param([named("10.0.0.1", "a")], [], SELECTED, None, id="no-pods-given"),
+        pytest.param(
+            [named("10.0.0.1", "b"), named("10.0.0.1", "a")],
+            [pod("a", "10.0.0.2")],
+            SELECTED,
+            "does not exist",
+            id="the-second-as-well",
+        ),
+    ],
+)
+def test_slices_against_pods(endpoints: list[Object], pods: list[Object], spec: Mapping[str, object], told: str | None) -> None:
+    objects = [*service("x/web", "10.96.0.1", endpoints, **spec), *pods, slice_of("x/gone", endpoints)]  # type: ignore[arg-type]  # by name
+    cluster = load([("o.json", json.dumps({"kind": "List", "apiVersion": "v1", "items": objects}).encode())])
+    found = list(slice_disagreements(cluster))
+    assert bool(found) is (told is not None)
+    if told is not None:
+        where, message, reference, address = found[0]
+        assert (where, reference.kind, reference.namespace, reference.name, address) == (
+            "x/web",
+            "EndpointSlice",
+            "x",
+            "web-1",
+            "10.0.0.1",
+        )
+        assert told in message
+        assert len(found) == len(endpoints)
 
 
 # --- RA505 -------------------------------------------------------------------------------------------------------------------------------

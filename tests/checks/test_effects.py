@@ -1218,6 +1218,15 @@ def test_what_lies_outside_is_named_and_the_rules_that_say_so() -> None:
         assert [one.text.rsplit(" ", 1)[1] for one in found.locations] == ["KUBE-MARK-MASQ", "KUBE-MARK-MASQ"]
 
 
+def test_a_firewall_that_refuses_admitted_clients() -> None:
+    """Where nat does not translate, the firewall's drop is met by everybody."""
+    drop = "-A KUBE-PROXY-FIREWALL -d 203.0.113.5/32 -p tcp -m tcp --dport 80 -j DROP"
+    report = SmallNode([*BASE, *BALANCED]).report(both(without("-A KUBE-SERVICES .*loadbalancer IP"), added("filter", drop)))
+    found = next(one for one in report.findings if one.code == "RA306")
+    assert "refuses admitted clients at 203.0.113.5:80/TCP by its source-range firewall" in found.message
+    assert any(one.text == drop for one in found.locations)
+
+
 # --- RA702 -------------------------------------------------------------------------------------------------------------------------------
 
 

@@ -43,7 +43,7 @@ MODULES = (
     "endpoints", "expect", "compare",
     "checks.alone", "checks.context", "checks.foreign", "checks.judgement", "checks.leftovers", "checks.nodewide", "checks.objects",
     "checks.observer", "checks.service_chains", "checks.services", "checks.source_ranges", "checks.stopped", "checks.written",
-    "dataplane.evaluator", "dataplane.matches", "dataplane.observe", "dataplane.packet", "dataplane.ruleset", "dataplane.walk",
+    "dataplane.classes", "dataplane.evaluator", "dataplane.matches", "dataplane.observe", "dataplane.packet", "dataplane.ruleset", "dataplane.walk",
 )  # fmt: skip
 TESTS = ("tests/test_*.py", "tests/checks/test_*.py", "tests/dataplane/test_*.py")
 # These start processes, measure time or damage inputs at random: slow, and what they notice the others notice as well.

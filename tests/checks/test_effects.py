@@ -910,7 +910,7 @@ CASES = [
         "a-chain-that-is-filled-and-not-declared",
         BASE,
         both(without("^:KUBE-FORWARD"), without("-A KUBE-FORWARD .*RELATED")),
-        "RA310 warning: lacks what kube-proxy always writes there (accept RELATED,ESTABLISHED)",
+        "RA002 error: chain KUBE-FORWARD",
     ),
     case(
         "a-client-of-a-range-refused-by-others",

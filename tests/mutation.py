@@ -312,11 +312,24 @@ def _find_functions(modules: Sequence[Module]) -> None:
                 module.functions.setdefault(key, []).append(thing)
 
 
-def _forget() -> None:
-    """Empty every cache of a function: what it answers hangs on the change."""
-    for thing in gc.get_objects():
-        if isinstance(thing, functools._lru_cache_wrapper) and str(thing.__module__).startswith("ruleaudit"):
-            thing.cache_clear()
+class Caches:
+    """What the program remembers of earlier questions: caches of functions, and tables of its modules that are empty at the start."""
+
+    def __init__(self) -> None:
+        modules = [module for name, module in sys.modules.items() if name.partition(".")[0] == "ruleaudit"]
+        self.tables = [value for module in modules for value in vars(module).values() if isinstance(value, dict) and not value]
+        self.functions = [
+            one
+            for one in gc.get_objects()
+            if isinstance(one, functools._lru_cache_wrapper) and str(one.__module__).startswith("ruleaudit")
+        ]
+
+    def forget(self) -> None:
+        """Empty them: what they hold hangs on the change."""
+        for table in self.tables:
+            table.clear()
+        for function in self.functions:
+            function.cache_clear()
 
 
 # --- the run -----------------------------------------------------------------------------------------------------------------------------
@@ -337,7 +350,7 @@ class Run:
     """A plugin of pytest: it has the tests collected, learns what they execute, and runs them against every mutant."""
 
     def __init__(self, options: argparse.Namespace, modules: Sequence[Module]) -> None:
-        self.options, self.modules = options, modules
+        self.options, self.modules, self.caches = options, modules, Caches()
         self.took: dict[str, float] = {}
         self.failed: list[str] = []
         self.noticed: Counter[str] = Counter()
@@ -373,15 +386,9 @@ class Run:
         watch = coverage.Coverage(
             data_file=None, branch=False, include=[str(one.path) for one in self.modules], config_file=False
         )
-        caches = [
-            one
-            for one in gc.get_objects()
-            if isinstance(one, functools._lru_cache_wrapper) and str(one.__module__).startswith("ruleaudit")
-        ]
         watch.start()
         for at, item in enumerate(items):
-            for cache in caches:
-                cache.cache_clear()
+            self.caches.forget()
             watch.switch_context(item.nodeid)
             started = time.monotonic()
             with _silence():
@@ -453,7 +460,7 @@ class Run:
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
             self.failed.clear()
             mutant.module.put(mutant.number)
-            _forget()
+            self.caches.forget()
             items = [self.items[test] for test in tests]
             for at, item in enumerate(items):
                 item.config.hook.pytest_runtest_protocol(item=item, nextitem=items[at + 1] if at + 1 < len(items) else None)

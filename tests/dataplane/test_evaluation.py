@@ -189,6 +189,58 @@ def test_what_the_rules_name_is_what_is_remembered_per_class() -> None:
     }  # fmt: skip
 
 
+NEAR = {
+    4: ("10.96.0.{n}", "10.244.1.{n}", "/32", ("1", "2", "3", "15", "16", "31", "32", "127", "128", "200", "255")),
+    6: ("fd00:96::{n}", "fd00:244::{n}", "/128", ("1", "2", "3", "f", "10", "1f", "20", "7f", "80", "c8", "ff")),
+}
+NEAR_RULES = {
+    4: (
+        "-A FORWARD -d 10.244.1.0/28 -j DROP",
+        "-A FORWARD -d 10.244.1.128/25 -p tcp -m tcp --dport 8080 -j REJECT --reject-with icmp-port-unreachable",
+        "-A FORWARD -m iprange --dst-range 10.244.1.30-10.244.1.32 -j DROP",
+        "-A FORWARD -d 10.244.1.127/32 -j DROP",
+        "-A FORWARD -m addrtype --dst-type MULTICAST,BROADCAST,UNSPEC -j DROP",
+    ),
+    6: (
+        "-A FORWARD -d fd00:244::/124 -j DROP",
+        "-A FORWARD -d fd00:244::80/121 -p tcp -m tcp --dport 8080 -j REJECT --reject-with icmp6-port-unreachable",
+        "-A FORWARD -m iprange --dst-range fd00:244::1e-fd00:244::20 -j DROP",
+        "-A FORWARD -d fd00:244::7f/128 -j DROP",
+        "-A FORWARD -m addrtype --dst-type MULTICAST -j DROP",
+    ),
+}
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("only", [None, 0, 1, 2, 3, 4])
+def test_neighbours_that_rules_tell_apart_are_not_taken_for_one_another(family: int, only: int | None) -> None:
+    """S13: the same for addresses of one network, and ports beside a range; each kind of rule alone, and all together."""
+    virtual, real, suffix, numbers = NEAR[family]
+    rules = NEAR_RULES[family] if only is None else NEAR_RULES[family][only : only + 1]
+    ports = ["-A FORWARD -p tcp -m multiport --dports 8082:8084 -j DROP", "-A FORWARD -p tcp -m tcp --dport 8090: -j DROP"]
+    asked: list[str] = []
+    nat: list[str] = []
+    for number in numbers:
+        for port in (8080, 8081, 8082, 8084, 8085, 8089, 8090):
+            to = real.format(n=number)
+            at = virtual.format(n=number)
+            target = f"[{to}]:{port}" if family == 6 else f"{to}:{port}"
+            nat.append(f"-A PREROUTING -d {at}{suffix} -p tcp -m tcp --dport {port} -j DNAT --to-destination {target}")
+            asked.append(f"out6 [{at}]:{port} tcp" if family == 6 else f"out {at}:{port} tcp")
+    more = (
+        ("224.0.0.1", "239.255.255.255", "240.0.0.1", "0.0.0.0", "255.255.255.255")
+        if family == 4
+        else ("ff02::1", "fe80::1", "::")
+    )
+    asked += [f"out6 [{one}]:9 tcp" if family == 6 else f"out {one}:9 tcp" for one in more]
+    held = ruleset(family, {"nat": nat, "filter": [*rules, *ports]})
+    for order in (asked, asked[::-1]):
+        used = Evaluator(held, HOST)
+        for text in order:
+            packet, _ = packet_of(text)
+            assert written(used.evaluate(packet)[0]) == written(Evaluator(held, HOST).evaluate(packet)[0]), text
+
+
 def balance(endpoints: int, *, affinity: bool = False, hairpin: bool = True) -> dict[str, list[str]]:
     """A service chain over endpoint chains, as kube-proxy writes it (KPR 5.4, 5.7)."""
     lines = [

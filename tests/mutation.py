@@ -368,8 +368,7 @@ class Run:
         self.items = {item.nodeid: item for item in session.items}
         self._learn(session.items)
         if self.failed:
-            self.out.write("these fail without any change, so nothing can be learned:\n" + "\n".join(self.failed[:9]) + "\n")
-            return True
+            self.out.write("left out, since they fail without any change:\n" + "\n".join(self.failed) + "\n")
         mutants = self._mutants()
         every = len(mutants)
         if self.options.sample and self.options.sample < every:
@@ -398,7 +397,7 @@ class Run:
         data = watch.get_data()
         for module in self.modules:
             for line, contexts in data.contexts_by_lineno(str(module.path)).items():
-                module.tests[line] = [one for one in contexts if one in self.items]
+                module.tests[line] = [one for one in contexts if one in self.items and one not in self.failed]
         _find_functions(self.modules)
         gc.collect()
         gc.freeze()

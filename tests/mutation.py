@@ -9,7 +9,7 @@ those first that noticed the neighbours. A mutant that does not end within sever
 
 What is changed: comparisons, operands of `and`/`or`, `not`, conditions, numbers, words, arithmetic, `any`/`all`, `min`/`max`, returned values,
 `break`/`continue`, statements that only have an effect, optional arguments of findings; in functions, and in the tables of a module. What is
-not: annotations, docstrings, the wording of messages, what is raised.
+not: annotations, defaults of parameters, docstrings, the wording of messages, what is raised.
 """
 
 from __future__ import annotations
@@ -117,7 +117,7 @@ Site: TypeAlias = "tuple[int, str, Callable[[], None]]"
 def _inside(place: Holder, node: ast.AST) -> Iterator[Site]:
     yield from _own(place, node)
     for name, value in ast.iter_fields(node):
-        if name in ("annotation", "returns", "decorator_list", "type_params", "ctx", "ops", "op"):
+        if name in ("annotation", "returns", "decorator_list", "type_params", "defaults", "kw_defaults", "ctx", "ops", "op"):
             continue
         if name == "target" and isinstance(node, (ast.AnnAssign, ast.AugAssign, ast.For)):
             continue

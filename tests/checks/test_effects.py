@@ -1059,6 +1059,12 @@ CASES = [
         "RA106 error shop/web: sends nothing to 10.244.2.5:8080",
         "RA208 error shop/web: refuses connections from pods and the node itself although it has usable endpoints",
     ),
+    case(
+        "a-rule-twice-the-second-time-behind-the-node-ports",
+        BASE,
+        lambda text: added("nat", re.search("^-A KUBE-SERVICES .*shop/web:http cluster IP.*$", text, re.MULTILINE)[0])(text),  # type: ignore[index]  # it is there
+        "RA307 info shop/web: nat KUBE-SERVICES holds the same rule twice",
+    ),
     # source ranges
     case(
         "a-firewall-without-its-drop",
@@ -1196,8 +1202,9 @@ def test_up_to_1_19_kubelet_may_not_know_the_guard_of_localhost() -> None:
 
 
 def test_without_a_node_what_hangs_on_it_is_passed_over_and_nothing_else() -> None:
-    objects = [*BASE, *LOCAL_PORT]
-    dump = without("shop/(web|port):http -> 10.244.2.5")(SmallNode(objects).text())
+    here = [hinted(endpoint("10.244.1.7"), "zone-a"), hinted(endpoint("10.244.2.5"), "zone-a")]
+    objects = [*BASE, *LOCAL_PORT, *service("shop/hinted", "10.96.0.33", here)]
+    dump = without("shop/(web|port|hinted):http -> 10.244.2.5")(SmallNode(objects).text())
     held = json.dumps({"kind": "List", "apiVersion": "v1", "items": objects}).encode()
     sources = [
         Source("a.txt", InputKind.IPTABLES_SAVE, dump, b"", given=True),
@@ -1205,7 +1212,7 @@ def test_without_a_node_what_hangs_on_it_is_passed_over_and_nothing_else() -> No
     ]
     report = audit_inputs(sources)
     assert [(one.code, one.service) for one in report.findings if one.severity is Severity.ERROR] == [("RA106", "shop/web")]
-    assert any("1 service ports of IPv4 depend on which node this is" in one.message for one in report.findings)
+    assert any("2 service ports of IPv4 depend on which node this is" in one.message for one in report.findings)
 
 
 def test_what_lies_outside_is_named_and_the_rules_that_say_so() -> None:
@@ -1320,6 +1327,20 @@ def known(times: Mapping[str, str | None]) -> Cluster:
         for one in service(name, "10.96.3.1")
     ]
     return load([("objects.json", json.dumps({"kind": "List", "apiVersion": "v1", "items": objects}).encode())])
+
+
+def test_the_last_of_a_services_times_is_when_it_changed() -> None:
+    """A Service that is old and whose slice was just changed has changed now."""
+    change = {"creationTimestamp": OLD, "annotations": {"endpoints.kubernetes.io/last-change-trigger-time": NEW}}
+    objects = [
+        {**one, "metadata": {**one["metadata"], **change}}  # type: ignore[dict-item]  # a mapping
+        for name in ("a/1", "a/2")
+        for one in service(name, "10.96.3.1")
+    ]
+    cluster = load([("o.json", json.dumps({"kind": "List", "apiVersion": "v1", "items": objects}).encode())])
+    leader, _ = stopped(TWO, cluster)
+    assert leader is not None
+    assert f"since about {NEW}" in leader.message
 
 
 TWO = [behind("RA106", "a/1"), behind("RA206", "a/2")]

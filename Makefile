@@ -3,11 +3,12 @@
 #   make test      every check that CI runs: format, lint, types, layers, tests with coverage, documents, build
 #   make update    rewrite what is generated: format, docs/codes.md, the outputs in the documents
 #   make bench     measure the audit of a large node against iptables-restore --test (that part as root)
+#   make mutants   change the audit's code in 500 places, one at a time, and list what no test notices
 #   make clean     remove .venv, caches and build results
 
 PYTHON ?= python3
 .DEFAULT_GOAL := help
-.PHONY: help demo test update bench clean
+.PHONY: help demo test update bench mutants clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -36,6 +37,9 @@ update: .venv/.dev
 
 bench: .venv/.installed
 	@.venv/bin/python benchmarks/compare.py
+
+mutants: .venv/.dev
+	@.venv/bin/python tests/mutation.py --sample 500
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .coverage .coverage.* build dist htmlcov

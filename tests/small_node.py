@@ -343,6 +343,31 @@ def added(table: str, *rules: str, first: bool = False) -> Edit:
     return edit
 
 
+def moved(pattern: str, behind: str) -> Edit:
+    """Move the first line that matches behind the last one that matches another pattern."""
+
+    def edit(text: str) -> str:
+        lines = text.split("\n")
+        line = next(one for one in lines if re.search(pattern, one))
+        lines.remove(line)
+        at = max(number for number, one in enumerate(lines) if re.search(behind, one))
+        return "\n".join([*lines[: at + 1], line, *lines[at + 1 :]])
+
+    return edit
+
+
+def twice(pattern: str, change: Callable[[str], str] = str) -> Edit:
+    """Write the lines that match once more behind the last of them, changed."""
+
+    def edit(text: str) -> str:
+        lines = text.split("\n")
+        found = [number for number, one in enumerate(lines) if re.search(pattern, one)]
+        again = [change(lines[number]) for number in found]
+        return "\n".join([*lines[: found[-1] + 1], *again, *lines[found[-1] + 1 :]])
+
+    return edit
+
+
 def both(*edits: Edit) -> Edit:
     """One edit after the other."""
 

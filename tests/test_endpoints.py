@@ -114,6 +114,11 @@ MIXED = [
     entry("10.0.0.2", "node-b"),
     entry("10.0.0.3", NODE, ready=False, serving=True, terminating=True),
 ]
+ELSEWHERE = [
+    entry("10.0.0.2", "node-b", ready=False, serving=True, terminating=True),
+    entry("10.0.0.3", "node-b", ready=False),
+]
+BOTH_GATES = {"ProxyTerminatingEndpoints": True, "TopologyAwareHints": True}
 ONE, TWO, THREE = "10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"
 
 
@@ -161,6 +166,99 @@ ONE, TWO, THREE = "10.0.0.1:80", "10.0.0.2:80", "10.0.0.3:80"
             id="1.23 with the gate: the local list alone falls back",
         ),
         pytest.param(21, {}, UNREADY, {}, [], [], [], False, id="1.21: unready ones are none"),
+        pytest.param(
+            36, {}, ELSEWHERE, {"uses_cluster": False}, [], [], [], True, id="Local alone, one that ends elsewhere, one unready"
+        ),
+        pytest.param(
+            23,
+            BOTH_GATES,
+            FALLING_BACK,
+            {},
+            [],
+            [ONE],
+            [ONE],
+            False,
+            id="1.23: hints not asked for leave terminating ones in the list",
+        ),
+        pytest.param(23, {}, FALLING_BACK, {"external_local": True}, [], [], [], False, id="1.23 without the gate: no fallback"),
+        pytest.param(
+            23,
+            {"ProxyTerminatingEndpoints": True},
+            FALLING_BACK,
+            {},
+            [],
+            [ONE],
+            [ONE],
+            False,
+            id="1.23: no fallback of policy Cluster",
+        ),
+        pytest.param(
+            23,
+            {"ProxyTerminatingEndpoints": True},
+            UNREADY,
+            {"external_local": True},
+            [],
+            [],
+            [],
+            False,
+            id="1.23: unready ones are no fallback",
+        ),
+        pytest.param(
+            23,
+            {"ProxyTerminatingEndpoints": True},
+            ELSEWHERE,
+            {"external_local": True},
+            [],
+            [],
+            [],
+            True,
+            id="1.23: one that ends is usable",
+        ),
+        pytest.param(
+            22,
+            {},
+            [MIXED[0], *ELSEWHERE],
+            {"hints_annotated": True},
+            [ONE],
+            [ONE],
+            [ONE, TWO, THREE],
+            True,
+            id="1.22: unready ones stay in",
+        ),
+        pytest.param(20, {"ServiceTopology": True}, MIXED, {}, [ONE, TWO], [ONE], [ONE, TWO], True, id="1.20: no topology keys"),
+        pytest.param(
+            20,
+            {},
+            MIXED,
+            {"topology_keys": ("a/b",)},
+            [ONE, TWO],
+            [ONE],
+            [ONE, TWO],
+            True,
+            id="1.20: topology keys without the gate",
+        ),
+        pytest.param(
+            20,
+            {"ServiceTopology": True},
+            MIXED,
+            {"topology_keys": ("a/b",), "labels": None},
+            [],
+            [],
+            [],
+            False,
+            id="1.20: a node without labels",
+        ),
+        pytest.param(
+            20,
+            {"ServiceTopology": True},
+            MIXED,
+            {"topology_keys": ("a/b",), "labels": {"a/b": "c"}},
+            [],
+            [],
+            [],
+            False,
+            id="1.20: endpoints without topology",
+        ),
         pytest.param(20, {}, MIXED, {}, [ONE, TWO], [ONE], [ONE, TWO], True, id="1.20: ready ones"),
     ],
 )
@@ -212,6 +310,7 @@ ON = {"hints_annotated": True}
             id="1.23, external Local",
         ),
         pytest.param(22, {"TopologyAwareHints": True}, {"zones": A}, {"zones": B}, ON, [ONE], id="1.22 with the gate"),
+        pytest.param(30, {"TopologyAwareHints": False}, {"zones": A}, {"zones": B}, ON, [ONE, TWO], id="1.30 with the gate off"),
         pytest.param(36, {}, {"zones": [*A, *B]}, {"zones": A}, {}, [ONE, TWO], id="several zones"),
         pytest.param(36, {}, {"zones": A}, {}, {}, [ONE, TWO], id="a ready endpoint without hints"),
         pytest.param(36, {}, {"zones": B}, {"zones": B}, {}, [ONE, TWO], id="none for this zone"),
@@ -247,11 +346,16 @@ def test_topology_hints(
     assert texts(chosen.cluster) == used
     if minor >= 24:
         assert texts(chosen.local) == [ONE, TWO]
+        assert texts(chosen.reachable) == [ONE, TWO]
 
 
 @pytest.mark.parametrize(
     ("minor", "used"),
-    [pytest.param(36, [ONE], id="later releases look at ready ones"), pytest.param(22, [ONE, TWO], id="1.22 at all")],
+    [
+        pytest.param(36, [ONE], id="later releases look at ready ones"),
+        pytest.param(23, [ONE], id="so does 1.23"),
+        pytest.param(22, [ONE, TWO], id="1.22 at all"),
+    ],
 )
 def test_an_unready_endpoint_without_hints(minor: int, used: list[str]) -> None:
     entries = [entry("10.0.0.1", zones=A), entry("10.0.0.2", zones=B), entry("10.0.0.3", ready=False)]
@@ -310,6 +414,7 @@ HTTP = {"name": "http", "port": 80}
         pytest.param(36, slice_of(entry("example.com"), address_type="FQDN"), [], id="names instead of addresses"),
         pytest.param(36, slice_of(entry("fd00::1"), address_type="IPv6"), [], id="another family"),
         pytest.param(36, slice_of(entry("10.0.0.1"), address_type="IP"), [], id="the old address type"),
+        pytest.param(19, slice_of(entry("10.0.0.1"), address_type="FQDN"), [], id="names instead of addresses in 1.19"),
         pytest.param(19, slice_of(entry("10.0.0.1"), address_type="IP"), [ONE], id="the old address type in 1.19"),
         pytest.param(32, slice_of(entry("fd00::1")), [], id="1.32 skips an address of the wrong family"),
         pytest.param(33, slice_of(entry("fd00::1")), ["[fd00::1]:80"], id="1.33 does not"),
@@ -363,6 +468,17 @@ def test_addresses_are_made_canonical_from_1_31(minor: int, text: str) -> None:
             False,
             id="1.20 with gate",
         ),
+        pytest.param(30, {}, entry("10.0.0.1", topology={"kubernetes.io/hostname": NODE}), False, id="1.30 ignores topology"),
+        pytest.param(
+            19, {}, entry("10.0.0.1", deprecatedTopology={"kubernetes.io/hostname": NODE}), True, id="the topology of v1 slices"
+        ),
+        pytest.param(
+            19,
+            {},
+            entry("10.0.0.1", NODE, topology={"topology.kubernetes.io/zone": "a"}),
+            True,
+            id="a topology without host name",
+        ),
         pytest.param(19, {}, entry("10.0.0.1", NODE), True, id="v1 slices hold the topology's host name as node name"),
     ],
 )
@@ -391,6 +507,10 @@ GONE, LEAVING = entry("10.0.0.1", "node-b", ready=False), entry("10.0.0.1", NODE
         pytest.param(36, [[GONE, THERE]], {("node-b", True)}, id="1.36: within a slice the last not terminating one wins"),
         pytest.param(35, [[THERE, GONE], [GONE]], {("node-b", True), ("node-b", False)}, id="within and across"),
         pytest.param(21, [[THERE], [HERE]], {(NODE, True)}, id="1.21: a local one replaces another"),
+        pytest.param(21, [[THERE, HERE]], {(NODE, True)}, id="1.21: within a slice, too"),
+        pytest.param(21, [[HERE, LEAVING]], {(NODE, True)}, id="1.21: the first local one stays"),
+        pytest.param(21, [[THERE, GONE]], {("node-b", True)}, id="1.21: the first stays where none is local"),
+        pytest.param(36, [[HERE], [THERE]], {(NODE, True), ("node-b", True)}, id="1.36: a local one does not win"),
         pytest.param(20, [[GONE], [THERE]], {("node-b", True)}, id="1.20: unready ones are never taken up"),
     ],
 )
@@ -478,3 +598,88 @@ def test_endpoints_of_a_headless_service_are_not_read() -> None:
         ENDPOINTS, metadata=msgspec.structs.replace(ENDPOINTS.metadata, labels={"service.kubernetes.io/headless": ""})
     )
     assert from_endpoints(labelled) == Candidates(())
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ({"ready": False, "serving": True}, {"ready": False, "serving": False}),
+        ({"ready": True, "terminating": True}, {"ready": True}),
+        ({"zones": A}, {"zones": B}),
+        ({"nodes": [NODE]}, {"nodes": ["node-b"]}),
+        ({"zones": A}, {}),
+    ],
+)
+def test_duplicates_that_differ_in_what_decides(one: Entry, other: Entry) -> None:
+    """KPR 2.2: by 1.35's rule a local one wins, of two local ones either may."""
+    minor = 35
+    slices = [slice_of(entry("10.0.0.1", NODE, **given)) for given in (one, other)]
+    assert len(list(candidates(slices, minor=minor).outcomes())) == 2
+    assert len(list(candidates([slices[0], slices[0]], minor=minor).outcomes())) == 1
+
+
+@pytest.mark.parametrize(
+    ("target", "found"),
+    [
+        (None, None),
+        ({"kind": "Node", "namespace": "d", "name": "p"}, None),
+        ({"kind": "Pod", "name": "p"}, ("", "p")),
+        ({"kind": "Pod", "namespace": "d"}, ("d", "")),
+    ],
+)
+def test_the_pod_behind_an_endpoint(target: Entry | None, found: tuple[str, str] | None) -> None:
+    (one,) = candidates([slice_of(entry("10.0.0.1", targetRef=target))]).endpoints
+    assert one.target == found
+
+
+def test_an_endpoint_without_conditions_is_ready_and_serves() -> None:
+    (one,) = candidates([slice_of({"addresses": ["10.0.0.1"]})]).endpoints
+    assert (one.ready, one.serving, one.terminating, one.usable_when_terminating) == (True, True, False, False)
+
+
+def test_hints_for_nodes_are_read_where_the_release_knows_them() -> None:
+    given = [slice_of(entry("10.0.0.1", nodes=[NODE]))]
+    assert [candidates(given, minor=minor).endpoints[0].node_hints for minor in (33, 36)] == [frozenset(), {NODE}]
+
+
+def test_up_to_1_20_unready_endpoints_are_kept_to_explain_only() -> None:
+    found = candidates(
+        [slice_of(entry("10.0.0.1"), entry("10.0.0.2", ready=False)), slice_of(entry("10.0.0.3", ready=False))], minor=20
+    )
+    assert (texts(found.endpoints), texts(found.unready)) == ([ONE], [TWO, THREE])
+
+
+def test_the_topology_of_v1_slices_serves_topology_keys() -> None:
+    entries = [entry("10.0.0.1", deprecatedTopology={"a/b": "c"}), entry("10.0.0.2", topology={"a/b": "d"}), entry("10.0.0.3")]
+    chosen = selection(entries, minor=20, gates={"ServiceTopology": True}, topology_keys=("a/b",), labels={"a/b": "c"})
+    assert texts(chosen.cluster) == [ONE]
+
+
+def endpoints_object(*ports: Entry, ip: str = "10.0.0.1", **labels: str) -> Endpoints:
+    metadata = {"name": "web", "namespace": "d", "labels": labels}
+    return msgspec.convert({"metadata": metadata, "subsets": [{"addresses": [{"ip": ip}], "ports": list(ports)}]}, Endpoints)
+
+
+@pytest.mark.parametrize(
+    ("given", "port", "minor", "found"),
+    [
+        pytest.param(endpoints_object({"port": 80}), "", 20, [ONE], id="a port without a name"),
+        pytest.param(endpoints_object({"port": 80}), "http", 20, [], id="no port of that name"),
+        pytest.param(endpoints_object({"name": "http", "port": 0}), "http", 20, [], id="port 0"),
+        pytest.param(endpoints_object({"name": "http", "port": 80, "protocol": "UDP"}), "http", 17, [], id="another protocol"),
+        pytest.param(
+            endpoints_object({"name": "http", "port": 80, "protocol": "UDP"}), "http", 16, [ONE], id="1.16: by name alone"
+        ),
+        pytest.param(
+            endpoints_object({"port": 80}, **{"service.kubernetes.io/service-proxy-name": "x"}), "", 20, [], id="of another proxy"
+        ),
+        pytest.param(endpoints_object({"port": 80}, a="b"), "", 20, [ONE], id="of a label that says nothing"),
+        pytest.param(
+            endpoints_object({"port": 80}, ip="FD00:0::A"), "", 30, ["[FD00:0::A]:80"], id="as it is written up to 1.30"
+        ),
+        pytest.param(endpoints_object({"port": 80}, ip="FD00:0::A"), "", 31, ["[fd00::a]:80"], id="canonical from 1.31"),
+    ],
+)
+def test_endpoints_objects_port_by_port(given: Endpoints, port: str, minor: int, found: list[str]) -> None:
+    family = 6 if "[" in "".join(found) else 4
+    assert texts(from_endpoints(given, port, family=family, minor=minor).endpoints) == found

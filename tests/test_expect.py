@@ -260,6 +260,35 @@ def test_local_detection_and_masquerade_all(
     assert rows(expectation_of(service(**spec), slice_of(HERE, THERE), settings=settings)) == expected
 
 
+@pytest.mark.parametrize(
+    ("detection", "pods"),
+    [(POD_CIDR, "here+there"), (None, "here+there masq"), ("unset", "here+there masq?")],
+)
+def test_what_pods_send_to_external_ips_in_1_23(detection: Detection, pods: str) -> None:
+    found = rows(expectation_of(service(**ALL_KINDS), slice_of(HERE, THERE), minor=23, settings=settings_of(detection)))
+    assert found["external"] == (pods, "here+there masq", "here+there masq")
+
+
+def test_pods_are_judged_where_both_ways_lead_to_the_same() -> None:
+    """Under external Local with unknown local detection a pod takes the short cut or not: all endpoints, or the local ones."""
+    spec = {"type": "NodePort", "nodePort": 30080} | EXTERNAL
+    found = rows(expectation_of(service(**spec), slice_of(HERE), settings=settings_of("unset")))
+    assert found["port"] == ("here", "here masq", "here")
+
+
+def test_1_23_falls_back_to_what_ends_here_where_policy_local_asks_for_it() -> None:
+    gates = {"ProxyTerminatingEndpoints": True}
+    found = rows(expectation_of(service(**(ALL_KINDS | EXTERNAL)), slice_of(LEAVING), minor=23, gates=gates))
+    assert found["lb"] == found["port"] == ("leaving", "leaving masq", "leaving")
+    assert found["cluster"] == ("PASS",) * 3
+
+
+def test_1_19_with_the_gate_has_a_policy_for_external_ips() -> None:
+    gates = {"ExternalPolicyForExternalIP": True}
+    found = rows(expectation_of(service(**(ALL_KINDS | EXTERNAL)), slice_of(HERE, THERE), minor=19, gates=gates))
+    assert found["external"] == ("-", "-", "here")
+
+
 def without_pod_cidr(*cidrs: str) -> list[Object]:
     return [{**NODES[0], "spec": {"podCIDRs": list(cidrs)}}]
 
@@ -272,6 +301,10 @@ def without_pod_cidr(*cidrs: str) -> list[Object]:
             without_pod_cidr("fd00::/64", "10.244.7.9/24"), LocalDetection("NodeCIDR", "10.244.7.0/24"), id="the family's"
         ),
         pytest.param(without_pod_cidr("fd00::/64"), None, id="none of the family"),
+        pytest.param(
+            [{**NODES[0], "spec": {"podCIDR": "10.244.7.0/24"}}], LocalDetection("NodeCIDR", "10.244.7.0/24"), id="the only one"
+        ),
+        pytest.param([{**NODES[0], "spec": {}}], None, id="none at all"),
         pytest.param([], "unset", id="no Node"),
     ],
 )
@@ -323,6 +356,64 @@ def test_source_ranges(spec: Object, minor: int, endpoints: list[Object], source
     assert rows(expectation_of(service(**spec), slice_of(*endpoints), minor=minor), source)["lb"][2] == expected
 
 
+@pytest.mark.parametrize(
+    "detection",
+    [LocalDetection("NodeCIDR", "10.9.0.0/16"), LocalDetection("ClusterCIDR", ""), LocalDetection("BridgeInterface", "cni0")],
+)
+def test_other_local_detection_is_as_given(detection: LocalDetection) -> None:
+    assert expectation_of(service(), settings=settings_of(detection)).local_detection == detection
+
+
+def node_of(*addresses: tuple[str, str]) -> list[Object]:
+    return [{**NODES[0], "status": {"addresses": [{"type": kind, "address": address} for kind, address in addresses]}}]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "settings", "ranges", "allowed"),
+    [
+        pytest.param(node_of(("InternalIP", "192.0.2.7")), (), ["192.0.2.0/24"], True, id="inside"),
+        pytest.param(node_of(("InternalIP", "192.0.3.7")), (), ["192.0.2.0/24"], False, id="outside"),
+        pytest.param(
+            node_of(("InternalIP", "192.0.2.7")), (), ["198.51.100.0/24", "192.0.2.0/24"], True, id="inside of one of two"
+        ),
+        pytest.param(
+            node_of(("ExternalIP", "203.0.113.5"), ("InternalIP", "192.0.2.7")),
+            (),
+            ["203.0.113.4/30"],
+            False,
+            id="the internal one first",
+        ),
+        pytest.param(node_of(("ExternalIP", "203.0.113.5")), (), ["203.0.113.4/30"], True, id="the external one alone"),
+        pytest.param(node_of(("Hostname", "203.0.113.5")), (), ["203.0.113.4/30"], False, id="no host name"),
+        pytest.param(
+            node_of(("InternalIP", "fd00::7"), ("InternalIP", "192.0.2.7")), (), ["192.0.2.0/24"], True, id="the family's"
+        ),
+        pytest.param(node_of(), (), ["127.0.0.0/8"], True, id="a Node without addresses: loopback"),
+        pytest.param([], ("192.0.2.7",), ["192.0.2.0/24"], True, id="addresses that settings give"),
+        pytest.param([], (), ["192.0.2.0/24"], None, id="not known"),
+        pytest.param([], (), [], False, id="no ranges"),
+    ],
+)
+def test_whether_the_node_itself_is_admitted(
+    nodes: list[Object], settings: tuple[str, ...], ranges: list[str], allowed: bool | None
+) -> None:
+    given = settings_of(node_addresses=settings)
+    spec = {"type": "LoadBalancer", "ingress": [{"ip": "203.0.113.1"}], "loadBalancerSourceRanges": ranges}
+    (port,) = expectation_of(service(**spec), slice_of(HERE), nodes=nodes, settings=given).service_ports
+    assert port.node_allowed is allowed
+    assert port.admits("203.0.113.1") is (True if not ranges else allowed)
+    assert port.admits("10.96.0.1") is (not ranges)
+
+
+def test_a_node_without_addresses_is_admitted_at_loopback_of_ipv6_as_well() -> None:
+    spec = {
+        "type": "LoadBalancer", "ingress": [{"ip": "fd01::1"}], "loadBalancerSourceRanges": ["::1/128"], "clusterIP": "fd00::1",
+        "clusterIPs": ["fd00::1"], "ipFamilies": ["IPv6"],
+    }  # fmt: skip
+    (port,) = expectation_of(service(**spec), nodes=node_of(), family=6).service_ports
+    assert port.node_allowed is True
+
+
 def test_source_ranges_guard_load_balancer_ips_alone_and_every_vantage_point() -> None:
     found = rows(expectation_of(service(**(ALL_KINDS | RANGES)), slice_of(HERE)), "192.0.3.7")
     assert found["lb"] == DROPPED
@@ -340,6 +431,8 @@ def test_a_node_that_nobody_knows_may_be_inside_a_range() -> None:
 def test_a_range_of_everything_is_none_from_1_34(minor: int, ranges: tuple[str, ...]) -> None:
     (port,) = expectation_of(service(loadBalancerSourceRanges=["0.0.0.0/0"]), minor=minor).service_ports
     assert port.source_ranges == ranges
+    (port,) = expectation_of(service(loadBalancerSourceRanges=["10.0.0.0/8", "0.0.0.0/0"]), minor=minor).service_ports
+    assert port.source_ranges == (("10.0.0.0/8", *ranges) if ranges else ())
 
 
 MARKED = ("there", "there masq", "DROP | PASS")
@@ -413,7 +506,29 @@ OLD_EXTERNAL = ("-", "-", "here+there masq")
             {"cluster": BOTH, "external": ("-", "-", "here"), "lb": SHORT_CUT, "port": SHORT_CUT},
             id="1.20 external Local",
         ),
+        pytest.param(
+            21,
+            ALL_KINDS,
+            [HERE, THERE],
+            {"cluster": BOTH, "external": BOTH, "lb": MASQUERADED, "port": MASQUERADED},
+            id="1.21 pods' traffic to external IPs keeps its source, too",
+        ),
+        pytest.param(
+            24,
+            ALL_KINDS,
+            [HERE, THERE],
+            {"cluster": BOTH, "external": MASQUERADED, "lb": MASQUERADED, "port": MASQUERADED},
+            id="1.24 it no longer does",
+        ),
+        pytest.param(22, INTERNAL, [UNREADY], {"cluster": ("PASS",) * 3}, id="1.22 internal Local, unready: neither"),
         pytest.param(20, ALL_KINDS, [], NO_ENDPOINTS, id="1.20 no endpoints"),
+        pytest.param(
+            19,
+            ALL_KINDS,
+            [],
+            NO_ENDPOINTS | {"external": ("REJECT | PASS", "-", "REJECT | PASS")},
+            id="1.19 no endpoints: external IPs may not be rejected in FORWARD, either",
+        ),
         pytest.param(
             19,
             ALL_KINDS | EXTERNAL,
@@ -549,6 +664,7 @@ def test_affinity(spec: Object, seconds: int | None) -> None:
         ({"type": "LoadBalancer", "healthCheckNodePort": 32000} | EXTERNAL, 36, 32000),
         ({"type": "LoadBalancer", "healthCheckNodePort": 32000}, 36, 0),
         ({"type": "NodePort", "healthCheckNodePort": 32000} | EXTERNAL, 36, 0),
+        ({"type": "LoadBalancer"} | EXTERNAL, 36, 0),
     ],
 )
 def test_health_check_node_port(spec: Object, minor: int, port: int) -> None:
@@ -569,6 +685,7 @@ def test_without_its_gate_1_36_has_no_external_ips() -> None:
         ({"service.kubernetes.io/topology-mode": "Disabled"}, 30, "here+there"),
         ({"service.kubernetes.io/topology-mode": "Auto"}, 26, "here+there"),
         ({"service.kubernetes.io/topology-aware-hints": "auto"}, 24, "here"),
+        ({"service.kubernetes.io/topology-aware-hints": "Auto"}, 24, "here"),
         ({"service.kubernetes.io/topology-aware-hints": "yes"}, 24, "here+there"),
         (
             {"service.kubernetes.io/topology-aware-hints": "disabled", "service.kubernetes.io/topology-mode": "Auto"},
@@ -596,6 +713,85 @@ def test_a_node_of_unknown_zone_may_use_any_zone_s_endpoints() -> None:
     expectation = expectation_of(service(), slice_of(*hinted), nodes=[])
     assert rows(expectation)["cluster"][0] == "here+there | here | there"
     assert any("zone" in note for note in expectation.notes)
+
+
+def test_open_outcomes_are_counted_once_and_up_to_a_limit() -> None:
+    zones = [endpoint(f"10.244.1.{number}", None, zones=[f"zone-{number:02}"]) for number in range(1, 30)]
+    (port,) = expectation_of(service(), slice_of(*zones), nodes=[]).service_ports
+    assert len(port.selections) == 16
+    assert all(one not in port.selections[:at] for at, one in enumerate(port.selections))
+    alike = [endpoint(f"10.244.1.{number}", None, zones=["zone-a", "zone-b"]) for number in range(1, 4)]
+    (port,) = expectation_of(service(), slice_of(*alike), nodes=[]).service_ports
+    assert len(port.selections) == 1
+
+
+def test_outcomes_that_make_no_difference_are_one() -> None:
+    """From 1.36 on either of two entries counts: whether the endpoint is here is open, and matters to policy Local alone."""
+    twice = [slice_of(endpoint("10.244.2.1", node), name=f"web-{node}") for node in ("node-b", NODE)]
+    found = rows(expectation_of(service(type="NodePort", nodePort=30080, **EXTERNAL), *twice))
+    assert found["cluster"] == ("there", "there masq", "there masq")
+    assert found["port"][2] == "DROP | there"
+
+
+def test_a_known_zone_is_the_only_one() -> None:
+    hinted = [endpoint("10.244.1.1", None, zones=["zone-a"]), endpoint("10.244.2.1", None, zones=["zone-b"])]
+    twice = [slice_of(*hinted), slice_of(endpoint("10.244.2.1", None, zones=["zone-b"], ready=False), name="web-2")]
+    assert rows(expectation_of(service(), *twice))["cluster"][0] == "here"
+
+
+@pytest.mark.parametrize(
+    ("spec", "external_local", "uses_cluster", "uses_local"),
+    [
+        ({}, False, True, False),
+        (INTERNAL, False, False, True),
+        (EXTERNAL, False, True, False),
+        ({"type": "NodePort", "nodePort": 30080}, False, True, False),
+        ({"type": "NodePort", "nodePort": 30080} | EXTERNAL, True, True, True),
+        ({"type": "NodePort", "nodePort": 30080} | INTERNAL, False, True, True),
+        ({"type": "LoadBalancer"} | EXTERNAL, True, True, False),
+    ],
+)
+def test_which_lists_a_service_port_uses(spec: Object, external_local: bool, uses_cluster: bool, uses_local: bool) -> None:
+    port = port_of(spec)
+    assert (port.external_local, port.uses_cluster, port.uses_local) == (external_local, uses_cluster, uses_local)
+
+
+def test_what_a_port_leaves_out() -> None:
+    bare: Object = {"clusterIP": "10.96.0.1", "ports": [{"port": 80}]}
+    unnamed = slice_of(HERE, port="")
+    (port,) = expectation_of(service(**bare), unnamed).service_ports
+    assert (str(port.name), port.protocol, port.node_port, len(port.frontends)) == ("d/web", "TCP", 0, 1)
+    assert [one.text for one in port.candidates.endpoints] == ["10.244.1.1:8080"]
+    assert port.forwarding(port.frontends[0], Vantage.POD) is not None
+
+
+def test_what_is_not_judged_has_no_forwarding() -> None:
+    port = port_of(ALL_KINDS, minor=20)
+    external = next(one for one in port.frontends if one.kind is FrontendKind.EXTERNAL_IP)
+    assert port.forwarding(external, Vantage.POD) is None
+
+
+@pytest.mark.parametrize(
+    ("minor", "gates", "used"), [(20, {"ServiceTopology": True}, "here"), (20, {}, "here+there"), (36, {}, "here+there")]
+)
+def test_topology_keys_of_a_service(minor: int, gates: Mapping[str, bool], used: str) -> None:
+    placed = [{**one, "topology": {"kubernetes.io/hostname": one["nodeName"]}} for one in (HERE, THERE)]
+    labelled = [{**NODES[0], "metadata": {"name": NODE, "labels": {"kubernetes.io/hostname": NODE}}}]
+    found = rows(
+        expectation_of(
+            service(topologyKeys=["kubernetes.io/hostname"]), slice_of(*placed), minor=minor, gates=gates, nodes=labelled
+        )
+    )
+    assert found["cluster"][0] == used
+
+
+def test_one_service_port_claims_a_frontend_once() -> None:
+    """An address may be external IP and load-balancer IP of one Service, which is no conflict."""
+    other = {**service(**ALL_KINDS | {"ingress": [{"ip": "198.51.100.1"}], "clusterIP": "10.96.0.2"})}
+    other["metadata"] = {"name": "twin", "namespace": "d"}
+    expectation = expectation_of(service(externalIPs=["198.51.100.1"]), other)
+    claims = expectation.by_frontend["198.51.100.1", 80, "TCP"]
+    assert sorted(one.name.name for one in claims) == ["twin", "web"]
 
 
 def test_trap_t13_two_services_on_one_frontend_are_both_kept() -> None:
@@ -688,6 +884,9 @@ ENDPOINTS: Object = {
         ),
         pytest.param(36, {}, (), [ENDPOINTS], "there", [EndpointSource.ENDPOINTS], id="Endpoints stand for slices"),
         pytest.param(18, {}, (), [slice_of(HERE)], "here", [EndpointSource.SLICES], id="slices stand for Endpoints"),
+        pytest.param(
+            20, {}, (), [slice_of(HERE)], "here", [EndpointSource.SLICES], id="not known, but one of them was given only"
+        ),
         pytest.param(36, {}, (), [], "-", [], id="neither: nothing is said"),
     ],
 )
@@ -698,6 +897,16 @@ def test_where_endpoints_come_from(
     expectation = expectation_of(service(), *objects, minor=minor, gates=gates, settings=settings)
     assert rows(expectation)["cluster"][0] == used
     assert list(expectation.endpoint_sources) == sources
+    read = {EndpointSource(str(one["kind"])) for one in objects}
+    said = [note for note in expectation.notes if "zone" not in note]
+    if not read:
+        assert said == ["neither EndpointSlices nor Endpoints were given: nothing can be said of endpoints"]
+    elif Release(minor, gates).endpoint_source not in read:
+        assert [note.partition(":")[2] for note in said] == [f" {sources[0].value} objects stand for them"]
+    elif len(sources) > 1:
+        assert [note.partition(":")[2] for note in said] == [" either is accepted"]
+    else:
+        assert said == []
 
 
 def test_an_endpoint_that_endpoints_hold_twice_gets_two_shares() -> None:

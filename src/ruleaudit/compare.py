@@ -73,8 +73,13 @@ def compare(expected: Forwarding, observed: Observation) -> list[Difference]:
     """Every difference between what the objects ask for and what the rules do, for one frontend and vantage point."""
     kind = DifferenceKind
     found: list[Difference] = []
+    # What was translated and then lost was chosen; what befell it afterwards is another matter.
+    reached = dict(observed.backends)
+    for one in observed.lost:
+        if one.endpoint is not None:
+            reached[one.endpoint] = reached.get(one.endpoint, 0.0) + one.share
     if expected.verdict in (Verdict.REJECT, Verdict.DROP):
-        for endpoint, share in observed.backends.items():
+        for endpoint, share in reached.items():
             found.append(Difference(kind.FORWARDED, endpoint, share))
         passed = tuple(observed.untranslated)
         if passed:
@@ -94,10 +99,6 @@ def compare(expected: Forwarding, observed: Observation) -> list[Difference]:
         found.append(Difference(kind.REFUSED, None, sum(one.share for one in observed.refused), tuple(observed.refused)))
     if observed.lost:
         found.append(Difference(kind.LOST, None, sum(one.share for one in observed.lost), tuple(observed.lost)))
-    reached = dict(observed.backends)
-    for one in observed.lost:  # it was chosen, what befell it afterwards is another matter
-        if one.endpoint is not None:
-            reached[one.endpoint] = reached.get(one.endpoint, 0.0) + one.share
     found.extend(Difference(kind.MISSING_BACKEND, endpoint) for endpoint in expected.backends if reached.get(endpoint, 0.0) <= 0)
     found.extend(
         Difference(kind.EXTRA_BACKEND, endpoint, share)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from itertools import islice, product
 from operator import attrgetter
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple, assert_never
 
 import msgspec
 
@@ -207,13 +207,12 @@ def _slice_endpoints(entries: Iterable[objects.Endpoint], port: int, family: int
         if not entry.addresses:
             continue
         address = entry.addresses[0]
-        if canonical or checked:
-            exact = canonical_address(address, family)
-            if exact is None:
-                if checked:
-                    continue
-            elif canonical:
-                address = exact
+        exact = canonical_address(address, family)
+        if exact is None:
+            if checked:
+                continue
+        elif canonical:
+            address = exact
         conditions = entry.conditions
         if conditions is None:
             ready = serving = True
@@ -274,6 +273,8 @@ def _replaces(later: Endpoint, earlier: Endpoint, rule: DuplicateRule) -> bool:
             return later.is_local
         case DuplicateRule.ENDPOINT_NON_TERMINATING_WINS:
             return not later.terminating
+        case _:
+            assert_never(rule)
 
 
 def _possible(group: Sequence[Endpoint], rule: DuplicateRule) -> list[Endpoint]:
@@ -376,7 +377,7 @@ def _select_common(endpoints: tuple[Endpoint, ...], policy: Policy, release: Rel
         usable = bool(cluster)
     if not policy.uses_local:
         return Selection(cluster, (), cluster, usable)
-    usable = usable or bool(ready) or (fallback and any(endpoint.usable_when_terminating for endpoint in endpoints))
+    usable = bool(ready) or (fallback and any(endpoint.usable_when_terminating for endpoint in endpoints))
     local = _local(endpoints, fallback=fallback)
     return Selection(cluster, local, _union(cluster, local) if policy.uses_cluster else local, usable)
 

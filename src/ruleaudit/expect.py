@@ -249,7 +249,7 @@ class ExpectedServicePort:
                 return self._without_local(_PASS)
         otherwise = _LOCAL if kind is FrontendKind.NODE_PORT else _PASS
         local_policy = self.external_local and (
-            kind is not FrontendKind.EXTERNAL_IP or minor >= 20 or self._situation.external_policy_for_external_ip
+            kind is not FrontendKind.EXTERNAL_IP or self._situation.external_policy_for_external_ip
         )
         if not local_policy:
             if selection.cluster:

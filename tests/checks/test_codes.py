@@ -403,6 +403,7 @@ FAULTS = [
             added("nat", "-A KUBE-SEP-AAAAAAAAAAAAAAAA -p tcp -m tcp -j DNAT --to-destination 10.244.2.77:8080"),
         ),
         expected=[("RA503", None), ("RA504", None)],
+        follows="RA503",
     ),
     case(
         "RA601-accepted-before-translation",

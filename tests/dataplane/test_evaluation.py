@@ -19,7 +19,7 @@ import pytest
 
 from ruleaudit.dataplane.evaluator import Evaluator
 from ruleaudit.dataplane.matches import MODELLED_MATCHES, Affinity
-from ruleaudit.dataplane.packet import ANY_INTERFACE, HOST_SIDE, POD_SIDE, Host, Interface, Packet
+from ruleaudit.dataplane.packet import ANY_INTERFACE, HOST_SIDE, POD_SIDE, Host, Interface, Packet, address_number
 from ruleaudit.dataplane.ruleset import BUILT_IN, MODELLED_TARGETS, Ruleset
 from ruleaudit.formats.iptables_save import parse
 from ruleaudit.forwarding import Verdict, split_endpoint
@@ -189,6 +189,58 @@ def test_what_the_rules_name_is_what_is_remembered_per_class() -> None:
     }  # fmt: skip
 
 
+NEAR = {
+    4: ("10.96.0.{n}", "10.244.1.{n}", "/32", ("1", "2", "3", "15", "16", "31", "32", "127", "128", "200", "255")),
+    6: ("fd00:96::{n}", "fd00:244::{n}", "/128", ("1", "2", "3", "f", "10", "1f", "20", "7f", "80", "c8", "ff")),
+}
+NEAR_RULES = {
+    4: (
+        "-A FORWARD -d 10.244.1.0/28 -j DROP",
+        "-A FORWARD -d 10.244.1.128/25 -p tcp -m tcp --dport 8080 -j REJECT --reject-with icmp-port-unreachable",
+        "-A FORWARD -m iprange --dst-range 10.244.1.30-10.244.1.32 -j DROP",
+        "-A FORWARD -d 10.244.1.127/32 -j DROP",
+        "-A FORWARD -m addrtype --dst-type MULTICAST,BROADCAST,UNSPEC -j DROP",
+    ),
+    6: (
+        "-A FORWARD -d fd00:244::/124 -j DROP",
+        "-A FORWARD -d fd00:244::80/121 -p tcp -m tcp --dport 8080 -j REJECT --reject-with icmp6-port-unreachable",
+        "-A FORWARD -m iprange --dst-range fd00:244::1e-fd00:244::20 -j DROP",
+        "-A FORWARD -d fd00:244::7f/128 -j DROP",
+        "-A FORWARD -m addrtype --dst-type MULTICAST -j DROP",
+    ),
+}
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.parametrize("only", [None, 0, 1, 2, 3, 4])
+def test_neighbours_that_rules_tell_apart_are_not_taken_for_one_another(family: int, only: int | None) -> None:
+    """S13: the same for addresses of one network, and ports beside a range; each kind of rule alone, and all together."""
+    virtual, real, suffix, numbers = NEAR[family]
+    rules = NEAR_RULES[family] if only is None else NEAR_RULES[family][only : only + 1]
+    ports = ["-A FORWARD -p tcp -m multiport --dports 8082:8084 -j DROP", "-A FORWARD -p tcp -m tcp --dport 8090: -j DROP"]
+    asked: list[str] = []
+    nat: list[str] = []
+    for number in numbers:
+        for port in (8080, 8081, 8082, 8084, 8085, 8089, 8090):
+            to = real.format(n=number)
+            at = virtual.format(n=number)
+            target = f"[{to}]:{port}" if family == 6 else f"{to}:{port}"
+            nat.append(f"-A PREROUTING -d {at}{suffix} -p tcp -m tcp --dport {port} -j DNAT --to-destination {target}")
+            asked.append(f"out6 [{at}]:{port} tcp" if family == 6 else f"out {at}:{port} tcp")
+    more = (
+        ("224.0.0.1", "239.255.255.255", "240.0.0.1", "0.0.0.0", "255.255.255.255")
+        if family == 4
+        else ("ff02::1", "fe80::1", "::")
+    )
+    asked += [f"out6 [{one}]:9 tcp" if family == 6 else f"out {one}:9 tcp" for one in more]
+    held = ruleset(family, {"nat": nat, "filter": [*rules, *ports]})
+    for order in (asked, asked[::-1]):
+        used = Evaluator(held, HOST)
+        for text in order:
+            packet, _ = packet_of(text)
+            assert written(used.evaluate(packet)[0]) == written(Evaluator(held, HOST).evaluate(packet)[0]), text
+
+
 def balance(endpoints: int, *, affinity: bool = False, hairpin: bool = True) -> dict[str, list[str]]:
     """A service chain over endpoint chains, as kube-proxy writes it (KPR 5.4, 5.7)."""
     lines = [
@@ -257,6 +309,31 @@ def test_a_summarised_balance_answers_as_its_rules_do(endpoints: int, affinity: 
             {"L": (60, "", {"10.244.0.1:1"})},
             id="S12-the-first-question-counts",
         ),
+        pytest.param(
+            "-A S -m recent --rcheck --seconds 60 --reap --name L -j BOTH", {"L": (60, "", {"10.244.0.1:1", "10.244.0.2:1"})}, id="S12-to-many"
+        ),
+        pytest.param(
+            "-A S -m recent --rcheck --seconds 60 --reap --name L -j HALF", {"L": (60, "", {"10.244.0.1:1", ""})}, id="S12-to-some-and-nowhere"
+        ),
+        pytest.param("-A S -m recent --rcheck --seconds 60 --reap --name L -j ACCEPT", {"L": (60, "", {""})}, id="S12-to-no-endpoint"),
+        pytest.param(
+            "-A S -m limit --limit 1/sec -m recent --rcheck --seconds 60 --reap --name L -j A",
+            {"L": (60, "", {"10.244.0.1:1"})},
+            id="S12-perhaps-asked",
+        ),
+        pytest.param(
+            "-A S -m recent --rcheck --seconds 60 --reap --name L --mask ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff --rsource -j A",
+            {"L": (60, "", {"10.244.0.1:1"})},
+            id="S12-the-mask-of-ipv6",
+        ),
+        pytest.param(
+            "-A S -m recent --rcheck --seconds 60 --reap --hitcount 3 --rttl --name L --rdest -j A",
+            {"L": (60, "--hitcount is there, --rdest is there, --rttl is there", {"10.244.0.1:1"})},
+            id="S12-other-questions",
+        ),
+        pytest.param(
+            "-A S -m recent --rcheck --seconds 60 --reap -j A", {"DEFAULT": (60, "", {"10.244.0.1:1"})}, id="S12-the-list-without-a-name"
+        ),
         pytest.param("-A S -p udp -m recent --rcheck --seconds 60 --reap --name L -j A", {}, id="S12-not-asked-of-this-packet"),
     ],
 )  # fmt: skip
@@ -271,6 +348,9 @@ def test_remembered_clients(rules: str, expected: dict[str, tuple[int | None, st
         ":EMPTY -",
         "-A A -p tcp -j DNAT --to-destination 10.244.0.1:1",
         "-A B -p tcp -j DNAT --to-destination 10.244.0.2:1",
+        "-A BOTH -m statistic --mode random --probability 0.5 -j A",
+        "-A BOTH -j B",
+        "-A HALF -m statistic --mode random --probability 0.5 -j A",
     ]
     packet, _ = packet_of("out 10.96.0.1:80 tcp")
     outcomes, affinity = Evaluator(ruleset(4, {"nat": lines}), HOST).evaluate(packet)
@@ -347,3 +427,35 @@ def test_every_match_and_target_that_is_modelled_has_a_case() -> None:
     apart = {"dccp", "udplite", "icmp", "icmp6", "ipvs"}
     assert MODELLED_MATCHES - matches - apart == set()
     assert MODELLED_TARGETS - targets == set()
+
+
+def test_loops_are_found_among_chains_that_only_meet() -> None:
+    """S3: chains that lead back to themselves, and no others, whatever was searched before."""
+    leads = {"A": "B C D", "B": "C", "C": "E GONE", "D": "F", "F": "D", "E": "", "S": "S", "T": "D S B", "GONE": None}
+    lines = [f"-A {name} -j {target}" for name, targets in leads.items() if targets for target in targets.split()]
+    rules = ruleset(4, {"filter": [*(f":{name} -" for name, targets in leads.items() if targets is not None), *lines]})
+    for first in ("A", "T", "A"):
+        rules.find_loops("filter", first)
+    looping = {name for name in rules.chains("filter") if (ready := rules.prepared("filter", name)) is not None and ready.looping}
+    assert looping == {"D", "F", "S"}
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [("10.0.0.1", 0x0A000001), ("::1", 1), ("fe80::1%eth0", 0xFE80 << 112 | 1), ("10.0.0", None), ("name", None), ("::g", None)],
+)
+def test_the_number_of_an_address(text: str, number: int | None) -> None:
+    if number is None:
+        with pytest.raises(ValueError, match="does not appear to be"):
+            address_number(text)
+    else:
+        assert address_number(text) == number
+
+
+def test_beyond_the_limit_of_ways_the_rest_is_left_out() -> None:
+    """S5: what undecided rules double is followed up to a limit; all that is said is possible only."""
+    marks = [f"-A PREROUTING -m limit --limit 1/sec -j CONNMARK --set-xmark {1 << bit:#x}/{1 << bit:#x}" for bit in range(7)]
+    packet, _ = packet_of("out 10.96.0.1:80 tcp")
+    outcomes, _ = Evaluator(ruleset(4, {"mangle": marks}), HOST).evaluate(packet)
+    assert {(one.verdict, one.possible) for one in outcomes} == {(Verdict.PASS, True)}
+    assert len(outcomes) == 64

@@ -90,8 +90,6 @@ class FamilyAudit:
             if number <= 0:
                 continue
             dump = self.rules.dump_of(table, chain)
-            if number >= len(dump.shapes):
-                continue
             found.setdefault((dump.path, number), Location(dump.path, number, dump.text(number)))
             if len(found) >= MAX_LOCATIONS:
                 break

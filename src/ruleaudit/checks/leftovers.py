@@ -26,7 +26,6 @@ __all__ = ["chains", "needed_chains", "stale_frontends"]
 _STALE_CODE = {"ClusterIP": "RA202", "NodePort": "RA203", "ExternalIP": "RA204", "LoadBalancerIP": "RA205"}
 _KIND_TEXT = {
     "ClusterIP": "cluster IP",
-    "NodePort": "node port",
     "ExternalIP": "external IP",
     "LoadBalancerIP": "load-balancer IP",
     None: "address",
@@ -119,10 +118,11 @@ def _stale(
     listed = ", ".join(dict.fromkeys(texts[:6])) + (f" and {len(texts) - 6} more" if len(texts) > 6 else "")
     if owners:
         owner = owners[0]
+        kind = "" if first.kind == "NodePort" else f"{_KIND_TEXT[first.kind]} "
         code = _STALE_CODE.get(first.kind or _guess_kind(owner, first), "RA202")
         return audit.finding(
             code,
-            f"{service_port_of(owner)}: rules {verb} {_KIND_TEXT[first.kind]} {listed}, which the Service does not have",
+            f"{service_port_of(owner)}: rules {verb} {kind}{listed}, which the Service does not have",
             of=owner,
             frontend=_frontend(audit, first),
             expected="its frontends: " + ", ".join(str(one) for one in owner.frontends),
@@ -243,7 +243,8 @@ def chains(audit: FamilyAudit, judge: ServiceJudge) -> Iterator[Finding]:
                 referenced.add(entry.target)
                 if name.startswith(strange_prefixes):
                     referring[entry.target].append(("nat", name, entry.line))
-                if entry.target not in nat and entry.action == A_JUMP and is_kube_proxy_chain(entry.target):
+                told = not audit.cluster.services and SERVICE_CHAIN.match(name) and SERVICE_CHAIN.match(entry.target)
+                if entry.target not in nat and entry.action == A_JUMP and is_kube_proxy_chain(entry.target) and not told:
                     live = live if live is not None else _live(audit)
                     if name not in live:
                         continue

@@ -116,16 +116,13 @@ def repair(
         text = first.get((hook.table, hook.chain))
         lines = [text[1].text(line) for line in text[0].lines] if text else []
         first.update(_written(hook.table, hook.chain, "\n".join([f"-A {hook.chain} -j {hook.target}", *lines]) + "\n"))
+    last: dict[tuple[str, str], tuple[Chain, Dump]] = {}
     if "KUBE-NODEPORTS" in nat and not node_ports_reached(rules):
-        # Behind all other rules, as kube-proxy has it; a chain of the same rules and one more.
-        first_of = rules.tables["nat"]
-        body = "".join(first_of.dump.text(line) + "\n" for line in nat["KUBE-SERVICES"].lines)
-        overlay.update(
-            _written("nat", "KUBE-SERVICES", body + "-A KUBE-SERVICES -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS\n")
-        )
-    if not overlay and not first:
+        # Behind all other rules, as kube-proxy has it.
+        last = _written("nat", "KUBE-SERVICES", "-A KUBE-SERVICES -m addrtype --dst-type LOCAL -j KUBE-NODEPORTS\n")
+    if not overlay and not first and not last:
         return rules, faults
-    return Ruleset(family, tables, overlay, first, rules.sets), faults
+    return Ruleset(family, tables, overlay, first, rules.sets, last), faults
 
 
 def _written(table: str, chain: str, rules: str) -> dict[tuple[str, str], tuple[Chain, Dump]]:
@@ -144,7 +141,7 @@ def hooks(audit: FamilyAudit) -> Iterator[Finding]:
             for frontend in expected.frontends
             if frontend.kind is FrontendKind.NODE_PORT
         )
-        if audit.rules.entries("nat", "KUBE-SERVICES") or not node_ports:
+        if audit.rules.entries("nat", "KUBE-SERVICES") or not node_ports or empty_dispatch(audit) is None:
             message = "nat KUBE-SERVICES does not jump to KUBE-NODEPORTS"
             yield audit.finding(
                 "RA108",
@@ -339,7 +336,8 @@ def local_detection(audit: FamilyAudit) -> Iterator[Finding]:
 def empty_dispatch(audit: FamilyAudit) -> Finding | None:
     """RA309 for nat KUBE-SERVICES without a single service, where the objects ask for some: one finding for all of them."""
     wanted = sum(1 for expected in audit.expectation.service_ports if expected.selection.any)
-    if wanted < 2 or any(one.table == "nat" for one in dispatches(audit.rules)):
+    reached = {"KUBE-SERVICES", "KUBE-NODEPORTS"} if node_ports_reached(audit.rules) else {"KUBE-SERVICES"}
+    if wanted < 2 or any(one.table == "nat" and one.chain in reached for one in dispatches(audit.rules)):
         return None
     return audit.finding(
         "RA309",

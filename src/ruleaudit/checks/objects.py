@@ -65,14 +65,15 @@ def slice_disagreements(cluster: Cluster) -> Iterator[tuple[str, str, ObjectRefe
             ):
                 continue
             namespace = target.namespace or entry.metadata.namespace
-            pod = cluster.pods.get((namespace, target.name or ""))
+            named = target.name or ""
+            pod = cluster.pods.get((namespace, named))
             address = endpoint.addresses[0]
             reference = ObjectReference("EndpointSlice", entry.metadata.namespace, entry.metadata.name)
             where = f"{entry.metadata.namespace}/{name}"
             if pod is None:
                 yield (
                     where,
-                    f"EndpointSlice {entry.metadata.name} names pod {namespace}/{target.name} at {address}, which does not exist",
+                    f"EndpointSlice {entry.metadata.name} names pod {namespace}/{named} at {address}, which does not exist",
                     reference,
                     address,
                 )
@@ -83,7 +84,7 @@ def slice_disagreements(cluster: Cluster) -> Iterator[tuple[str, str, ObjectRefe
                 yield (
                     where,
                     (
-                        f"EndpointSlice {entry.metadata.name} gives {address} for pod {namespace}/{target.name}, which has "
+                        f"EndpointSlice {entry.metadata.name} gives {address} for pod {namespace}/{named}, which has "
                         f"{', '.join(sorted(str(a) for a in addresses))}"
                     ),
                     reference,

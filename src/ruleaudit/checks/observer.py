@@ -150,9 +150,7 @@ class Observer:
 
     def admitted_source(self, expected: ExpectedServicePort) -> str:
         """An outside client's address that the source ranges admit."""
-        for text in expected.source_ranges:
-            return address_inside(text)
-        return self.audit.clients.outside
+        return address_inside(expected.source_ranges[0])
 
     def note_unmasqueraded(
         self,
@@ -173,8 +171,8 @@ class Observer:
                 self.unmasqueraded.append((expected, Judgement(frontend, vantage, destination, want, seen, []), outcome))
                 return
 
-    def with_spec(self, expected: ExpectedServicePort, change: dict[str, object]) -> ExpectedServicePort | None:
-        """The same service port if its Service's spec were different."""
+    def with_spec(self, expected: ExpectedServicePort, change: dict[str, object]) -> ExpectedServicePort:
+        """The same service port if its Service's spec were different in what leaves it its ports (a policy)."""
         audit = self.audit
         service = msgspec.structs.replace(expected.service, spec=msgspec.structs.replace(expected.service.spec, **change))
         key = (expected.name.namespace, expected.name.name)
@@ -187,10 +185,7 @@ class Observer:
             release=audit.expectation.release,
             mode=audit.expectation.mode,
         )
-        for other in what_if.service_ports:
-            if other.name == expected.name and other.protocol == expected.protocol:
-                return other
-        return None
+        return next(one for one in what_if.service_ports if (one.name, one.protocol) == (expected.name, expected.protocol))
 
     def agrees(self, other: ExpectedServicePort) -> bool:
         """Whether the rules are right for `other` at every frontend that both have."""

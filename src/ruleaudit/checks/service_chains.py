@@ -65,10 +65,7 @@ class ServiceChains:
             if entry.action == A_DNAT:
                 slots = entry.plan.argument_slots.get("--to-destination")
                 if slots:
-                    try:
-                        address, port, _ = destination_of(entry.values[slots[0]], "", 0)
-                    except ValueError:
-                        return None
+                    address, port, _ = destination_of(entry.values[slots[0]], "", 0)
                     return endpoint_text(address, port)
         return None
 
@@ -90,11 +87,9 @@ class ServiceChains:
         for table, chain, line in reversed(outcome.trail):
             if table != "nat":
                 continue
-            for entry in self.rules.entries(table, chain):
-                if entry.line == line:
-                    if SERVICE_CHAIN.match(entry.target):
-                        return entry.target
-                    break
+            entry = next(one for one in self.rules.entries(table, chain) if one.line == line)
+            if SERVICE_CHAIN.match(entry.target):
+                return entry.target
             if SERVICE_CHAIN.match(chain):
                 return chain
         return None

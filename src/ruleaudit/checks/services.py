@@ -167,7 +167,7 @@ class ServiceJudge:
         )
         for field_name, now, then, change in changes:
             other = self.observer.with_spec(expected, change)
-            if other is not None and self.observer.agrees(other):
+            if self.observer.agrees(other):
                 return self.audit.finding(
                     "RA305",
                     f"{service_port_of(expected)} is programmed for {field_name} {then}, the Service asks for {now}",

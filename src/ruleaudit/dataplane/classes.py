@@ -73,7 +73,7 @@ class Classes:
                 try:
                     version, base, mask = network(address)
                 except ValueError:
-                    prefixes.add(mask_of(address) or (0, 0))
+                    prefixes.add(mask_of(address))
                     continue
                 if mask == (0xFFFFFFFF if version == 4 else (1 << 128) - 1):
                     self.exact.add(str(ip_address(address.split("/")[0])))

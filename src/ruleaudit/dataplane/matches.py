@@ -79,21 +79,18 @@ def inside(text: str, family: int, number: int) -> bool:
 
 
 @lru_cache(maxsize=1024)
-def mask_of(text: str) -> tuple[int, int] | None:
+def mask_of(text: str) -> tuple[int, int]:
     """(base, mask) of an `address/mask` whose mask is not a prefix (`10.0.0.1/255.0.255.0`), which ipaddress refuses."""
     from ipaddress import ip_address
 
     address, _, mask = text.partition("/")
-    try:
-        bits = int(ip_address(mask))
-        return int(ip_address(address)) & bits, bits
-    except ValueError:
-        return None
+    bits = int(ip_address(mask))
+    return int(ip_address(address)) & bits, bits
 
 
 def _masked(text: str, number: int) -> bool:
-    known = mask_of(text)
-    return known is not None and number & known[1] == known[0]
+    base, mask = mask_of(text)
+    return number & mask == base
 
 
 def _in_interface(slot: int) -> Test:

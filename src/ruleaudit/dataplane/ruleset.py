@@ -224,6 +224,11 @@ class Balance:
                     self.backends[endpoint] = self.backends.get(endpoint, 0.0) + share
 
 
+def _without_lines(entries: Iterable[Entry]) -> list[Entry]:
+    """Rules that do not stand in the node's own dumps."""
+    return [entry._replace(line=0) for entry in entries]
+
+
 class PreparedChain:
     """A chain made ready for evaluation: its rules in order, and an index by destination and port when it is long.
 
@@ -257,6 +262,9 @@ class PreparedChain:
         chains: Mapping[str, Chain],
         first: Sequence[Entry] = (),
         balance: Balance | None = None,
+        last: Sequence[Entry] = (),
+        *,
+        placed: bool = True,
     ) -> None:
         self.name, self.chain, self.dump = name, chain, dump
         self._chains = chains
@@ -264,7 +272,8 @@ class PreparedChain:
         self.keeping: Balance | None = None
         self.looping = False
         self._own = len(chain.lines) if balance is None else balance.start - len(first)
-        self.head: Sequence[Entry] = [*first, *(_entry(dump, line, chains) for line in chain.lines[: self._own])]
+        own = [_entry(dump, line, chains) for line in chain.lines[: self._own]]
+        self.head: Sequence[Entry] = [*first, *(own if placed else _without_lines(own)), *last]
         self._entries: Sequence[Entry] | None = self.head if balance is None else None
         self.indexed = False
         if (
@@ -505,7 +514,8 @@ class Ruleset:
     """The iptables tables of one family of one node: chains by table and name, prepared on first use.
 
     `overlay` replaces or adds chains ((table, chain) -> (Chain, Dump)): with it an analyser asks what would happen if one chain were
-    as it should be. `first` puts rules of another dump's chain of the same name before a chain's own; they have no line (0).
+    as it should be. `first` and `last` put rules of another dump's chain of the same name before and behind a chain's own. What does not
+    stand in the node's own dumps has no line (0).
     `sets`: the node's ipsets, None when they are not known.
     """
 
@@ -516,10 +526,12 @@ class Ruleset:
         overlay: Mapping[tuple[str, str], tuple[Chain, Dump]] | None = None,
         first: Mapping[tuple[str, str], tuple[Chain, Dump]] | None = None,
         sets: Sets | None = None,
+        last: Mapping[tuple[str, str], tuple[Chain, Dump]] | None = None,
     ) -> None:
         self.family = family
         self.sets = sets
         self._first = first or {}
+        self._last = last or {}
         self.tables: dict[str, Table] = {}
         self._chains: dict[str, dict[str, Chain]] = {}
         self._dumps: dict[tuple[str, str], Dump] = {}
@@ -566,12 +578,13 @@ class Ruleset:
                 self._prepared[key] = None
                 return None
             dump = self.dump_of(table, name)
-            before = self._first.get(key)
-            first: Sequence[Entry] = ()
-            if before is not None:
-                first = [entry._replace(line=0) for entry in PreparedChain(name, before[0], before[1], chains).entries]
-            balance = self._find_balance(table, chain, dump, len(first))
-            ready = self._prepared[key] = PreparedChain(name, chain, dump, chains, first, balance)
+            first, last = (
+                _without_lines(PreparedChain(name, *more, chains).entries) if more is not None else []
+                for more in (self._first.get(key), self._last.get(key))
+            )
+            placed = key not in self._dumps
+            balance = self._find_balance(table, chain, dump, len(first)) if placed and not last else None
+            ready = self._prepared[key] = PreparedChain(name, chain, dump, chains, first, balance, last, placed=placed)
             if balance is None and ready.entries and ready.entries[-1].target in self._keepers.get(table, ()):
                 ready.keeping = self._find_keeping(table, ready.entries)
             return ready
@@ -721,10 +734,7 @@ class Ruleset:
         if digits.isdigit() and address.replace(".", "").isdigit():
             port = int(digits)  # the form that IPv4 endpoints have; everything else takes the long way
         else:
-            try:
-                address, port, certain = destination_of(text, "", 0)
-            except ValueError:
-                return None
+            address, port, certain = destination_of(text, "", 0)
             if not certain or not address:
                 return None
         if not port:
@@ -732,7 +742,7 @@ class Ruleset:
         key = address + ("/128" if ":" in address else "/32")
         return Leaf(
             name,
-            text if text[0] != "[" else endpoint_text(address, port),
+            endpoint_text(address, port),
             address,
             key,
             port,
@@ -792,8 +802,8 @@ class Ruleset:
                 if len(component) > 1 or any(entry.target == chain for entry in self.entries(table, chain)):
                     for one in component:
                         ready = self.prepared(table, one)
-                        if ready is not None:
-                            ready.looping = True
+                        assert ready is not None  # what leads back to itself has rules
+                        ready.looping = True
 
     def reference(self, table: str, chain: str, line: int) -> RuleReference:
         """A reference to a rule of this ruleset."""
@@ -803,7 +813,7 @@ class Ruleset:
 def destination_of(text: str, address: str, port: int) -> tuple[str, int, bool]:
     """The address and port of a `--to-destination`, with what it leaves out taken from the packet; False when it names a range.
 
-    Raises ValueError when it is none.
+    `text` is one: the reader of rules lets no other through (formats/iptables_values.py).
     """
     certain = True
     if text.startswith("["):

@@ -268,8 +268,7 @@ class Run:
                 return [flow]
         if tests.recall is not None:
             # A new client is in no list (S12); what a remembered one would meet is noted beside the packet's own way.
-            if answer is not False:
-                self.note_affinity(table, name, entry, flow, tests.recall(values))
+            self.note_affinity(table, name, entry, flow, tests.recall(values))
             return [flow]
         if answer is None:
             return self.split(table, name, entry, flow, returned)
@@ -415,11 +414,7 @@ class Run:
         """DNAT: the new destination; a range of addresses or several destinations cannot be told apart and stay possible (S7)."""
         slots = plan.argument_slots.get("--to-destination")
         text = values[slots[0]] if slots else ""
-        try:
-            address, port, certain = destination_of(text, flow.address, flow.port)
-        except ValueError:
-            flow.possible, flow.translated = True, True
-            return
+        address, port, certain = destination_of(text, flow.address, flow.port)
         _send_to(flow, address, port, self.host_suffix)
         if not certain:
             flow.possible = True

@@ -206,7 +206,7 @@ def test_what_is_hidden_is_said_beside_json(nodes: Path, capsys: pytest.CaptureF
     assert cli.main(arguments) == 0
     out, err = capsys.readouterr()
     assert json.loads(out)["findings"] == []
-    assert re.fullmatch(r"\d+ findings not shown \(--ignore\): 1 error \(1 RA206\), \d+ notes \([^)]*\)\n", err), err
+    assert re.fullmatch(r"\d+ findings not shown \(--ignore\): 1 error, \d+ notes \(1 RA206, [^)]*\)\n", err), err
     assert cli.main([*arguments, "--quiet"]) == 0
     assert capsys.readouterr().err == ""
 

@@ -449,7 +449,12 @@ _NOT_AFTER = {"YAML": ("JSON",), "iptables -L": ("iptables",)}
 _ARTICLE = b"\n```"
 """Notes and articles that quote dumps among other text are no stream of dumps."""
 _BEGINNING = re.compile(_any_beginning())
-_NEXT = {name: re.compile(rb"\n(?:%b)" % _any_beginning((name, *_NOT_AFTER.get(name, ())))) for name in ("", *_BEGINNINGS)}
+_OWN_LINES = {"iptables": rb"(?!-A [^-\s]|:|\[)", "ipset": rb"(?!add )"}
+"""What most lines of large dumps begin with, and no line of another kind: they are passed over at the first glance."""
+_NEXT = {
+    name: re.compile(rb"\n%b(?:%b)" % (_OWN_LINES.get(name, b""), _any_beginning((name, *_NOT_AFTER.get(name, ())))))
+    for name in ("", *_BEGINNINGS)
+}
 _END_OF_JSON = re.compile(rb"\n[}\]][ \t\r]*\n(?=\s*+(?:%b))" % _any_beginning())
 _JSON_LINE = re.compile(rb"[{\[][^\n]*[}\]][ \t\r]*\n(?=\s*+(?:%b))" % _any_beginning())
 _RULE_LINE = re.compile(rb"(?:^|\n)(?:\[\d+:\d+\] )?-A ")
@@ -469,7 +474,7 @@ def _split(data: bytes) -> list[int]:
     name = "" if found is None else _name(found)
     while len(starts) < _MAX_PARTS:
         if name == "JSON":
-            end = _JSON_LINE.match(data, at) or _END_OF_JSON.search(data, at)
+            end = _JSON_LINE.match(data, at) or _end_of_json(data, at)
             if end is None:
                 break
             at = end.end()
@@ -489,6 +494,17 @@ def _split(data: bytes) -> list[int]:
         name = _name(found)
         at = found.start() + 1
     return starts
+
+
+def _end_of_json(data: bytes, at: int) -> re.Match[bytes] | None:
+    """Where a JSON document ends that begins at `at` and is followed by something else: its closing bracket stands at a line's begin."""
+    closing = b"\n]" if data[at : at + 1] == b"[" else b"\n}"
+    while (at := data.find(closing, at)) >= 0:
+        end = _END_OF_JSON.match(data, at)
+        if end is not None:
+            return end
+        at += 1
+    return None
 
 
 def _name(found: re.Match[bytes]) -> str:

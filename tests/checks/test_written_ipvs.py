@@ -16,6 +16,9 @@ from ruleaudit.checks.written_ipvs import Conditions, node_refusals, written_cha
 from ruleaudit.cluster import load
 from ruleaudit.dataplane.packet import Host
 from ruleaudit.dataplane.ruleset import Ruleset
+from ruleaudit.dataplane.sets import Sets
+from ruleaudit.findings import Severity
+from ruleaudit.formats.ipset import parse as parse_sets
 from ruleaudit.formats.iptables_save import parse
 from ruleaudit.kubeproxy import IPVS_CHAINS, IPVS_HOOKS, Signs, hook_present, ipvs_release_bounds, read_ipvs_signs
 from ruleaudit.settings import LocalDetection
@@ -76,11 +79,11 @@ def test_healthy_nodes_are_silent(capture_folders: list[Path]) -> None:
             audit = audit_of(folder, expectation)
             where = (folder.name, audit.family)
             for known in (empty, {}, dict.fromkeys(empty)):
-                assert list(written_ipvs(audit, known)) == [], where
+                assert list(written_ipvs(audit, empty=known)) == [], where
             nobody_knows = replace(audit, settings=replace(audit.settings, minor=None, given=frozenset()))
-            assert list(written_ipvs(nobody_knows, empty)) == [], where
+            assert list(written_ipvs(nobody_knows, empty=empty)) == [], where
             detected = replace(expectation, local_detection="unset")
-            assert list(written_ipvs(replace(nobody_knows, expectation=detected), empty)) == [], where
+            assert list(written_ipvs(replace(nobody_knows, expectation=detected), empty=empty)) == [], where
 
 
 def test_signs_of_healthy_nodes(capture_folders: list[Path]) -> None:
@@ -268,6 +271,79 @@ def test_iptables_mode_is_not_ipvs_mode() -> None:
     assert not read_ipvs_signs(Ruleset(4, parse(text, "iptables-save.txt").tables)).served
 
 
+def node_of(captures: list[Path], name: str, family: int) -> tuple[FamilyAudit, list[str], dict[str, bool]]:
+    """One family of a captured node: its audit, its rules, which of its sets are empty."""
+    folder = next(one for one in captures if one.name == name)
+    (expectation,) = [one for one, _addresses in expectations(folder) if one.family == family]
+    return audit_of(folder, expectation), content(folder / FILES[family]).splitlines(), empty_sets(folder)
+
+
+def test_a_part_of_a_table_lacks_nothing(capture_folders: list[Path]) -> None:
+    audit, lines, empty = node_of(capture_folders, "features-1.36-ipvs", 4)
+    part = changed(audit, [line for line in lines if "CLUSTER-IP" not in line])
+    assert [one.code for one in written_ipvs(part, empty=empty)] == ["RA310", "RA310"]
+    for table in part.tables:
+        table.partial = True
+    assert list(written_ipvs(part, empty=empty)) == []
+
+
+def test_what_another_finding_shows_is_not_said_again(capture_folders: list[Path]) -> None:
+    audit, lines, empty = node_of(capture_folders, "features-1.36-ipvs", 4)
+    at = next(number for number, line in enumerate(lines) if line.startswith("-A KUBE-SERVICES"))
+    strange = changed(audit, [*lines[:at], "-A KUBE-SERVICES -j ACCEPT", *lines[at:]])
+    (found,) = written_ipvs(strange, empty=empty)
+    assert found.observed == "-A KUBE-SERVICES -j ACCEPT"
+    assert [(where.line, where.text) for where in found.locations] == [(at + 1, "-A KUBE-SERVICES -j ACCEPT")]
+    assert list(written_ipvs(strange, [found], empty=empty)) == []
+    assert list(written_ipvs(strange, [replace(found, severity=Severity.INFO)], empty=empty)) == [found]
+
+
+def test_an_altered_rule_is_one_finding_that_says_what_it_was(capture_folders: list[Path]) -> None:
+    audit, lines, empty = node_of(capture_folders, "features-1.36-ipvs", 4)
+    altered = changed(
+        audit, [line.replace("--vport 80 -j DROP", "--vport 81 -j DROP") if "113.11/32" in line else line for line in lines]
+    )
+    (found,) = written_ipvs(altered, empty=empty)
+    assert (
+        found.expected == "-A KUBE-IPVS-OUT-FILTER -s 203.0.113.11/32 -m ipvs --vproto 6 --vaddr 203.0.113.11 --vport 80 -j DROP"
+    )
+    assert found.service == "demo/lb-src"
+    emptied = changed(audit, [line for line in lines if not line.startswith("-A KUBE-POSTROUTING")])
+    (found,) = written_ipvs(emptied, empty=empty)
+    assert found.expected.splitlines() == [
+        "-A KUBE-POSTROUTING -m set --match-set KUBE-LOOP-BACK dst,dst,src -j MASQUERADE",
+        "-A KUBE-POSTROUTING -m mark ! --mark 0x4000/0x4000 -j RETURN",
+        "-A KUBE-POSTROUTING -j MARK --set-xmark 0x4000/0x0",
+        "-A KUBE-POSTROUTING -j MASQUERADE --random-fully",
+    ]
+    assert list(written_ipvs(emptied, [found], empty=empty)) == []
+    many = changed(
+        audit, [*lines[:-2], *(f"-A KUBE-NODE-PORT -s 192.0.2.{number}/32 -j DROP" for number in range(30)), *lines[-2:]]
+    )
+    (found,) = written_ipvs(many, empty=empty)
+    assert found.message.startswith("30 rules of nat KUBE-NODE-PORT are not as kube-proxy writes them")
+
+
+def test_protocols_are_read_as_names_and_as_numbers(capture_folders: list[Path]) -> None:
+    audit, lines, empty = node_of(capture_folders, "features-1.36-ipvs", 4)
+    numbers = {"-p tcp": "-p 6", "-p udp": "-p 17", "-p sctp": "-p 132", "--vproto 6": "--vproto tcp"}
+    for name, number in numbers.items():
+        lines = [line.replace(name, number) for line in lines]
+    assert list(written_ipvs(changed(audit, lines), empty=empty)) == []
+
+
+def test_sets_of_the_node_tell_which_rules_are_left_out(capture_folders: list[Path]) -> None:
+    audit, lines, empty = node_of(capture_folders, "features-1.36-ipvs", 4)
+    without = changed(audit, [line for line in lines if "CLUSTER-IP dst,dst -j ACCEPT" not in line])
+    folder = next(one for one in capture_folders if one.name == "features-1.36-ipvs")
+    sets = Sets(parse_sets(content(folder / "ipset.txt"), "ipset.txt").sets)
+    without.rules.sets = sets
+    assert len(list(written_ipvs(without))) == 1
+    without.rules.sets = None
+    assert list(written_ipvs(without)) == []
+    assert list(written_ipvs(without, empty={**empty, "KUBE-CLUSTER-IP": True})) == []
+
+
 # --- every change shows ----------------------------------------------------------------------------------------------------------------
 
 
@@ -369,17 +445,13 @@ def harmless(change: Change) -> bool:
 
 @pytest.mark.parametrize(("name", "family"), [("features-1.36-ipvs", 4), ("features-1.36-ipvs", 6), ("features-1.20-ipvs", 4)])
 def test_every_change_shows(capture_folders: list[Path], name: str, family: int) -> None:
-    folder = next(one for one in capture_folders if one.name == name)
-    empty = empty_sets(folder)
-    (expectation,) = [one for one, _addresses in expectations(folder) if one.family == family]
-    healthy_audit = audit_of(folder, expectation)
-    lines = content(folder / FILES[family]).splitlines()
+    healthy_audit, lines, empty = node_of(capture_folders, name, family)
     slipped = []
     counted: dict[str, int] = {}
     for change in changes(lines):
         counted[change.kind] = counted.get(change.kind, 0) + 1
         audit = changed(healthy_audit, change.lines)
-        found = list(written_ipvs(audit, empty))
+        found = list(written_ipvs(audit, empty=empty))
         if bool(found) is harmless(change):
             slipped.append(f"{change.kind}: {change.rule} => {change.now}: {[one.message for one in found]}")
         assert {one.code for one in found} <= {"RA308", "RA310"}

@@ -126,17 +126,29 @@ def node_refusals(expectation: Expectation) -> Mapping[tuple[str, int, str], tup
     return found
 
 
-def written_ipvs(audit: FamilyAudit, empty: Mapping[str, bool | None], findings: Iterable[Finding] = ()) -> Iterator[Finding]:
+def written_ipvs(
+    audit: FamilyAudit, findings: Iterable[Finding] = (), *, empty: Mapping[str, bool | None] | None = None
+) -> Iterator[Finding]:
     """Everything in the fixed chains that a kube-proxy in IPVS mode does not write so.
 
-    `empty`: whether sets are empty, by their names in the family; those that are not known need not be in it. Rules that one of
-    `findings` shows already are left out, and so are chains that do not exist: what leads there is missing then.
+    Rules that one of `findings` shows already are left out, and so is what a chain lacks that one cites as a whole, and chains
+    that do not exist: what leads there is missing then. Of a table that is not there as a whole nothing is missed. `empty`:
+    whether sets are empty, by their names in the family; None: as the sets of the node are.
     """
     told = {(where.file, where.line) for one in findings if one.severity is not Severity.INFO for where in one.locations}
-    conditions = conditions_of(audit, empty)
+    conditions = conditions_of(audit, _empty(audit) if empty is None else empty)
     for chain in written_chains(conditions).values():
         if chain.name in audit.rules.chains(chain.table):
             yield from _Reading(audit, chain, conditions, told).findings()
+
+
+def _empty(audit: FamilyAudit) -> Mapping[str, bool | None]:
+    """Which of the node's sets are empty, as far as they are known."""
+    sets = audit.rules.sets
+    if sets is None:
+        return {}
+    held = {name: sets.get(name) for name in sets.names()}
+    return {name: not one.entries for name, one in held.items() if one is not None and one.entries is not None}
 
 
 # --- what is written -------------------------------------------------------------------------------------------------------------------
@@ -483,10 +495,13 @@ class _Reading:
     def findings(self) -> Iterator[Finding]:
         """What is not as it is written: what stands wrong, what is lacking, what does not belong there."""
         dump = self.audit.rules.dump_of(self.chain.table, self.chain.name)
-        for before, line in self.misplaced:
+        whole = not self.audit.rules.tables[self.chain.table].partial
+        for before, line in self.misplaced if whole else ():
             if (dump.path, before) not in self.told and (dump.path, line) not in self.told:
                 yield self._misplaced(before, line)
-        lacking = self._lacking()
+        # What a finding cites as a chain, and not as one of its rules, it tells of as a whole: that it is empty, say.
+        declared = (dump.path, self.audit.rules.chains(self.chain.table)[self.chain.name].line)
+        lacking = self._lacking() if whole and declared not in self.told else []
         strange = [line for line in self.strange if (dump.path, line) not in self.told]
         if len(strange) > _MANY:
             yield self._many(strange)

@@ -434,14 +434,11 @@ def ipvs_release_bounds(rules: Ruleset) -> tuple[int, int, tuple[str, ...]]:
         rules.has_table("filter") and "KUBE-PROXY-FIREWALL" not in filter_chains
     ):
         at_most(24, "chain KUBE-FIREWALL in nat")
-    for chain, since in (
-        ("KUBE-IPVS-OUT-FILTER", 29),
-        ("KUBE-IPVS-FILTER", 26),
-        ("KUBE-PROXY-FIREWALL", 25),
-        ("KUBE-NODE-PORT", 21),
-    ):
+    came = (("KUBE-IPVS-OUT-FILTER", 29), ("KUBE-IPVS-FILTER", 26), ("KUBE-PROXY-FIREWALL", 25), ("KUBE-NODE-PORT", 21))
+    left = any(chain in filter_chains and since > high for chain, since in came)  # of a newer release: all of them may be
+    for chain, since in came:
         if chain in filter_chains:
-            at_least(since, f"filter chain {chain}")
+            at_least(16 if left else since, f"filter chain {chain}")
         elif "KUBE-FORWARD" in filter_chains:
             at_most(since - 1, f"no filter chain {chain}")
     returns = {

@@ -76,7 +76,9 @@ def compare(expected: Forwarding, observed: Observation) -> list[Difference]:
     # What was translated and then lost was chosen; what befell it afterwards is another matter.
     reached = dict(observed.backends)
     for one in observed.lost:
-        if one.endpoint is not None:
+        # IPVS chooses first, and kube-proxy refuses some of what it chose for behind it (KPR 10.4, KUBE-IPVS-OUT-FILTER).
+        refused_behind = one.scheduled is not None and one.verdict is expected.verdict
+        if one.endpoint is not None and not refused_behind:
             reached[one.endpoint] = reached.get(one.endpoint, 0.0) + one.share
     if expected.verdict in (Verdict.REJECT, Verdict.DROP):
         for endpoint, share in reached.items():

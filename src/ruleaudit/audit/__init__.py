@@ -10,7 +10,7 @@ from ruleaudit.audit.coverage import UnknownNodeError, is_cut, mode_of, node_nam
 from ruleaudit.audit.inputs import FAMILIES, Progress, chosen_tables, note, partial_dumps, read_inputs
 from ruleaudit.audit.iptables import Summary, audit_family
 from ruleaudit.audit.ipvs import audit_ipvs_family, ipvs_node
-from ruleaudit.checks import stopped, written
+from ruleaudit.checks import stopped, written, written_ipvs
 from ruleaudit.dataplane.ruleset import Ruleset
 from ruleaudit.findings import Finding, Report
 from ruleaudit.kubeproxy import read_ipvs_signs, read_signs
@@ -121,8 +121,9 @@ def _audit(
                 progress(f"IPv{family}", 0.4 + shares)
                 shares += 0.3
                 findings.extend(audit_ipvs_family(family, cluster, inputs, ipvs, tables, signs, proxy, name, summary))
-    for one in summary.audits if mode is ProxyMode.IPTABLES else ():
-        findings.extend(list(written.written_rules(one, findings)))  # what other findings show already is known by now
+    written_of = written_ipvs.written_ipvs if mode is ProxyMode.IPVS else written.written_rules
+    for one in summary.audits:
+        findings.extend(list(written_of(one, findings)))  # what other findings show already is known by now
     findings.extend(objects_alone(cluster))
     findings.extend(time_skew(inputs, cluster, tables))
     leader, findings = stopped.stopped(findings, cluster)

@@ -16,6 +16,8 @@ PUBLISHED = """
     RA004 info    not-checked
     RA005 error   no-kube-proxy-rules
     RA006 warning time-skew
+    RA007 warning other-node
+    RA008 warning other-settings
     RA101 error   missing-service
     RA102 error   missing-cluster-ip
     RA103 error   missing-node-port

@@ -94,3 +94,57 @@ def test_objects_of_some_namespaces_only_are_no_stopped_kube_proxy(nodes: Path) 
     findings = ruleaudit.audit_inputs(sources).findings
     assert {one.code for one in findings if not one.code.startswith("RA7")} == {"RA004"}
     assert any("default, kube-system" in one.message for one in findings)
+
+
+def _args(tmp_path: Path, text: str) -> ruleaudit.Source:
+    (tmp_path / "kube-proxy.args").write_text(text)
+    return ruleaudit.read([str(tmp_path / "kube-proxy.args")])[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ("kube-proxy --proxy-mode=ipvs", "mode ipvs"),
+        ("kube-proxy --cluster-cidr=10.99.0.0/16", "local pods by CIDR 10.99.0.0/16"),
+        ("kube-proxy --iptables-masquerade-bit=15 --cluster-cidr=10.244.0.0/16,fd00:10:244::/56", "masquerade mark 0x8000"),
+        (
+            "kube-proxy --detect-local-mode=BridgeInterface --pod-bridge-interface=br0 --cluster-cidr=10.244.0.0/16",
+            "local pods by interface br0",
+        ),
+    ],
+)
+def test_settings_that_the_rules_contradict_lead_what_follows_from_them(
+    nodes: Path, tmp_path: Path, arguments: str, said: str
+) -> None:
+    settings = ruleaudit.read_settings(_args(tmp_path, arguments).data, "kube-proxy.args")
+    report = ruleaudit.audit_inputs(ruleaudit.read([str(nodes / "healthy")]), settings=settings)
+    leader = next(one for one in report.findings if one.code == "RA008")
+    assert said in leader.expected
+    loud = [one for one in report.findings if one.severity is not ruleaudit.Severity.INFO and one.code != "RA008"]
+    assert {one.cause is None for one in loud} <= {False}, [one.message for one in loud if one.cause is None][:3]
+
+
+def test_the_settings_of_a_healthy_node_say_what_its_rules_say(nodes: Path) -> None:
+    for name in ("healthy", "changed-destination", "stopped-kube-proxy"):
+        report = ruleaudit.audit_inputs(ruleaudit.read([str(nodes / name)]))
+        assert "RA008" not in {one.code for one in report.findings}
+
+
+def test_the_rules_of_another_node_are_told(nodes: Path) -> None:
+    sources = ruleaudit.read([str(nodes / "healthy")])
+    own = ruleaudit.audit_inputs(sources).node
+    others = {
+        one["metadata"]["name"]
+        for source in sources
+        if source.kind is InputKind.OBJECTS
+        for one in json.loads(source.data)["items"]
+        if one["kind"] == "Node"
+    } - {own}
+    assert others
+    for other in others:
+        report = ruleaudit.audit_inputs(sources, node=other)
+        leaders = [one for one in report.findings if one.code == "RA007"]
+        assert leaders
+        assert all(str(own) in one.message for one in leaders)
+        loud = [one for one in report.findings if one.severity is ruleaudit.Severity.ERROR]
+        assert all(one.cause is not None for one in loud), [one.message for one in loud if one.cause is None][:3]

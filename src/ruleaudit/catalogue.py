@@ -150,6 +150,30 @@ ENTRIES = (
         action="Take both again within a few seconds: the objects first, then the dump.",
     ),
     Entry(
+        "RA007",
+        "other-node",
+        WARNING,
+        meaning="The rules fit another node of the cluster, not the one that they are audited for.",
+        why="Local endpoints and topology hints differ from node to node: held against the wrong one, right rules look wrong.",
+        action="Audit the dump with --node and the name of the node on which it was taken, or take it again.",
+        exceptions="Only said where at least three service ports depend on the node, and nearly all of them fit the other one.",
+    ),
+    Entry(
+        "RA008",
+        "other-settings",
+        WARNING,
+        meaning="The rules were written under other settings of kube-proxy than those that were given.",
+        why=(
+            "Either the settings belong to another kube-proxy, or this one has not been restarted since they were changed; what follows from "
+            "them then differs, too."
+        ),
+        action=(
+            "Compare the settings with those of the running kube-proxy (its log names them at the start, /configz gives them). When these are "
+            "right, restart kube-proxy: it reads them at its start only."
+        ),
+        exceptions="What the rules do not show, or what was not given, is not compared.",
+    ),
+    Entry(
         "RA101",
         "missing-service",
         ERROR,

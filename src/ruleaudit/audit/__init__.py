@@ -6,7 +6,17 @@ import gc
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ruleaudit.audit.coverage import UnknownNodeError, is_cut, mode_of, node_name, objects_alone, serving, time_skew
+from ruleaudit.audit.coverage import (
+    UnknownNodeError,
+    follow_settings,
+    is_cut,
+    mode_of,
+    node_name,
+    objects_alone,
+    serving,
+    settings_differ,
+    time_skew,
+)
 from ruleaudit.audit.inputs import FAMILIES, Progress, chosen_tables, note, partial_dumps, read_inputs
 from ruleaudit.audit.iptables import Summary, audit_family
 from ruleaudit.audit.ipvs import audit_ipvs_family, ipvs_node
@@ -124,6 +134,10 @@ def _audit(
     written_of = written_ipvs.written_ipvs if mode is ProxyMode.IPVS else written.written_rules
     for one in summary.audits:
         findings.extend(list(written_of(one, findings)))  # what other findings show already is known by now
+    for family in FAMILIES:
+        differs = settings_differ(family, proxy, signs[family], mode) if signs[family].served else None
+        if differs is not None:
+            findings = [differs, *follow_settings(findings, differs)]
     findings.extend(objects_alone(cluster))
     findings.extend(time_skew(inputs, cluster, tables))
     leader, findings = stopped.stopped(findings, cluster)

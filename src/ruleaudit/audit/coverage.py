@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
@@ -13,17 +14,28 @@ from ruleaudit.errors import RuleauditError
 from ruleaudit.findings import Certainty, Finding, Location, Severity
 from ruleaudit.kubeproxy import SERVICE_CHAIN, Signs, is_kube_proxy_chain, other_proxy
 from ruleaudit.release import ProxyMode
+from ruleaudit.settings import LocalDetection
 from ruleaudit.sources import InputKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ruleaudit.cluster import Cluster
     from ruleaudit.dataplane.ruleset import Ruleset
     from ruleaudit.rules import Table
-    from ruleaudit.settings import GivenSettings
+    from ruleaudit.settings import GivenSettings, ProxySettings
 
-__all__ = ["UnknownNodeError", "is_cut", "node_name", "objects_alone", "serving", "time_skew"]
+__all__ = [
+    "UnknownNodeError",
+    "follow_settings",
+    "is_cut",
+    "mode_of",
+    "node_name",
+    "objects_alone",
+    "serving",
+    "settings_differ",
+    "time_skew",
+]
 
 _GRACE = timedelta(minutes=15)
 
@@ -161,6 +173,50 @@ def serving(
         ),
         subject="node",
     )
+
+
+def settings_differ(family: int, given: ProxySettings, sign: Signs, mode: ProxyMode) -> Finding | None:
+    """RA008: what was given of kube-proxy's settings against what its rules show, as far as both tell it."""
+    said: list[str] = []
+    seen: list[str] = []
+    if given.mode is not None and "mode" in given.given and given.mode != mode.value:
+        said.append(f"mode {given.mode}")
+        seen.append(f"mode {mode.value}")
+    if "masquerade_bit" in given.given and sign.mark is not None and sign.mark != 1 << given.masquerade_bit:
+        said.append(f"masquerade mark {1 << given.masquerade_bit:#x}")
+        seen.append(f"masquerade mark {sign.mark:#x}")
+    detection = given.local_detection.get(family)
+    if detection is None and "local_detection" in given.given and sign.local_match is not None:
+        said.append("no detection of local pods")
+        seen.append(f"local pods by {sign.local_match[1]}")
+    elif isinstance(detection, LocalDetection) and detection.value and sign.local_match is not None:
+        flag, value = sign.local_match
+        by_interface = detection.mode in ("BridgeInterface", "InterfaceNamePrefix")
+        wanted = detection.value + ("+" if detection.mode == "InterfaceNamePrefix" else "")
+        if by_interface is not (flag == "-i") or wanted != value:
+            said.append(f"local pods by {'interface' if by_interface else 'CIDR'} {wanted}")
+            seen.append(f"local pods by {'interface' if flag == '-i' else 'CIDR'} {value}")
+    if not said:
+        return None
+    entry = CATALOGUE["RA008"]
+    return Finding(
+        "RA008",
+        entry.name,
+        entry.severity,
+        f"the rules of IPv{family} were written for {', '.join(seen)}; the settings that were given say {', '.join(said)}",
+        expected=", ".join(said),
+        observed=", ".join(seen),
+        hint=entry.action,
+        subject=f"settings IPv{family}",
+    )
+
+
+def follow_settings(findings: Iterable[Finding], leader: Finding) -> list[Finding]:
+    """The findings, with those as consequences of settings that differ which hang on the mark or on which pods are local."""
+    follows = {"RA310", "RA401", "RA402", "RA404", "RA405"}
+    if "local pods" in leader.expected:  # these take other chains under a Local policy
+        follows |= {"RA106", "RA107", "RA206", "RA207", "RA208", "RA303", "RA305"}
+    return [replace(one, cause=leader.fingerprint) if one.code in follows and one.cause is None else one for one in findings]
 
 
 def is_cut(table: Table) -> bool:

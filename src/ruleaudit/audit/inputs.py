@@ -63,7 +63,7 @@ def read_inputs(sources: Sequence[Source], settings: GivenSettings | None, progr
     """Read every input and sort what it holds. Raises InputError when there is nothing to audit."""
     inputs = Inputs()
     parts: list[tuple[str, bytes]] = []
-    given: list[GivenSettings] = [] if settings is None else [settings]
+    given: list[GivenSettings] = []
     ours = 0
     for number, source in enumerate(sources):
         progress(source.path, 0.4 * number / max(1, len(sources)))
@@ -132,7 +132,9 @@ def read_inputs(sources: Sequence[Source], settings: GivenSettings | None, progr
                     subject=str(problem),
                 )
             )
-    inputs.given = combine(given)
+    found = combine(given)
+    # What the caller gives wins over what lies beside the dumps.
+    inputs.given = found if settings is None else settings if found is None else settings.over(found)
     return inputs
 
 

@@ -11,6 +11,7 @@ from ruleaudit.audit.inputs import Inputs, note
 from ruleaudit.audit.node import clients_of, own_addresses
 from ruleaudit.checks import alone, leftovers, nodewide, objects
 from ruleaudit.checks.context import FamilyAudit
+from ruleaudit.checks.other_node import other_node
 from ruleaudit.checks.services import ServiceJudge
 from ruleaudit.dataplane.packet import Host
 from ruleaudit.expect import Expectation, expect
@@ -45,6 +46,8 @@ class Summary:
     node_ports: tuple[str, ...] = ()
     inferred: list[str] = field(default_factory=list)
     audits: list[FamilyAudit] = field(default_factory=list)
+    other_node: str | None = None
+    """The node whose rules these are, where they are not those of the node that was named."""
 
     def count(self, audit: FamilyAudit, sign: Signs, inferred: list[str], frontends: int) -> None:
         """Count one family in."""
@@ -110,6 +113,14 @@ def audit_family(
     if len(releases) > 1 and judge.judged:
         family_audit, judge, findings = _best_release(family_audit, judge, findings, releases, name, settings)
     expectation = family_audit.expectation
+    elsewhere = other_node(family_audit, judge, summary.other_node) if judge.judged else None
+    if elsewhere is not None:
+        summary.other_node = elsewhere.node
+        yield elsewhere.finding
+        findings = [
+            replace(one, cause=elsewhere.finding.fingerprint) if one.service in elsewhere.services and one.cause is None else one
+            for one in findings
+        ]
     leader = nodewide.empty_dispatch(family_audit)
     if leader is not None:
         yield leader

@@ -6,10 +6,11 @@ Nothing here knows a chain name, a set name or a Kubernetes object.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING
+
+import msgspec
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -25,6 +26,9 @@ __all__ = [
     "equal_shares",
     "split_endpoint",
 ]
+
+
+_NOBODY: Mapping[str, float] = MappingProxyType({})
 
 
 class FrontendKind(str, Enum):
@@ -62,8 +66,7 @@ class Verdict(str, Enum):
     DROP = "drop"
 
 
-@dataclass(frozen=True, slots=True)
-class Frontend:
+class Frontend(msgspec.Struct, frozen=True, gc=False):
     """One address and port on which a service port answers.
 
     `address` is canonical text without brackets; None stands for "the node's own addresses" and belongs to NODE_PORT only.
@@ -83,8 +86,7 @@ class Frontend:
         return f"{host}:{self.port}/{self.protocol}"
 
 
-@dataclass(frozen=True, slots=True)
-class Forwarding:
+class Forwarding(msgspec.Struct, frozen=True, gc=False):
     """What happens to a connection to one frontend from one vantage point.
 
     `backends` maps endpoint text ("10.0.0.1:80", "[fd00::1]:80") to its share of new connections (0 to 1); it is empty unless the
@@ -93,7 +95,7 @@ class Forwarding:
     """
 
     verdict: Verdict
-    backends: Mapping[str, float] = field(default_factory=lambda: MappingProxyType({}))
+    backends: Mapping[str, float] = _NOBODY
     masquerade: bool | None = None
     affinity: int | None = None
 

@@ -6,8 +6,9 @@ The effects on traffic are judged and named as in iptables mode (`services`); he
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import replace
 from typing import TYPE_CHECKING
+
+import msgspec
 
 from ruleaudit.checks.context import FamilyAudit, RulePlace, service_port_of
 from ruleaudit.checks.judgement import Judgement, bare, endpoint_objects, listed
@@ -66,7 +67,7 @@ class _VirtualObserver(Observer):
             return accepted
         if any(one.verdict is Verdict.DROP for one in accepted):
             return ()
-        return tuple(replace(one, masquerade=None) for one in accepted)
+        return tuple(msgspec.structs.replace(one, masquerade=None) for one in accepted)
 
 
 class _VirtualServers(ServiceChains):

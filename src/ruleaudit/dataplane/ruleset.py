@@ -13,6 +13,8 @@ from ipaddress import ip_address
 from itertools import chain as chained
 from typing import TYPE_CHECKING, NamedTuple
 
+import msgspec
+
 from ruleaudit.dataplane.matches import TestPlan, plan_tests
 from ruleaudit.forwarding import endpoint_text
 
@@ -179,7 +181,7 @@ class Entry(NamedTuple):
     target: str
 
 
-class Leaf(NamedTuple):
+class Leaf(msgspec.Struct, frozen=True, gc=False):
     """A chain that sends every packet of one protocol to one endpoint, and only for named sources does something else before.
 
     `sources`: those sources, with their host suffix; `masquerading`: the endpoint's own address is among them and is marked; `keeps`: the

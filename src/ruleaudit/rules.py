@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
+import msgspec
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -213,31 +215,28 @@ class Problem(NamedTuple):
     message: str
 
 
-class Chain:
+class Chain(msgspec.Struct, eq=False, gc=False):
     """One chain of a table. `policy` is None for user chains and where it is not known; `line` is 0 when it was never declared.
 
     `lines` are the line numbers of its rules in order.
     """
 
-    __slots__ = ("_redeclared", "line", "lines", "name", "policy")
-
-    def __init__(self, name: str, policy: str | None, line: int) -> None:
-        self.name = name
-        self.policy = policy
-        self.line = line
-        self.lines: list[int] = []
-        self._redeclared: list[int] | None = None  # rare, and there are 100,000 chains
+    name: str
+    policy: str | None
+    line: int
+    lines: list[int] = []
+    again: list[int] | None = None  # rare, and there are 100,000 chains
 
     @property
     def redeclared(self) -> list[int]:
         """The line numbers of further declarations."""
-        return self._redeclared or []
+        return self.again or []
 
     def redeclare(self, line: int) -> None:
         """Note a further declaration."""
-        if self._redeclared is None:
-            self._redeclared = []
-        self._redeclared.append(line)
+        if self.again is None:
+            self.again = []
+        self.again.append(line)
 
     def __repr__(self) -> str:
         return f"Chain({self.name!r}, policy={self.policy!r}, line={self.line}, rules={len(self.lines)})"

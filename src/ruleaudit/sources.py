@@ -15,6 +15,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass, field
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
 
@@ -451,10 +452,14 @@ _ARTICLE = re.compile(rb"\n```")  # a pattern of few bytes finds them three time
 _BEGINNING = re.compile(_any_beginning())
 _OWN_LINES = {"iptables": rb"(?!-A [^-\s]|:|\[)", "ipset": rb"(?!add )"}
 """What most lines of large dumps begin with, and no line of another kind: they are passed over at the first glance."""
-_NEXT = {
-    name: re.compile(rb"\n%b(?:%b)" % (_OWN_LINES.get(name, b""), _any_beginning((name, *_NOT_AFTER.get(name, ())))))
-    for name in ("", *_BEGINNINGS)
-}
+
+
+@cache
+def _next(name: str) -> re.Pattern[bytes]:
+    """Where a dump of another kind begins behind one of this kind ("": of none)."""
+    return re.compile(rb"\n%b(?:%b)" % (_OWN_LINES.get(name, b""), _any_beginning((name, *_NOT_AFTER.get(name, ())))))
+
+
 _END_OF_JSON = re.compile(rb"\n[}\]][ \t\r]*\n(?=\s*+(?:%b))" % _any_beginning())
 _JSON_LINE = re.compile(rb"[{\[][^\n]*[}\]][ \t\r]*\n(?=\s*+(?:%b))" % _any_beginning())
 _CLOSING = re.compile(rb"\n\}"), re.compile(rb"\n\]")
@@ -484,7 +489,7 @@ def _split(data: bytes) -> list[int]:
             name = "" if found is None else _name(found)
             starts.append(at)
             continue
-        found = _NEXT[name].search(data, at)
+        found = _next(name).search(data, at)
         if found is None:
             break
         at = found.start() + 1

@@ -222,9 +222,7 @@ def chains(audit: FamilyAudit, judge: ServiceJudge) -> Iterator[Finding]:
     new_layout = audit.expectation.release.minor >= 24
     strange_prefixes = ("KUBE-XLB-",) if new_layout else ("KUBE-EXT-", "KUBE-SVL-")
     live: set[str] | None = None
-    plain = rules.plain_leaves("nat")  # these jump to KUBE-MARK-MASQ only
-    for name in [name for name in nat if name not in plain]:
-        own = is_kube_proxy_chain(name)
+    for name in rules.other_chains("nat"):  # but for chains that jump to KUBE-MARK-MASQ only
         repeated = name.startswith("KUBE-FW-") and audit.expectation.release.minor <= 24  # one group per load-balancer IP (T-18)
         ready = rules.prepared("nat", name)
         if ready is None:
@@ -234,7 +232,8 @@ def chains(audit: FamilyAudit, judge: ServiceJudge) -> Iterator[Finding]:
             referenced.update([leaf.name for leaf in ready.balance.leaves])
         if not _only_balances(ready):
             entries = ready.entries
-            if (own or name in ("PREROUTING", "OUTPUT", "POSTROUTING")) and len(entries) > 1 and not repeated:
+            own = is_kube_proxy_chain(name) or name in ("PREROUTING", "OUTPUT", "POSTROUTING")
+            if own and len(entries) > 1 and not repeated:
                 yield from _duplicates(audit, "nat", name)
         if name.startswith(strange_prefixes):
             entries = ready.entries

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ruleaudit.checks.context import FamilyAudit
     from ruleaudit.dataplane.classes import Place
+    from ruleaudit.dataplane.ruleset import Balance
     from ruleaudit.dataplane.walk import Outcome
 
 __all__ = ["Observer", "address_inside"]
@@ -32,6 +33,7 @@ class Observer:
         self.audit = audit
         self.unmasqueraded: list[tuple[ExpectedServicePort, Judgement, Outcome]] = []
         self.stood_in = self.stand_in()
+        self._compared: tuple[Mapping[str, float] | None, Mapping[str, float] | None] = (None, None)
         self.sound: Mapping[str, float] = {}
         """Endpoints of the service port asked last that are masqueraded when they reach themselves through it."""
         self.blind = not audit.rules.has_table("filter")  # a dump without it cannot show what is refused
@@ -67,7 +69,7 @@ class Observer:
                 place = places[hook]
                 if place is not None:
                     bundled = evaluator.bundled(client, destination, frontend.port, place, mark)
-                    if bundled is not None and any(spreads_alike(one, *bundled) for one in accepted):
+                    if bundled is not None and any(self.spreads_alike(one, *bundled) for one in accepted):
                         if bundled[0].masquerading:
                             self.sound = bundled[0].backends
                         continue
@@ -81,6 +83,20 @@ class Observer:
                 differences = ranked[0] if self.stood_in is None else self.certain(expected, ranked[0], self.stood_in)
                 if differences:
                     found.append(Judgement(frontend, vantage, destination, accepted[ranked[1]], seen, differences))
+        return found
+
+    def spreads_alike(self, expected: Forwarding, balance: Balance, masquerade: bool) -> bool:
+        """See `compare.spreads_alike`. The shares of a service port are mostly the same values for all its clients: compared once."""
+        wanted, got = self._compared
+        if expected.backends is wanted and balance.backends is got:
+            return (
+                expected.verdict is Verdict.FORWARD
+                and expected.affinity == balance.affinity
+                and expected.masquerade in (None, masquerade)
+            )
+        found = spreads_alike(expected, balance, masquerade)
+        if found:
+            self._compared = expected.backends, balance.backends
         return found
 
     def accepted(

@@ -294,10 +294,11 @@ def written_rules(audit: FamilyAudit, findings: Iterable[Finding]) -> Iterator[F
     present: dict[RulePlace, list[_Form]] = defaultdict(list)
     for table in ("filter", "nat"):
         writings = {kind: _Writing(audit, forms) for (where, kind), forms in _FORMS.items() if where == table}
-        plain = rules.plain_leaves(table)
-        for name, chain in rules.chains(table).items():
-            if name in plain and name.startswith("KUBE-SEP-"):
-                continue  # exactly the two forms of an endpoint chain, in their order
+        chains = rules.chains(table)
+        for name in rules.other_chains(
+            table
+        ):  # but for those that hold exactly the two forms of an endpoint chain, in their order
+            chain = chains[name]
             found = SERVICE_CHAIN.match(name) if table == "nat" else None
             writing = writings.get(found.group(0) if found else name)
             if writing is None:

@@ -228,6 +228,21 @@ def load(parts: Sequence[tuple[str, bytes]], *, limit_factor: int = 1) -> Cluste
     return loader.cluster()
 
 
+_HEAD = re.compile(rb'\s*+\{\s*+"apiVersion":\s*+"([\w./-]++)",\s*+"kind":\s*+"(\w++)",\s*+"')
+_HEAD_BYTES = 200
+
+
+class _Texts(dict[bytes, str]):
+    """Few words that stand in very many objects, each decoded once."""
+
+    def __missing__(self, word: bytes) -> str:
+        found = self[word] = word.decode()
+        return found
+
+
+_TEXTS = _Texts()
+
+
 class _Loader:
     """Collects objects by kind and key."""
 
@@ -296,6 +311,10 @@ class _Loader:
         self._list_given(item_kind, version)
         decode_head = _head_decoder.decode
         for item in document.items or ():
+            found = _HEAD.match(memoryview(item)[:_HEAD_BYTES])
+            if found is not None:  # as kubectl prints it: every object begins with these two
+                self._json_object(path, item, _TEXTS[found[2]], _TEXTS[found[1]])
+                continue
             try:
                 head = decode_head(item)
             except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -98,6 +98,22 @@ class Classes:
             )
         return known
 
+    def of_all(self, leaves: Sequence[Leaf], host: Host) -> tuple[object, ...] | None:
+        """The class of endpoints that are all of one class, None where they are not, or where that takes a closer look."""
+        if not self.coarse:
+            return None
+        addresses = [leaf.address for leaf in leaves]
+        if not self.exact.isdisjoint(addresses) or not host.addresses.isdisjoint(addresses):
+            return None
+        found = {self._memo.get(text.rpartition(".")[0]) for text in addresses}
+        ports = {leaf.port for leaf in leaves}
+        if len(found) > 1 or len(ports) > 1:
+            return None
+        about = found.pop()
+        if about is None or addresses[0].startswith("127."):
+            return None
+        return about, bisect_right(self.bounds, ports.pop()), False
+
     def of_endpoints(self, leaves: Sequence[Leaf], host: Host) -> list[tuple[object, ...]]:
         """The classes of endpoints: of their addresses and ports, and whether they are the node's own."""
         bounds = self.bounds

@@ -182,8 +182,13 @@ class Evaluator:
         known = self._groups.get(bundle)
         if known is not None:
             return known
-        groups: dict[tuple[object, ...], tuple[Leaf, dict[str, float]]] = {}
         backends = bundle.backends
+        alike = self._told_apart().of_all(bundle.leaves, self.host) if len(backends) == len(bundle.leaves) else None
+        if alike is not None:
+            number = self._group_keys.setdefault((alike,), len(self._group_keys))
+            one = self._groups[bundle] = number, [(bundle.leaves[0], backends)]
+            return one
+        groups: dict[tuple[object, ...], tuple[Leaf, dict[str, float]]] = {}
         for leaf, key in zip(bundle.leaves, self._told_apart().of_endpoints(bundle.leaves, self.host), strict=True):
             share = backends.get(leaf.endpoint)
             if share is None:

@@ -396,6 +396,11 @@ def _shares(parts: tuple[float, ...]) -> tuple[tuple[float, ...], float]:
 
 
 @lru_cache(maxsize=1 << 12)
+def _shares_of(share: Callable[[Sequence[str]], float], slot: int, texts: tuple[str, ...]) -> tuple[tuple[float, ...], float]:
+    return _shares((*[_part(share, slot, text) for text in texts], 1.0))
+
+
+@lru_cache(maxsize=1 << 12)
 def _part(share: Callable[[Sequence[str]], float], slot: int, text: str) -> float:
     return min(1.0, max(0.0, share([""] * slot + [text])))
 
@@ -552,6 +557,7 @@ class Ruleset:
         self._usual: dict[str, dict[str, Leaf]] = {}
         self._keepers: dict[str, dict[str, Leaf]] = {}
         self._plain: dict[str, Set[str]] = {}
+        self._others: dict[str, Sequence[str]] = {}
         self._searched: set[tuple[str, str]] = set()
         self.walk_limit = _WALK_LIMIT
         """How many chains one packet may enter; less after each that entered more, so that a trap does not cost every packet that."""
@@ -624,6 +630,9 @@ class Ruleset:
 
     def _find_balance(self, table: str, chain: Chain, dump: Dump, before: int) -> Balance | None:
         """Summarise the end of a chain where it only spreads packets over leaves; `before` rules stand before its own."""
+        usual = self._find_usual_balance(table, chain, dump, before)
+        if usual is not None:
+            return usual
         shapes, values = dump.shapes, dump.values
         chosen: list[Leaf] = []
         parts: list[float] = []
@@ -655,6 +664,36 @@ class Ruleset:
         start = len(chain.lines) - len(chosen)
         return Balance(before + start, chain.lines[start], tuple(chosen), shares, left)
 
+    def _find_usual_balance(self, table: str, chain: Chain, dump: Dump, before: int) -> Balance | None:
+        """The same at a glance, for what kube-proxy writes: neighbouring lines of one shape, and a last one that takes all that comes."""
+        lines = chain.lines
+        count = len(lines)
+        if count < 3 or lines[-1] - lines[0] != count - 1:
+            return None
+        shapes = dump.shapes[lines[0] : lines[-1] + 1]
+        kind, last = shapes[-2], _SPREADS.get(shapes[-1])
+        form = _SPREADS.get(kind)
+        if not form or not last or last[1] is not None:
+            return None
+        start = shapes.index(kind)
+        name_slot, share_slot, share = form
+        if share is None or share_slot is None or shapes.count(kind) != count - 1 - start:
+            return None
+        if start and _SPREADS.get(shapes[start - 1]) != ():
+            return None  # what stands before may belong to it, too
+        rows = dump.values[lines[start] : lines[-1]]
+        names = [row[name_slot] for row in rows]
+        names.append(dump.values[lines[-1]][last[0]])
+        usual = self._usual[table] if table in self._usual else (self.leaves(table), self._usual[table])[1]
+        try:
+            leaves = [usual[name] for name in names]
+        except KeyError:
+            return None
+        if len({leaf.protocol for leaf in leaves}) > 1:
+            return None
+        shares, left = _shares_of(share, share_slot, tuple([row[share_slot] for row in rows]))
+        return Balance(before + start, lines[start], tuple(leaves), shares, left)
+
     def leaf(self, table: str, name: str) -> Leaf | None:
         """The summary of a chain that leads to one endpoint, None when it does anything else."""
         return self.leaves(table)[name]
@@ -670,23 +709,34 @@ class Ruleset:
         return found
 
     def plain_leaves(self, table: str) -> Set[str]:
-        """The chains of exactly two rules: one marks what the endpoint sends to itself (by KUBE-MARK-MASQ), one leads there."""
+        """kube-proxy's endpoint chains of exactly two rules: one marks what the endpoint sends to itself, one leads there."""
         found = self._plain.get(table)
         if found is None:
             self.leaves(table)
             found = self._plain[table] = frozenset(
-                [name for name, leaf in self._usual.get(table, {}).items() if leaf.masquerading]
+                [name for name, leaf in self._usual.get(table, {}).items() if leaf.masquerading and name.startswith("KUBE-SEP-")]
             )
+        return found
+
+    def other_chains(self, table: str) -> Sequence[str]:
+        """The names of all chains of a table but its plain leaves, in order."""
+        found = self._others.get(table)
+        if found is None:
+            plain = self.plain_leaves(table)
+            found = self._others[table] = [name for name in self._chains.get(table, {}) if name not in plain]
         return found
 
     def _read_usual_leaves(self, table: str, found: dict[str, Leaf], keepers: dict[str, Leaf]) -> None:
         """kube-proxy's endpoint chains, of which there are as many as endpoints: what their two shapes ask is worked out once per pair."""
+        mended = {name for where, name in (*self._first, *self._last, *self._dumps) if where == table}
+        if table not in self.tables:
+            return
+        dump = self.tables[table].dump
+        shapes, values = dump.shapes, dump.values
         for name, chain in self._chains.get(table, {}).items():
             lines = chain.lines
-            if len(lines) != 2 or (table, name) in self._first:
+            if len(lines) != 2 or name in mended:
                 continue
-            dump = self._dumps.get((table, name)) or self.tables[table].dump
-            shapes, values = dump.shapes, dump.values
             first, last = lines
             pair = (shapes[first], shapes[last])
             form = _LEAF_FORMS.get(pair)

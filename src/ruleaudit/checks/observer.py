@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from ruleaudit.checks.context import FamilyAudit
     from ruleaudit.dataplane.classes import Place
+    from ruleaudit.dataplane.packet import Packet
     from ruleaudit.dataplane.ruleset import Balance
     from ruleaudit.dataplane.walk import Outcome
 
@@ -33,6 +34,7 @@ class Observer:
         self.audit = audit
         self.unmasqueraded: list[tuple[ExpectedServicePort, Judgement, Outcome]] = []
         self.stood_in = self.stand_in()
+        self._trios: dict[str, tuple[Packet, ...]] = {}
         self._compared: tuple[Mapping[str, float] | None, Mapping[str, float] | None] = (None, None)
         self.sound: Mapping[str, float] = {}
         """Endpoints of the service port asked last that are masqueraded when they reach themselves through it."""
@@ -45,9 +47,18 @@ class Observer:
         audit = self.audit
         evaluator, clients, mark = audit.evaluator, audit.clients, audit.mark
         claims_of = audit.expectation.by_frontend
+        together = evaluator.answers_together
         for frontend in expected.frontends:
             claims = claims_of[frontend.address, frontend.port, frontend.protocol]
             guarded = frontend.kind is FrontendKind.LOAD_BALANCER_IP and bool(expected.source_ranges)
+            if (
+                together
+                and not guarded
+                and len(claims) == 1
+                and frontend.address is not None
+                and self.as_expected(expected, frontend)
+            ):
+                continue
             places: dict[tuple[bool, str], Place | None] = {}
             for vantage, destination in self.questions(frontend):
                 source = None
@@ -84,6 +95,26 @@ class Observer:
                 if differences:
                     found.append(Judgement(frontend, vantage, destination, accepted[ranked[1]], seen, differences))
         return found
+
+    def as_expected(self, expected: ExpectedServicePort, frontend: Frontend) -> bool:
+        """Whether clients of all vantage points get what the objects ask for, as far as one question for all of them can tell."""
+        address, protocol = frontend.address or "", frontend.protocol
+        if address.startswith("127.") or address == "::1":
+            return False
+        clients = self._trios.get(protocol)
+        if clients is None:
+            clients = self._trios[protocol] = tuple([self.audit.clients.client(one, protocol, address) for one in Vantage])
+        found = self.audit.evaluator.bundled_for_all(clients, address, frontend.port, self.audit.mark)
+        if found is None:
+            return False
+        balance, marks = found
+        for vantage, marked in zip(Vantage, marks, strict=True):
+            accepted = self.accepted(expected, (expected,), frontend, vantage, None)
+            if accepted and not any(self.spreads_alike(one, balance, marked) for one in accepted):
+                return False
+        if balance.masquerading:
+            self.sound = balance.backends
+        return True
 
     def spreads_alike(self, expected: Forwarding, balance: Balance, masquerade: bool) -> bool:
         """See `compare.spreads_alike`. The shares of a service port are mostly the same values for all its clients: compared once."""

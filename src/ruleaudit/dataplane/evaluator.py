@@ -40,6 +40,9 @@ _BACK_IN = (("raw", "PREROUTING"), ("mangle", "PREROUTING"), ("mangle", "INPUT")
 class Evaluator:
     """Answers for one ruleset and one node. Keeps what it has worked out, so that further packets of the same kind are cheap."""
 
+    answers_together = True
+    """Whether `bundled_for_all` saves anything: not where the node's packets have another source for each destination."""
+
     def __init__(self, rules: Ruleset, host: Host) -> None:
         self.rules, self.host = rules, host
         self._answers: dict[tuple[int, str], dict[str, bool]] = {}
@@ -49,6 +52,7 @@ class Evaluator:
         self._group_keys: dict[tuple[object, ...], int] = {}
         self._places: dict[str, Places] = {}
         self._bundled: dict[tuple[object, ...], tuple[int, bool] | None] = {}
+        self._together: dict[tuple[object, ...], tuple[int, tuple[bool, ...]] | None] = {}
         self.unmodelled: set[tuple[str, str, int]] = set()
         if sys.getrecursionlimit() < 4 * DEPTH_LIMIT:
             sys.setrecursionlimit(4 * DEPTH_LIMIT)
@@ -245,6 +249,48 @@ class Evaluator:
                 return None  # balances over the same endpoints: which it is, another destination tells
             known = self._bundled[key] = found[0] if found else None
         return None if known is None else (balances[known[0]], known[1])
+
+    def bundled_for_all(
+        self, clients: tuple[Packet, ...], destination: str, port: int, mark: int
+    ) -> tuple[Balance, tuple[bool, ...]] | None:
+        """`bundled` for several clients that all come to the same balance; whether each carries the mark. None: ask one by one."""
+        by_hook = {one.from_node: self.place(one, destination, port) for one in {one.from_node: one for one in clients}.values()}
+        first = by_hook[clients[0].from_node]
+        if first is None or not first.balances or None in by_hook.values():
+            return None
+        places = [by_hook[client.from_node] for client in clients]
+        for balance in first.balances:
+            for client in clients:
+                if client.source + ("/32" if client.family == 4 else "/128") in balance.sources:
+                    return None
+        later = self._told_apart()
+        key = (
+            id(clients),
+            *[place.key for place in by_hook.values() if place is not None],
+            self.host.is_local(destination),
+            later.of_address(destination),
+            later.of_port(port) if later.original_ports else None,
+            tuple([self.groups_of(balance)[0] for balance in first.balances]),
+        )
+        try:
+            known = self._together[key]
+        except KeyError:
+            found = [
+                self.bundled(client, destination, port, place, mark)
+                for client, place in zip(clients, places, strict=True)
+                if place is not None
+            ]
+            if None in found or len({id(one[0]) for one in found if one is not None}) != 1:
+                if any(one is not None for one in found) and len(first.balances) > 1:
+                    return None  # not for all destinations that are alike: see `bundled`
+                known = self._together[key] = None
+            else:
+                balances = [one[0] for one in found if one is not None]
+                known = self._together[key] = (
+                    first.balances.index(balances[0]),
+                    tuple([one[1] for one in found if one is not None]),
+                )
+        return None if known is None else (first.balances[known[0]], known[1])
 
     def _ask_bundled(self, packet: Packet, balances: tuple[Balance, ...], mark: int) -> list[tuple[int, bool]]:
         """The balances, by number, over which all of a packet's connections may be spread, and whether they carry the mark."""

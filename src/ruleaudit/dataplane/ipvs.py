@@ -179,6 +179,8 @@ class _VirtualPlaces:
 class IpvsEvaluator(Evaluator):
     """Answers for a node whose connections IPVS balances: its rules, its sets, its virtual servers."""
 
+    answers_together = False
+
     def __init__(self, rules: Ruleset, host: Host, virtual: VirtualTable) -> None:
         super().__init__(rules, host)
         self.virtual = virtual

@@ -470,9 +470,9 @@ def test_the_shapes_that_are_kept_stay_few(monkeypatch: pytest.MonkeyPatch) -> N
         dump = parse(text, "dump")
         assert len({id(shape) for shape in dump.shapes[2:-1]}) == 30
         assert dump.render() == text
-    assert len(iptables_save._shapes) == 32
+    assert len(iptables_save._shapes[True]) == 32
     parse("", "dump")
-    assert len(iptables_save._shapes) == 0
+    assert len(iptables_save._shapes[True]) == 0
 
 
 @pytest.mark.parametrize("enabled", [True, False])

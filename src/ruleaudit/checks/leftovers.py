@@ -228,7 +228,7 @@ def chains(audit: FamilyAudit, judge: ServiceJudge) -> Iterator[Finding]:
         if ready is None:
             continue
         entries = ready.head
-        if ready.balance is not None:
+        if ready.balance is not None and not ready.balance.noted:
             referenced.update([leaf.name for leaf in ready.balance.leaves])
         if not _only_balances(ready):
             entries = ready.entries
@@ -258,6 +258,7 @@ def chains(audit: FamilyAudit, judge: ServiceJudge) -> Iterator[Finding]:
         for name in rules.chains(table):
             if is_kube_proxy_chain(name) and len(rules.entries(table, name)) > 1:
                 yield from _duplicates(audit, table, name)
+    referenced |= rules.spread_over
     strange = [name for name in nat if name.startswith(strange_prefixes)]
     if strange:
         yield from _leftovers(audit, strange, referring)

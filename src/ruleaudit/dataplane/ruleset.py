@@ -207,12 +207,13 @@ class Balance:
     seconds every one of its leaves gets its clients back, None when none does.
     """
 
-    __slots__ = ("affinity", "backends", "leaves", "line", "masquerading", "protocol", "rest", "sources", "start")
+    __slots__ = ("affinity", "backends", "leaves", "line", "masquerading", "noted", "protocol", "rest", "sources", "start")
 
     def __init__(
         self, start: int, line: int, leaves: tuple[Leaf, ...], shares: Sequence[float], rest: float, affinity: int | None = None
     ) -> None:
         self.start, self.line, self.rest, self.affinity = start, line, rest, affinity
+        self.noted = False  # whether its leaves are among `Ruleset.spread_over`
         self.leaves = leaves
         self.protocol = leaves[0].protocol
         self.sources = frozenset([source for leaf in leaves for source in leaf.sources])
@@ -557,6 +558,8 @@ class Ruleset:
         self._usual: dict[str, dict[str, Leaf]] = {}
         self._keepers: dict[str, dict[str, Leaf]] = {}
         self._plain: dict[str, Set[str]] = {}
+        self.spread_over: set[str] = set()
+        """The leaves that balances found at a glance lead to, by their names."""
         self._others: dict[str, Sequence[str]] = {}
         self._searched: set[tuple[str, str]] = set()
         self.walk_limit = _WALK_LIMIT
@@ -689,10 +692,13 @@ class Ruleset:
             leaves = [usual[name] for name in names]
         except KeyError:
             return None
+        self.spread_over.update(names)
         if len({leaf.protocol for leaf in leaves}) > 1:
             return None
         shares, left = _shares_of(share, share_slot, tuple([row[share_slot] for row in rows]))
-        return Balance(before + start, lines[start], tuple(leaves), shares, left)
+        found = Balance(before + start, lines[start], tuple(leaves), shares, left)
+        found.noted = True
+        return found
 
     def leaf(self, table: str, name: str) -> Leaf | None:
         """The summary of a chain that leads to one endpoint, None when it does anything else."""

@@ -106,13 +106,15 @@ SHARE_TOLERANCE = 1e-4
 
 def equal_shares(one: Mapping[str, float], other: Mapping[str, float]) -> bool:
     """Whether the same endpoints get the same shares, as far as rules can say them."""
-    if len(one) != len(other):
+    if one.keys() != other.keys():
         return False
-    for endpoint, share in one.items():
-        got = other.get(endpoint)
-        if got is None or abs(got - share) > SHARE_TOLERANCE:
-            return False
-    return True
+    if not one:
+        return True
+    # Mostly all shares are equal: then the extremes tell, and nothing has to be compared one by one.
+    least, most = min(one.values()), max(one.values())
+    if most - least == 0:
+        return most - SHARE_TOLERANCE <= min(other.values()) and max(other.values()) <= most + SHARE_TOLERANCE
+    return all(abs(other[endpoint] - share) <= SHARE_TOLERANCE for endpoint, share in one.items())
 
 
 def endpoint_text(address: str, port: int) -> str:

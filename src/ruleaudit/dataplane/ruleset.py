@@ -216,8 +216,8 @@ class Balance:
         self.noted = False  # whether its leaves are among `Ruleset.spread_over`
         self.leaves = leaves
         self.protocol = leaves[0].protocol
-        self.sources = frozenset([source for leaf in leaves for source in leaf.sources])
-        self.masquerading = all(leaf.masquerading for leaf in leaves)
+        self.sources = frozenset().union(*[leaf.sources for leaf in leaves])
+        self.masquerading = False not in [leaf.masquerading for leaf in leaves]
         endpoints = [leaf.endpoint for leaf in leaves]
         self.backends = dict(zip(endpoints, shares, strict=True))
         if len(self.backends) < len(leaves) or 0.0 in shares:

@@ -3,12 +3,13 @@
 #   make test      every check that CI runs: format, lint, types, layers, tests with coverage, documents, build
 #   make update    rewrite what is generated: format, docs/codes.md, the outputs in the documents
 #   make bench     measure the audit of a large node against iptables-restore --test (that part as root)
+#   make evidence  everything that shows whether the audit can be believed, at full length (the kernel's part as root)
 #   make mutants   change the audit's code in 500 places, one at a time, and list what no test notices
 #   make clean     remove .venv, caches and build results
 
 PYTHON ?= python3
 .DEFAULT_GOAL := help
-.PHONY: help demo test update bench mutants clean
+.PHONY: help demo test update bench evidence mutants clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -18,6 +19,7 @@ help:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "ruleaudit needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
 	$(PYTHON) -m venv .venv
 	.venv/bin/pip install --quiet --disable-pip-version-check --editable .
+	@.venv/bin/python -m compileall -q src || true # an editable install does not, and where bytecode is not written each start compiles all
 	@touch $@
 
 # Dependency groups are read by pip 25.1 and newer; Debian 12 has 23.0.
@@ -37,6 +39,9 @@ update: .venv/.dev
 
 bench: .venv/.installed
 	@.venv/bin/python benchmarks/compare.py
+
+evidence: .venv/.dev
+	@scripts/evidence .venv/bin
 
 mutants: .venv/.dev
 	@.venv/bin/python tests/mutation.py --sample 500

@@ -15,6 +15,8 @@ Found = set[tuple[str, str | None, str | None]]
 EXPECTED: dict[str, Found] = {
     "healthy": set(),
     "changed-destination": {("RA206", "demo/np", "10.244.99.99:8080")},
+    "ipvs-healthy": set(),
+    "ipvs-drained-endpoint": {("RA303", "demo/web", "10.244.1.12:8080")},
     "stopped-kube-proxy": {
         ("RA505", None, None),
         ("RA103", "argocd/argocd-server-metrics", None),

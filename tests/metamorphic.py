@@ -418,10 +418,10 @@ class Node:
             report = audit_inputs([Source(dump.path, dump.kind, text, b"", True), *self.rest])
         return {(one.fingerprint, one.message): (one.code, one.severity) for one in report.findings}
 
-    def loaded(self, parts: Sequence[tuple[str, bytes]]) -> Cluster:
+    def loaded(self, parts: Sequence[tuple[str, bytes]], *, limit_factor: int = 1) -> Cluster:
         """The node's objects, which stay the same however often it is audited."""
         if self.cluster is None:
-            self.cluster = load(parts)
+            self.cluster = load(parts, limit_factor=limit_factor)
         return self.cluster
 
     def examine(self, number: int, change: Change, lines: Sequence[str]) -> tuple[str, ...]:

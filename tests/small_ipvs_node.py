@@ -384,9 +384,8 @@ def ip_addr(interfaces: Mapping[str, Sequence[str]]) -> str:
             }
             for one in addresses
         ]
-        found.append(
-            {"ifindex": number, "ifname": name, "flags": ["BROADCAST", "NOARP"], "operstate": "DOWN", "addr_info": entries}
-        )
+        flags = ["LOOPBACK", "UP"] if name == "lo" else ["BROADCAST", "NOARP"]
+        found.append({"ifindex": number, "ifname": name, "flags": flags, "link_type": "ether", "addr_info": entries})
     return json.dumps(found, indent=1) + "\n"
 
 

@@ -35,6 +35,7 @@ RulePlace = tuple[str, str, int]
 """(table, chain, line); line 0 stands for the chain itself, as its policy does."""
 
 MAX_LOCATIONS = 12
+_LONGEST_LINE = 300
 
 
 @dataclass
@@ -80,8 +81,11 @@ class FamilyAudit:
         for table, chain, line in places:
             listing = self.listings.get(table)
             if listing is not None:
-                if 0 < line < len(listing.shapes):
-                    found.setdefault((listing.path, line), Location(listing.path, line, listing.text(line)))
+                if 0 < line <= listing.line_count:
+                    text = listing.text(line)
+                    if len(text) > _LONGEST_LINE:  # JSON is often one line
+                        text = text[:_LONGEST_LINE] + "..."
+                    found.setdefault((listing.path, line), Location(listing.path, line, text))
                 continue
             known = self.rules.chains(table).get(chain)
             if known is None or not self.rules.has_table(table):

@@ -15,6 +15,7 @@ from ruleaudit.checks.observer import Observer
 from ruleaudit.checks.service_chains import ServiceChains
 from ruleaudit.checks.services import KIND_TEXT, MISSING_CODE, ServiceJudge
 from ruleaudit.dataplane.ipvs import TABLE, usable
+from ruleaudit.dataplane.ruleset import A_SNAT
 from ruleaudit.expected_sets import set_name
 from ruleaudit.forwarding import Forwarding, Frontend, FrontendKind, Vantage, Verdict, endpoint_text
 
@@ -22,11 +23,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ruleaudit.dataplane.ipvs import VirtualTable
+    from ruleaudit.dataplane.ruleset import Ruleset
     from ruleaudit.dataplane.walk import Outcome
     from ruleaudit.expect import ExpectedServicePort
     from ruleaudit.findings import Finding
 
-__all__ = ["VirtualServerJudge"]
+__all__ = ["VirtualServerJudge", "loop_back"]
 
 _LOCALHOST = ("127.", "::1")
 
@@ -226,3 +228,38 @@ class VirtualServerJudge(ServiceJudge):
                 observed="none",
                 places=head,
             )
+
+
+def loop_back(audit: FamilyAudit) -> Iterator[Finding]:
+    """RA403 for the node as a whole: what the set KUBE-LOOP-BACK holds must be masqueraded when it reaches itself (KPR 9.3, 10.3)."""
+    sets = audit.rules.sets
+    name = set_name("KUBE-LOOP-BACK", audit.family)
+    known = sets.get(name) if sets is not None else None
+    if known is None or any(hook.chain == "POSTROUTING" for hook in audit.missing_hooks):
+        return
+    chain = "KUBE-POSTROUTING"
+    for expected in audit.expectation.service_ports:
+        protocol = expected.protocol.lower()
+        for endpoint in expected.selection.reachable:
+            entry = f"{endpoint.address},{protocol}:{endpoint.port},{endpoint.address}"
+            if not endpoint.is_local or entry not in known:
+                continue
+            packet = audit.clients.packet(Vantage.POD, expected.protocol, endpoint.address, endpoint.port, endpoint.address)
+            _, ends = audit.evaluator.through("nat", chain, packet)
+            if not any(rule is not None and _masquerades(audit.repaired, rule) for _flow, _verdict, rule in ends):
+                yield audit.finding(
+                    "RA403",
+                    f"{chain} does not masquerade endpoints that reach themselves through a Service, "
+                    f"in IPv{audit.family} none of the {len(known.entries or ())} in set {name}, first {endpoint.text}",
+                    expected=f"a rule of nat {chain} that masquerades what is in set {name}",
+                    observed="none",
+                    places=[("nat", chain, 0), *(("nat", chain, one.line) for one in audit.rules.entries("nat", chain))],
+                    subject=f"{chain} {name}",
+                )
+            return
+
+
+def _masquerades(rules: Ruleset, place: RulePlace) -> bool:
+    """Whether the rule at a place replaces the source."""
+    table, chain, line = place
+    return any(one.line == line and one.action == A_SNAT for one in rules.entries(table, chain))

@@ -41,7 +41,9 @@ class VirtualTable:
 
     def __init__(self, listing: Listing, family: int) -> None:
         self.listing, self.family = listing, family
-        self._ready: dict[int, Service] = {}
+        self._ready: dict[tuple[int, str], Service] = {}
+        self.hides_sctp = all(one.protocol != "SCTP" for one in listing.servers)
+        """Whether SCTP may be printed as UDP, as ipvsadm before its release 1.31 does (KPR 12.3)."""
 
     def servers(self) -> Iterable[VirtualServer]:
         """The virtual servers of this family, in the order of their lines."""
@@ -56,11 +58,14 @@ class VirtualTable:
         if server is None:
             name = _PROTOCOLS.get(protocol, "")
             server = listing.server(address, port, name) or listing.server(address, 0, name)
+            if server is None and name == "SCTP" and self.hides_sctp:
+                server = listing.server(address, port, "UDP")
         if server is None or server.family != self.family:
             return None
-        ready = self._ready.get(id(server))
+        key = (id(server), protocol)
+        ready = self._ready.get(key)
         if ready is None:
-            ready = self._ready[id(server)] = _made_ready(server)
+            ready = self._ready[key] = _made_ready(server, protocol)
         return ready
 
 
@@ -69,8 +74,7 @@ def usable(one: RealServer) -> bool:
     return one.weight != 0 and one.forwarding in (None, "Masq")
 
 
-def _made_ready(server: VirtualServer) -> Service:
-    protocol = (server.protocol or "TCP").lower()
+def _made_ready(server: VirtualServer, protocol: str) -> Service:
     scheduled = Scheduled(
         server.address or "", server.port or 0, protocol, server.persistence, server.mask, (TABLE, server.name, server.line)
     )
@@ -247,6 +251,8 @@ class IpvsEvaluator(Evaluator):
         balance = service.balance
         if balance is None:
             flow.translated = False
+            if run.tracing:
+                flow.trail = (flow.trail, *service.scheduled.place)
             outcomes.append(outcome_of(flow, Verdict.REJECT, service.scheduled.place))
             return []
         parts = []

@@ -192,7 +192,7 @@ def audit_ipvs_family(
     if empty is not None:
         yield empty
         findings = [replace(one, cause=empty.fingerprint) if one.cause is None else one for one in findings]
-    told = [*collapsed(audit, findings), *stale]
+    told = [*(collapsed(audit, findings) if empty is None else findings), *stale]
     yield from with_causes([*told, *case.parts(audit, told)])
     if with_rules:
         yield from nodewide.hooks(audit)

@@ -35,7 +35,7 @@ class SourceRanges:
         """RA306: whom the load-balancer IPs let in, asked with one client per prefix that objects or rules name."""
         audit = self.audit
         vips = [frontend for frontend in expected.frontends if frontend.kind is FrontendKind.LOAD_BALANCER_IP]
-        if not vips or not expected.selection.any or self.observer.blind:
+        if not vips or not expected.selection.any or not self.observer.sees_sources:
             return []
         named = self.chains.named_ranges(expected)
         if not named and not expected.source_ranges:

@@ -14,6 +14,7 @@ from ruleaudit.checks.judgement import Judgement, bare, endpoint_objects, listed
 from ruleaudit.checks.observer import Observer
 from ruleaudit.checks.service_chains import ServiceChains
 from ruleaudit.checks.services import KIND_TEXT, MISSING_CODE, ServiceJudge
+from ruleaudit.compare import DifferenceKind
 from ruleaudit.dataplane.ipvs import TABLE, usable
 from ruleaudit.dataplane.ruleset import A_SNAT
 from ruleaudit.expected_sets import set_name
@@ -43,6 +44,17 @@ class _VirtualObserver(Observer):
         super().__init__(audit)
         self.virtual, self.rules_known = virtual, rules_known
         self.blind = False
+        self.sees_sources = rules_known
+
+    def differing(self, expected: ExpectedServicePort) -> list[Judgement]:
+        """See `Observer.differing`. Without weights, a real server that should get nothing may be one that drains (KPR 11.4)."""
+        found = super().differing(expected)
+        if self.virtual.listing.has_weights or expected.protocol != "TCP":
+            return found
+        kinds = (DifferenceKind.EXTRA_BACKEND, DifferenceKind.FORWARDED)
+        for one in found:
+            one.differences = [difference for difference in one.differences if difference.kind not in kinds]
+        return [one for one in found if one.differences]
 
     def questions(self, frontend: Frontend) -> Iterator[tuple[Vantage, str]]:
         """See `Observer.questions`: what has no virtual server is told by itself; node ports do not answer on loopback (KPR 11.2)."""
@@ -64,6 +76,8 @@ class _VirtualObserver(Observer):
         if vantage is Vantage.NODE:
             source = None  # it asks each VIP from that VIP
         accepted = super().accepted(expected, claims, frontend, vantage, source)
+        if not self.virtual.listing.has_schedulers:
+            accepted = tuple(replace(one, affinity=None) for one in accepted)
         if self.rules_known:
             return accepted
         if any(one.verdict is Verdict.DROP for one in accepted):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ruleaudit.catalogue import CATALOGUE
 from ruleaudit.dataplane.evaluator import Evaluator
 from ruleaudit.dataplane.ipvs import TABLE, IpvsEvaluator
+from ruleaudit.expected_sets import expected_sets
 from ruleaudit.findings import Certainty, Finding, Location, ObjectReference, Severity
 from ruleaudit.kubeproxy import is_kube_proxy_chain
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ruleaudit.dataplane.ruleset import Ruleset
     from ruleaudit.dataplane.walk import Outcome
     from ruleaudit.expect import Expectation, ExpectedServicePort
+    from ruleaudit.expected_sets import SetExpectation
     from ruleaudit.forwarding import Frontend
     from ruleaudit.kubeproxy import Hook, Signs
     from ruleaudit.lines import Lines
@@ -74,6 +76,11 @@ class FamilyAudit:
     def evaluator(self) -> Evaluator:
         """The evaluator of the rules with node-wide faults put right."""
         return self.evaluator_of(self.repaired)
+
+    @cached_property
+    def sets_wanted(self) -> Mapping[str, SetExpectation]:
+        """What the objects ask of the sets of the IPVS mode (KPR 9)."""
+        return expected_sets(self.expectation, self.node_port_addresses)
 
     def locations(self, places: Iterable[RulePlace]) -> tuple[Location, ...]:
         """The lines of the dump at these places, each once, in order; those that no dump holds are left out."""

@@ -13,7 +13,7 @@ from ruleaudit.addresses import parse_network
 from ruleaudit.checks.context import FamilyAudit, RulePlace, service_port_of
 from ruleaudit.checks.judgement import listed
 from ruleaudit.dataplane.ipvs import TABLE, VirtualTable
-from ruleaudit.expected_sets import Asked, expected_dummy_addresses, expected_sets
+from ruleaudit.expected_sets import Asked, expected_dummy_addresses
 from ruleaudit.findings import Finding, ObjectReference, Severity
 from ruleaudit.forwarding import Frontend, FrontendKind, endpoint_text
 
@@ -50,7 +50,7 @@ def stale_servers(audit: FamilyAudit, virtual: VirtualTable, exclude: Sequence[s
     left: list[VirtualServer] = []
     for server in virtual.servers():
         address, port, protocol = server.address, server.port, server.protocol
-        if address is None or port is None or protocol is None or _foreign(server):
+        if address is None or port is None or protocol is None:
             continue
         if protocol == "UDP" and virtual.hides_sctp and ({(address, port, "SCTP"), (None, port, "SCTP")} & claims.keys()):
             continue
@@ -58,6 +58,8 @@ def stale_servers(audit: FamilyAudit, virtual: VirtualTable, exclude: Sequence[s
             continue
         if (None, port, protocol) in claims and address not in owners:
             continue  # a node port answers on every address of the node, which the objects do not know all (T-20)
+        if _foreign(server):
+            continue
         owner = owners.get(address, {})
         if len(owner) == 1:
             yield _other_port(audit, server, next(iter(owner.values())))
@@ -164,7 +166,7 @@ def set_entries(audit: FamilyAudit, findings: Iterable[Finding], *, whole: bool)
         return
     causes, stale = _causes(findings)
     loop_back = "KUBE-LOOP-BACK"
-    for name, wanted in expected_sets(audit.expectation, audit.node_port_addresses).items():
+    for name, wanted in audit.sets_wanted.items():
         known = sets.get(name)
         if known is None:
             if whole and any(True for _ in wanted.required):
@@ -213,7 +215,7 @@ def empty_sets(audit: FamilyAudit) -> Mapping[str, bool | None]:
     sets = audit.rules.sets
     if sets is None:
         return {}
-    wanted = expected_sets(audit.expectation, audit.node_port_addresses)
+    wanted = audit.sets_wanted
     found: dict[str, bool | None] = {}
     for name in sets.names():
         known = sets.get(name)

@@ -42,6 +42,7 @@ class VirtualTable:
     def __init__(self, listing: Listing, family: int) -> None:
         self.listing, self.family = listing, family
         self._ready: dict[tuple[int, str], Service] = {}
+        self._found: dict[tuple[str, int, str], Service | None] = {}
         self.hides_sctp = all(one.protocol != "SCTP" for one in listing.servers)
         """Whether SCTP may be printed as UDP, as ipvsadm before its release 1.31 does (KPR 12.3)."""
 
@@ -55,13 +56,21 @@ class VirtualTable:
         """
         listing = self.listing
         server = listing.by_mark.get((mark, self.family)) if mark and listing.by_mark else None
-        if server is None:
+        if server is not None:
+            return self._service(server, protocol)
+        key = (address, port, protocol)
+        try:
+            return self._found[key]
+        except KeyError:
             name = _PROTOCOLS.get(protocol, "")
             server = listing.server(address, port, name) or listing.server(address, 0, name)
             if server is None and name == "SCTP" and self.hides_sctp:
                 server = listing.server(address, port, "UDP")
-        if server is None or server.family != self.family:
-            return None
+            found = None if server is None or server.family != self.family else self._service(server, protocol)
+            self._found[key] = found
+            return found
+
+    def _service(self, server: VirtualServer, protocol: str) -> Service:
         key = (id(server), protocol)
         ready = self._ready.get(key)
         if ready is None:
@@ -75,8 +84,9 @@ def usable(one: RealServer) -> bool:
 
 
 def _made_ready(server: VirtualServer, protocol: str) -> Service:
+    name = server.name
     scheduled = Scheduled(
-        server.address or "", server.port or 0, protocol, server.persistence, server.mask, (TABLE, server.name, server.line)
+        server.address or "", server.port or 0, protocol, server.persistence, server.mask, (TABLE, name, server.line)
     )
     suffix = "/128" if server.family == 6 else "/32"
     chosen = [one for one in server.real_servers if usable(one)]
@@ -86,7 +96,7 @@ def _made_ready(server: VirtualServer, protocol: str) -> Service:
     leaves = tuple(
         [
             Leaf(
-                server.name,
+                name,
                 endpoint_text(one.address, one.port),
                 one.address,
                 one.address + suffix,
@@ -114,6 +124,7 @@ class _VirtualPlaces:
         self.sources: set[str] = set()
         self.asked: set[tuple[str, str]] = set()
         self.comparable = True
+        self._by_destination: dict[tuple[str, int, str], tuple[bool | None, ...]] = {}
         seen: set[tuple[str, str]] = set()
         while chains:
             place = chains.pop()
@@ -134,6 +145,31 @@ class _VirtualPlaces:
                             else:
                                 self.comparable = False
         self._sources: dict[str, tuple[object, ...]] = {}
+        # Sets that are asked for the destination alone are most of them, and asked for every frontend: their answers are looked up.
+        self.of_destination = sorted(asked for asked in self.asked if "src" not in asked[1].split(","))
+        self.of_both = sorted(self.asked.difference(self.of_destination))
+
+    def held(self, protocol: str, destination: str, port: int) -> tuple[bool | None, ...]:
+        """Which of the sets `of_destination` hold a destination."""
+        key = (destination, port, protocol)
+        known = self._by_destination.get(key)
+        if known is None:
+            sets = self.rules.sets
+            assert sets is not None
+            number, both = str(port), f"{destination},{protocol}:{port}"
+            known = self._by_destination[key] = tuple(
+                [
+                    both in plain[1]
+                    if (plain := sets.plain(name, flags)) is not None and plain[0] == "ip,port"
+                    else number in plain[1]
+                    if plain is not None and plain[0] == "port"
+                    else destination in plain[1]
+                    if plain is not None
+                    else sets.holds(name, flags, protocol, destination, port, "", None)
+                    for name, flags in self.of_destination
+                ]
+            )
+        return known
 
     def source_class(self, run: Run) -> tuple[object, ...]:
         """Which of the rules' `-s` a source meets."""
@@ -151,11 +187,8 @@ class _VirtualPlaces:
         sets = self.rules.sets
         held: list[object] = []
         if sets is not None:
-            for name, flags in self.asked:
-                ends = flags.split(",")
-                if "src" not in ends:
-                    held.append(sets.holds(name, flags, client.protocol, destination, port, "", None))
-                    continue
+            held.append(self.held(client.protocol, destination, port))
+            for name, flags in self.of_both:
                 named = sets.sources(name, flags)
                 if named is not None and client.source not in named:
                     held.append(False)

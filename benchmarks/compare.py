@@ -5,7 +5,8 @@
 Measured is the CPU time, user and system, of all processes: of the whole `ruleaudit check` (process start, dump, objects, findings), and
 of `iptables-legacy-restore --test` and `iptables-nft-restore --test` in a network namespace of their own, which needs root; what of
 these is not there is left out, and said so. The programs take turns, so that what else the machine does meets them alike. Given are
-the median of the runs, wall time and peak memory; the ratio is against the faster of the two. Three further measurements: the audit of a
+the median of the runs, wall time and peak memory; the ratio is against the faster of the two. In turn with them the same node is audited in
+IPVS mode (`ipvsadm -Sn`, `ipset save`, iptables-save, addresses), which should cost no more. Further measurements: the audits of a
 tenth of the services (ten times the services should cost at most eleven times the time), of a node of about 1,200 lines, and
 `ruleaudit --version`.
 """
@@ -27,7 +28,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
-from node import NODE, write_node
+from node import FILES, NODE, write_node
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -140,11 +141,11 @@ def _resident(pid: int) -> int:
     return int(found[1]) if found else 0
 
 
-def _audit(folder: Path, label: str) -> Subject:
+def _audit(folder: Path, label: str, mode: str = "iptables") -> Subject:
     command = (
         *_ruleaudit(),
         "check",
-        str(folder / "iptables-save.txt"),
+        *(str(folder / name) for name in FILES[mode]),
         "--objects",
         str(folder / "objects.json"),
         "--node",
@@ -174,15 +175,19 @@ def _restores(dump: Path) -> tuple[list[Subject], list[str]]:
     return found, missing
 
 
-def _node(work: Path, services: int, endpoints: int) -> Path:
-    folder = work / f"{services}x{endpoints}"
-    write_node(folder, services, endpoints)
+def _node(work: Path, services: int, endpoints: int, mode: str = "iptables") -> Path:
+    folder = work / f"{services}x{endpoints}-{mode}"
+    write_node(folder, services, endpoints, mode)
     return folder
 
 
 def _lines(folder: Path) -> int:
-    with (folder / "iptables-save.txt").open("rb") as dump:
-        return sum(1 for _line in dump)
+    total = 0
+    for name in FILES["ipvs"]:
+        if (folder / name).exists():
+            with (folder / name).open("rb") as dump:
+                total += sum(1 for _line in dump)
+    return total
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -198,26 +203,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory(prefix="ruleaudit-benchmark-") as directory:
         work = Path(directory)
         large, tenth = (_node(work, number, given.endpoints) for number in (given.services, given.services // 10))
+        ipvs_large, ipvs_tenth = (
+            _node(work, number, given.endpoints, "ipvs") for number in (given.services, given.services // 10)
+        )
         small = _node(work, *_SMALL)
         plain = work / "without-accounting.txt"
         with (large / "iptables-save.txt").open() as dump, plain.open("w") as out:
             out.writelines(_ACCOUNTING.sub("", line) for line in dump)
         restores, missing = _restores(plain)
-        sizes = {folder: _lines(folder) for folder in (large, tenth, small)}
-        audit, *others = measure([_audit(large, f"ruleaudit check, {sizes[large]:,} lines"), *restores], given.runs)
+        sizes = {folder: _lines(folder) for folder in (large, tenth, small, ipvs_large, ipvs_tenth)}
+        audit, ipvs, *others = measure(
+            [
+                _audit(large, f"ruleaudit check, {sizes[large]:,} lines"),
+                _audit(ipvs_large, f"ruleaudit check, IPVS, {sizes[ipvs_large]:,} lines", "ipvs"),
+                *restores,
+            ],
+            given.runs,
+        )
         rest = measure(
             [
                 _audit(tenth, f"ruleaudit check, {sizes[tenth]:,} lines"),
+                _audit(ipvs_tenth, f"ruleaudit check, IPVS, {sizes[ipvs_tenth]:,} lines", "ipvs"),
                 _audit(small, f"ruleaudit check, {sizes[small]:,} lines"),
                 Subject("ruleaudit --version", (*_ruleaudit(), "--version")),
             ],
             given.runs,
         )
-    ratios = {"ten times the services": round(audit.cpu / rest[0].cpu, 2)}
+    ratios = {
+        "ten times the services": round(audit.cpu / rest[0].cpu, 2),
+        "ten times the services, IPVS": round(ipvs.cpu / rest[1].cpu, 2),
+        "IPVS to iptables": round(ipvs.cpu / audit.cpu, 2),
+    }
     if others:
         ratios["audit to the faster restore"] = round(audit.cpu / min(one.cpu for one in others), 2)
     print(f"{'':44} {'CPU s':>8} {'wall s':>8} {'MiB':>8}")
-    for one in (audit, *others, *rest):
+    for one in (audit, ipvs, *others, *rest):
         print(f"{one.label:44} {one.cpu:8.2f} {one.wall:8.2f} {one.memory:8.0f}")
     for name, ratio in ratios.items():
         print(f"{name:44} {ratio:8.2f}")
@@ -227,7 +247,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         figures = {
             "services": given.services,
             "endpoints": given.endpoints,
-            "measurements": [asdict(one) for one in (audit, *others, *rest)],
+            "measurements": [asdict(one) for one in (audit, ipvs, *others, *rest)],
             "ratios": ratios,
             "left out": missing,
         }

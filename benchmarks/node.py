@@ -1,8 +1,9 @@
-"""Generate a healthy node of any size: what kube-proxy 1.36 writes in iptables mode, and the objects that ask for it.
+"""Generate a healthy node of any size: what kube-proxy 1.36 writes in iptables or IPVS mode, and the objects that ask for it.
 
-    python benchmarks/node.py --services N --endpoints M FOLDER
+    python benchmarks/node.py --services N --endpoints M [--mode MODE] FOLDER
 
-FOLDER receives iptables-save.txt, objects.json, kube-proxy.args and meta.json; `ruleaudit check FOLDER` finds no fault there. Of every
+FOLDER receives iptables-save.txt, objects.json, kube-proxy.args and meta.json, in IPVS mode also ipvsadm-save.txt, ipset.txt and
+ip-addr-kube-ipvs0.json; `ruleaudit check FOLDER` finds no fault there. Of every
 hundred Services 8 are of type NodePort, 3 more of them with external traffic policy Local, 2 have a load balancer, 4 have session
 affinity, 3 no endpoints, 2 internal traffic policy Local, 1 an endpoint that is not ready, 10 two ports. A capture of a real
 kube-proxy with 10,000 such Services of 10 endpoints has as many lines of every shape as the node generated here.
@@ -22,14 +23,20 @@ from typing import TYPE_CHECKING, TypedDict
 
 import msgspec
 
+from ipvs_dumps import IpvsDumps
 from ruleaudit.chains import chain_hash, endpoint_chain_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["NODE", "Node", "ServicePort", "write_node"]
+__all__ = ["FILES", "NODE", "Node", "ServicePort", "write_node"]
 
 NODE = "node-a"
+FILES = {
+    "iptables": ("iptables-save.txt",),
+    "ipvs": ("iptables-save.txt", "ipvsadm-save.txt", "ipset.txt", "ip-addr-kube-ipvs0.json"),
+}
+"""The dumps of a node by kube-proxy's mode."""
 _NODES = ("node-a", "node-b", "node-c")
 _NODE_ADDRESSES = ("192.168.100.11", "192.168.100.12", "192.168.100.13")
 _CLUSTER_CIDR = "10.128.0.0/9"
@@ -51,8 +58,8 @@ _TIME = "Mon Nov 23 05:28:05 2026"
 class ServicePort:
     """One port of one Service: what its rules are written from.
 
-    `endpoints` and `local` ("ip:port") are those that are used, all and this node's, in kube-proxy's order; `node_port` 0 and `vip`
-    "" where it has none.
+    `endpoints` and `local` ("ip:port") are those that are used, all and this node's, in kube-proxy's order; `local_candidates` this node's, ready
+    or not; `node_port` 0 and `vip` "" where it has none.
     """
 
     name: str
@@ -65,6 +72,7 @@ class ServicePort:
     internal_local: bool
     endpoints: tuple[str, ...]
     local: tuple[str, ...]
+    local_candidates: tuple[str, ...]
     suffix: str = field(init=False)
 
     def __post_init__(self) -> None:
@@ -149,7 +157,8 @@ class Node:
             yield str(address), node, not (number % 100 == 30 and index == 0)
 
     def _service_ports(self, number: int) -> Iterator[ServicePort]:
-        pods = [(address, node) for address, node, ready in self._pods(number) if ready]
+        every = list(self._pods(number))
+        pods = [(address, node) for address, node, ready in every if ready]
         for port in self._ports(number):
             # kube-proxy sorts by text (KPR 2.2.1).
             used = sorted((f"{address}:{port['target']}", node) for address, node in pods)
@@ -164,6 +173,7 @@ class Node:
                 self._internal_local(number),
                 tuple(endpoint for endpoint, _node in used),
                 tuple(endpoint for endpoint, node in used if node == 0),
+                tuple(f"{address}:{port['target']}" for address, node, _ready in every if node == 0),
             )
 
     # --- the dump ----------------------------------------------------------------------------------------------------------------------
@@ -313,7 +323,7 @@ class Node:
 
 
 def _kubernetes() -> ServicePort:
-    return ServicePort("default/kubernetes:https", "10.96.0.1", 443, 0, "", False, False, False, ("192.168.100.1:6443",), ())
+    return ServicePort("default/kubernetes:https", "10.96.0.1", 443, 0, "", False, False, False, ("192.168.100.1:6443",), (), ())
 
 
 def _asks(comment: str, port: int, more: str = "") -> str:
@@ -520,22 +530,30 @@ def _node(name: str, address: str, pods: str) -> dict[str, object]:
 # --- files -----------------------------------------------------------------------------------------------------------------------------
 
 
-def write_node(folder: Path, services: int, endpoints: int) -> None:
-    """Write the node into a folder, which is made if need be. Raises ValueError as `Node` does, OSError where it cannot be written."""
+def write_node(folder: Path, services: int, endpoints: int, mode: str = "iptables") -> None:
+    """Write the node into a folder, which is made if need be. `mode`: "iptables" or "ipvs". Raises ValueError as `Node` does, OSError where it
+    cannot be written.
+    """
     node = Node(services, endpoints)
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "iptables-save.txt").open("w") as dump:
-        dump.writelines(line + "\n" for line in node.dump())
+    dumps = {"iptables-save.txt": node.dump()}
+    if mode == "ipvs":
+        ipvs = IpvsDumps(node, (_NODE_ADDRESSES[0], str(_POD_NETWORKS[0] + 1)), _CLUSTER_CIDR, _AFFINITY_SECONDS)
+        dumps = {"iptables-save.txt": ipvs.rules(), "ipvsadm-save.txt": ipvs.virtual_servers(), "ipset.txt": ipvs.ipset()}
+        (folder / "ip-addr-kube-ipvs0.json").write_text(ipvs.dummy())
+    for name, lines in dumps.items():
+        with (folder / name).open("w") as dump:
+            dump.writelines(line + "\n" for line in lines)
     with (folder / "objects.json").open("wb") as objects:
         objects.writelines(node.objects())
     arguments = (
         f"--hostname-override={NODE}",
-        "--proxy-mode=iptables",
+        f"--proxy-mode={mode}",
         "--detect-local-mode=ClusterCIDR",
         f"--cluster-cidr={_CLUSTER_CIDR}",
     )
     (folder / "kube-proxy.args").write_text("\n".join(("kube-proxy-1.36", *arguments)) + "\n")
-    meta = {"node": NODE, "node_ips": [_NODE_ADDRESSES[0]], "kube_proxy_version": "Kubernetes v1.36.2", "mode": "iptables"}
+    meta = {"node": NODE, "node_ips": [_NODE_ADDRESSES[0]], "kube_proxy_version": "Kubernetes v1.36.2", "mode": mode}
     (folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
 
 
@@ -544,10 +562,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--services", type=int, default=10_000, metavar="N")
     parser.add_argument("--endpoints", type=int, default=10, metavar="M", help="endpoints of each Service")
+    parser.add_argument("--mode", choices=("iptables", "ipvs"), default="iptables", help="how kube-proxy programs the node")
     parser.add_argument("folder", type=Path)
     given = parser.parse_args(arguments)
     try:
-        write_node(given.folder, given.services, given.endpoints)
+        write_node(given.folder, given.services, given.endpoints, given.mode)
     except ValueError as error:
         parser.error(str(error))
     return 0

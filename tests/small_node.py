@@ -105,7 +105,7 @@ _FIXED = {
 _BUILT_IN = {"filter": ("INPUT", "FORWARD", "OUTPUT"), "nat": ("PREROUTING", "INPUT", "OUTPUT", "POSTROUTING")}
 
 
-def _table(name: str, rules: Iterable[str], tool: str, fixed: Sequence[str], empty: Sequence[str] = ()) -> list[str]:
+def table(name: str, rules: Iterable[str], tool: str, fixed: Sequence[str], empty: Sequence[str] = ()) -> list[str]:
     lines = list(rules)
     chains = dict.fromkeys((*fixed, *(line.split()[1] for line in lines if line.split()[1] not in _BUILT_IN[name]), *empty))
     return [
@@ -143,7 +143,7 @@ class SmallNode:
         """The dump that kube-proxy leaves on a node that holds nothing else."""
         given = combine([read_settings(self.command_line, "kube-proxy.args"), read_settings(self.description, "meta.json")])
         settings = resolve(given)
-        cluster = load([("objects.json", _list(self.objects))])
+        cluster = load([("objects.json", as_list(self.objects))])
         expectation = expect(cluster, node=NODE, family=family, settings=settings, release=settings.release(self.minor))
         written = Writer(expectation)
         if self.minor == 22:  # the masquerade rules of cluster IPs moved into KUBE-SVC (KPR 19)
@@ -160,8 +160,8 @@ class SmallNode:
             fixed += ["KUBE-FIREWALL", "KUBE-PROXY-FIREWALL"]
         nat_fixed = [*_FIXED["nat"], *(["KUBE-MARK-DROP"] if self.minor < 25 else [])]
         drop = ["-A KUBE-MARK-DROP -j MARK --set-xmark 0x8000/0x8000"] if self.minor < 25 else []
-        lines = _table("filter", [*_filter(self.minor, family), *written.filter], tool, fixed)
-        lines += _table(
+        lines = table("filter", [*_filter(self.minor, family), *written.filter], tool, fixed)
+        lines += table(
             "nat", [*_NAT, *drop, *written.nat, f"-A KUBE-SERVICES {tail}-j KUBE-NODEPORTS"], tool, nat_fixed, self.empty_chains
         )
         return "\n".join(lines) + "\n"
@@ -182,14 +182,14 @@ class SmallNode:
         sources = [Source(name, InputKind.IPTABLES_SAVE, text, b"", given=True) for name, text in given.items()]
         wanted = self.objects if objects is None else objects
         if wanted:
-            sources.append(Source("objects.json", InputKind.OBJECTS, "", _list(wanted), given=True))
+            sources.append(Source("objects.json", InputKind.OBJECTS, "", as_list(wanted), given=True))
         if told:
             sources.append(Source("kube-proxy.args", InputKind.PROXY_CONFIG, "", self.command_line, given=True))
             sources.append(Source("meta.json", InputKind.CAPTURE_META, "", self.description, given=True))
         return audit_inputs(sources, node=node or (None if told else NODE))
 
 
-def _list(objects: Sequence[Object]) -> bytes:
+def as_list(objects: Sequence[Object]) -> bytes:
     return json.dumps({"apiVersion": "v1", "kind": "List", "items": list(objects)}).encode()
 
 

@@ -20,7 +20,8 @@ from ruleaudit.audit.coverage import (
 from ruleaudit.audit.inputs import FAMILIES, Progress, chosen_tables, note, partial_dumps, read_inputs
 from ruleaudit.audit.iptables import Summary, audit_family
 from ruleaudit.audit.ipvs import audit_ipvs_family, ipvs_node
-from ruleaudit.checks import stopped, written, written_ipvs
+from ruleaudit.checks import stopped, virtual_leftovers, written, written_ipvs
+from ruleaudit.checks.virtual_causes import effects_of_lost_rules
 from ruleaudit.dataplane.ruleset import Ruleset
 from ruleaudit.findings import Finding, Report
 from ruleaudit.kubeproxy import read_ipvs_signs, read_signs
@@ -131,9 +132,12 @@ def _audit(
                 progress(f"IPv{family}", 0.4 + shares)
                 shares += 0.3
                 findings.extend(audit_ipvs_family(family, cluster, inputs, ipvs, tables, signs, proxy, name, summary))
-    written_of = written_ipvs.written_ipvs if mode is ProxyMode.IPVS else written.written_rules
-    for one in summary.audits:
-        findings.extend(list(written_of(one, findings)))  # what other findings show already is known by now
+    for one in summary.audits:  # what other findings show already is known by now
+        if mode is ProxyMode.IPVS:
+            said = written_ipvs.written_ipvs(one, findings, empty=virtual_leftovers.empty_sets(one))
+            findings.extend(effects_of_lost_rules(said, findings))
+        else:
+            findings.extend(list(written.written_rules(one, findings)))
     for family in FAMILIES:
         differs = settings_differ(family, proxy, signs[family], mode) if signs[family].served else None
         if differs is not None:

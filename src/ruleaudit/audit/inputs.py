@@ -106,7 +106,7 @@ def read_inputs(sources: Sequence[Source], settings: GivenSettings | None, progr
                 )
             )
         ours += used
-        inputs.summaries.append(InputSummary(source.path, kind.value, family, lines, used))
+        inputs.summaries.append(InputSummary(source.path, kind.value, family, lines - source.lines_before, used))
     if not ours:
         empty = [source for source in sources if source.kind is InputKind.EMPTY]
         if empty:

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import TYPE_CHECKING
 
+from ruleaudit.addresses import parse_network
 from ruleaudit.audit.inputs import note
 from ruleaudit.audit.iptables import DEFAULT_MARK, Summary, collapsed, releases_of, settled
 from ruleaudit.audit.node import clients_of, own_addresses
 from ruleaudit.checks import nodewide, objects, virtual_leftovers
 from ruleaudit.checks.context import FamilyAudit, RulePlace
-from ruleaudit.checks.virtual_servers import VirtualServerJudge
+from ruleaudit.checks.judgement import listed
+from ruleaudit.checks.virtual_causes import with_causes
+from ruleaudit.checks.virtual_servers import VirtualServerJudge, loop_back
 from ruleaudit.dataplane.ipvs import VirtualTable
 from ruleaudit.dataplane.packet import Host
 from ruleaudit.dataplane.ruleset import Ruleset
@@ -157,6 +161,8 @@ def audit_ipvs_family(
     rules = Ruleset(family, tables, sets=sets)
     sign = signs[family]
     with_rules = sign.served and rules.has_table("filter")
+    unlisted = _unlisted(rules) if sets is not None else ()
+    sets_known = sets is not None and not unlisted
     if not with_rules:
         sign = replace(sign, oldest=OLDEST, newest=NEWEST) if not sign.served else sign
     settings, inferred = settled(family, given, sign, cluster, name)
@@ -172,7 +178,7 @@ def audit_ipvs_family(
             f"the virtual servers of IPv{family} were not given: which endpoints Services have is not checked",
             "add the output of `ipvsadm -Sn` (or `ipvsadm -Ln`)",
         )
-    case = _Case(family, cluster, inputs, ipvs, tables, rules, sign, settings, name, mark, with_rules)
+    case = _Case(family, cluster, inputs, ipvs, tables, rules, sign, settings, name, mark, with_rules, sets_known)
     best: tuple[FamilyAudit, VirtualServerJudge | None, list[Finding], list[Finding]] | None = None
     for release in releases:
         found = case.judged(release)
@@ -186,17 +192,17 @@ def audit_ipvs_family(
     if empty is not None:
         yield empty
         findings = [replace(one, cause=empty.fingerprint) if one.cause is None else one for one in findings]
-    told = list(collapsed(audit, findings))
-    yield from told
-    yield from stale
+    told = [*(collapsed(audit, findings) if empty is None else findings), *stale]
+    yield from with_causes([*told, *case.parts(audit, told)])
     if with_rules:
         yield from nodewide.hooks(audit)
         if judge is not None:
             yield from nodewide.masquerade(audit, judge, case.faults)
+        if sets_known and not case.faults:
+            yield from loop_back(audit)
         yield from nodewide.local_detection(audit)
     yield from objects.duplicate_frontends(audit)
-    yield from case.parts(audit, [*told, *stale])
-    yield from _coverage(audit, ipvs, judge, with_rules=with_rules, node=name)
+    yield from _coverage(audit, ipvs, judge, with_rules=with_rules, unlisted=unlisted, node=name)
     summary.count(audit, sign, inferred, sum(len(one.frontends) for one in audit.expectation.service_ports))
 
 
@@ -221,6 +227,7 @@ class _Case:
     name: str | None
     mark: int
     with_rules: bool
+    sets_known: bool
     faults: list[str] = field(default_factory=list)
 
     def judged(self, release: Release) -> tuple[FamilyAudit, VirtualServerJudge | None, list[Finding], list[Finding]]:
@@ -237,8 +244,7 @@ class _Case:
         audit = self.audit(expectation, virtual)
         if virtual is None:
             return audit, None, [], []
-        known = self.with_rules and self.rules.sets is not None
-        judge = VirtualServerJudge(audit, virtual, rules_known=known)
+        judge = VirtualServerJudge(audit, virtual, rules_known=self.with_rules and self.sets_known)
         findings = judge.run() if self.cluster.services else []
         stale: list[Finding] = []
         if virtual.listing.whole and self.cluster.services:
@@ -258,7 +264,7 @@ class _Case:
         # What kube-ipvs0 lacks is told by itself (RA111); services are judged as if it held everything.
         local = {*own, *others, clients.node_address, *wanted, *(held or ())}
         host = Host(frozenset(local))
-        asked = self.rules if self.with_rules and self.rules.sets is not None else Ruleset(self.family, ())
+        asked = self.rules if self.with_rules and self.sets_known else Ruleset(self.family, ())
         oldest = expectation.release.minor if "minor" in self.settings.given else self.sign.oldest
         lost = nodewide.missing_hooks(self.rules, self.sign, oldest, IPVS_HOOKS) if self.with_rules else ()
         repaired = asked
@@ -286,24 +292,25 @@ class _Case:
             mark=self.mark,
             node=self.name,
             node_object=node,
-            node_port_addresses=self.node_ports(expectation, own, virtual),
+            node_port_addresses=self.node_ports(expectation, own, others, virtual),
             missing_hooks=lost,
             virtual=virtual,
             listings=listings,
         )
 
-    def node_ports(self, expectation: Expectation, own: Sequence[str], virtual: VirtualTable | None) -> tuple[str, ...]:
-        """The node's addresses at which node ports must answer: those that the settings name, else those at which most of them do.
+    def node_ports(
+        self, expectation: Expectation, own: Sequence[str], others: Sequence[str], virtual: VirtualTable | None
+    ) -> tuple[str, ...]:
+        """The node's addresses at which node ports must answer: those that the settings name, else those at which some do.
 
-        Without any node port among the virtual servers, all that are known (KPR 11.2).
+        Without any node port among the virtual servers, all of `own` (KPR 11.2); `others`: those that only `ip addr` knows.
         """
+        every = [*own, *(one for one in others if not ip_address(one).is_loopback)]
         if "nodeport_addresses" in self.settings.given and self.settings.nodeport_addresses:
-            from ruleaudit.addresses import parse_network
-
             chosen = [
                 one
                 for text in self.settings.nodeport_addresses
-                for one in (own[:1] if text == "primary" else own)
+                for one in (own[:1] if text == "primary" else every)
                 if text == "primary" or ((where := parse_network(text, self.family)) is not None and _within(one, where))
             ]
             return tuple(dict.fromkeys(chosen))
@@ -319,7 +326,7 @@ class _Case:
         for server in virtual.servers():
             if server.address is not None and (server.port, server.protocol) in ports:
                 answers[server.address] += 1
-        answering = tuple(one for one in own if answers[one])
+        answering = tuple(one for one in every if answers[one])
         if answering or not own:
             return answering
         # At none of the known addresses: other addresses may be set for node ports, or all of them are gone.
@@ -330,7 +337,7 @@ class _Case:
         if not self.cluster.services:
             return
         if self.rules.sets is not None and any(is_set_of(name, self.family) for name in self.rules.sets.names()):
-            yield from virtual_leftovers.set_entries(audit, told, 1)
+            yield from virtual_leftovers.set_entries(audit, told, whole=self.with_rules and self.sets_known)
         held = self.ipvs.dummy(self.family)
         if held is not None:
             dump = self.ipvs.interfaces
@@ -344,9 +351,27 @@ def is_set_of(name: str, family: int) -> bool:
     return name.startswith("KUBE-6-") if family == 6 else name.startswith("KUBE-") and not name.startswith("KUBE-6-")
 
 
-def _within(address: str, network: object) -> bool:
-    from ipaddress import IPv4Network, IPv6Network, ip_address
+def _unlisted(rules: Ruleset) -> tuple[str, ...]:
+    """The sets that kube-proxy's rules ask and whose entries were not given.
 
+    The kernel takes no rule that asks a set which is not there, and keeps a set as long as a rule asks it (net/netfilter/xt_set.c): the listing
+    is a part of one then (`ipset save NAME`), or one without entries (`ipset list -t`).
+    """
+    assert rules.sets is not None
+    found: dict[str, None] = {}
+    for table in rules.tables:
+        for chain in rules.chains(table):
+            for entry in rules.entries(table, chain):
+                for match in entry.plan.shape.matches:
+                    for option in match.options if match.module == "set" else ():
+                        name = entry.values[option.slots[0]] if option.flag == "--match-set" and option.slots else ""
+                        known = rules.sets.get(name)
+                        if name.startswith("KUBE-") and (known is None or known.entries is None):
+                            found[name] = None
+    return tuple(found)
+
+
+def _within(address: str, network: object) -> bool:
     assert isinstance(network, IPv4Network | IPv6Network)
     return ip_address(address) in network
 
@@ -370,7 +395,13 @@ def _nothing_programmed(audit: FamilyAudit, ipvs: IpvsNode) -> Finding | None:
 
 
 def _coverage(
-    audit: FamilyAudit, ipvs: IpvsNode, judge: VirtualServerJudge | None, *, with_rules: bool, node: str | None
+    audit: FamilyAudit,
+    ipvs: IpvsNode,
+    judge: VirtualServerJudge | None,
+    *,
+    with_rules: bool,
+    unlisted: Sequence[str],
+    node: str | None,
 ) -> Iterator[Finding]:
     """RA004: what could not be checked without inputs that were not given."""
     family = audit.family
@@ -386,6 +417,13 @@ def _coverage(
             f"masquerade, source ranges, drops and what other software does with service traffic of IPv{family} are not checked: rules and "
             "sets decide them together, and both are needed",
             f"add the output of {' and of '.join(lacking)}",
+        )
+    if unlisted:
+        yield note(
+            f"part of the sets {family}",
+            f"rules ask sets whose entries were not given ({listed(unlisted)}): masquerade, source ranges, drops and what other software does "
+            f"with service traffic of IPv{family} are not checked",
+            "give the whole output of `ipset save`",
         )
     if ipvs.dummy(family) is None:
         yield note(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ruleaudit.catalogue import CATALOGUE
 from ruleaudit.dataplane.evaluator import Evaluator
 from ruleaudit.dataplane.ipvs import TABLE, IpvsEvaluator
+from ruleaudit.expected_sets import expected_sets
 from ruleaudit.findings import Certainty, Finding, Location, ObjectReference, Severity
 from ruleaudit.kubeproxy import is_kube_proxy_chain
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from ruleaudit.dataplane.ruleset import Ruleset
     from ruleaudit.dataplane.walk import Outcome
     from ruleaudit.expect import Expectation, ExpectedServicePort
+    from ruleaudit.expected_sets import SetExpectation
     from ruleaudit.forwarding import Frontend
     from ruleaudit.kubeproxy import Hook, Signs
     from ruleaudit.lines import Lines
@@ -35,6 +37,7 @@ RulePlace = tuple[str, str, int]
 """(table, chain, line); line 0 stands for the chain itself, as its policy does."""
 
 MAX_LOCATIONS = 12
+_LONGEST_LINE = 300
 
 
 @dataclass
@@ -74,14 +77,22 @@ class FamilyAudit:
         """The evaluator of the rules with node-wide faults put right."""
         return self.evaluator_of(self.repaired)
 
+    @cached_property
+    def sets_wanted(self) -> Mapping[str, SetExpectation]:
+        """What the objects ask of the sets of the IPVS mode (KPR 9)."""
+        return expected_sets(self.expectation, self.node_port_addresses)
+
     def locations(self, places: Iterable[RulePlace]) -> tuple[Location, ...]:
         """The lines of the dump at these places, each once, in order; those that no dump holds are left out."""
         found: dict[tuple[str, int], Location] = {}
         for table, chain, line in places:
             listing = self.listings.get(table)
             if listing is not None:
-                if 0 < line < len(listing.shapes):
-                    found.setdefault((listing.path, line), Location(listing.path, line, listing.text(line)))
+                if 0 < line <= listing.line_count:
+                    text = listing.text(line)
+                    if len(text) > _LONGEST_LINE:  # JSON is often one line
+                        text = text[:_LONGEST_LINE] + "..."
+                    found.setdefault((listing.path, line), Location(listing.path, line, text))
                 continue
             known = self.rules.chains(table).get(chain)
             if known is None or not self.rules.has_table(table):

@@ -199,6 +199,8 @@ def _affected(audit: FamilyAudit, hook: Hook) -> tuple[int, int, list[str]]:
                 if frontend.address is not None
                 else [one for one in audit.node_port_addresses if not one.startswith("127.")][:1]
             )
+            # Whom source ranges keep out is part of what a hook does: then it counts who asks.
+            guarded = frontend.kind is FrontendKind.LOAD_BALANCER_IP and bool(expected.source_ranges)
             hit = False
             for address in addresses:
                 for vantage in Vantage:
@@ -206,7 +208,8 @@ def _affected(audit: FamilyAudit, hook: Hook) -> tuple[int, int, list[str]]:
                     with_it = observe(audit.evaluator, packet, audit.mark)
                     without = observe(alone, packet, audit.mark)
                     if _told_apart(with_it) != _told_apart(without):
-                        accepted = expected.accepted(frontend, vantage)
+                        source = packet.source if guarded and vantage is not Vantage.NODE else None
+                        accepted = expected.accepted(frontend, vantage, source)
                         same = bool(without.not_masqueraded) == bool(with_it.not_masqueraded)
                         if accepted and not (same and any(equal(one, without) for one in accepted)):
                             hit = True

@@ -39,6 +39,8 @@ class Observer:
         self.sound: Mapping[str, float] = {}
         """Endpoints of the service port asked last that are masqueraded when they reach themselves through it."""
         self.blind = not audit.rules.has_table("filter")  # a dump without it cannot show what is refused
+        self.sees_sources = not self.blind
+        """Whether source ranges can be seen to be enforced."""
 
     def differing(self, expected: ExpectedServicePort) -> list[Judgement]:
         """Every frontend and vantage point of a service port at which rules and objects part."""

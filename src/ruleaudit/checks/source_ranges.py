@@ -35,7 +35,7 @@ class SourceRanges:
         """RA306: whom the load-balancer IPs let in, asked with one client per prefix that objects or rules name."""
         audit = self.audit
         vips = [frontend for frontend in expected.frontends if frontend.kind is FrontendKind.LOAD_BALANCER_IP]
-        if not vips or not expected.selection.any or self.observer.blind:
+        if not vips or not expected.selection.any or not self.observer.sees_sources:
             return []
         named = self.chains.named_ranges(expected)
         if not named and not expected.source_ranges:
@@ -45,26 +45,33 @@ class SourceRanges:
             admitted_wrongly: list[str] = []
             refused_wrongly: list[str] = []
             places: list[RulePlace] = []
-            clients = list(self.probes({*named, *expected.source_ranges}))
+            clients: list[tuple[str, str | None]] = list(self.probes({*named, *expected.source_ranges}))
             if expected.source_ranges and frontend.address:
                 clients.append(
                     (f"at {frontend.address} itself", frontend.address)
                 )  # the node, where it holds the address (KPR 5.6)
+            if audit.virtual is not None:
+                clients.append(("on the node itself", None))  # it asks each VIP from that VIP (KPR 10.4, KUBE-IPVS-OUT-FILTER)
             for text, source in clients:
-                accepted = expected.accepted(frontend, Vantage.OUTSIDE, source)
-                if not accepted or (accepted[0].verdict is Verdict.DROP and expected.admits(source)):
+                vantage = Vantage.OUTSIDE if source is not None else Vantage.NODE
+                accepted = expected.accepted(frontend, vantage, source)
+                if not accepted or (source is not None and accepted[0].verdict is Verdict.DROP and expected.admits(source)):
                     continue
-                packet = audit.clients.packet(Vantage.OUTSIDE, frontend.protocol, frontend.address or "", frontend.port, source)
+                packet = audit.clients.packet(vantage, frontend.protocol, frontend.address or "", frontend.port, source)
                 seen = observe(audit.evaluator, packet, audit.mark)
                 rejected = any(outcome.verdict is Verdict.REJECT for outcome in seen.refused)
                 if any(equal(one, seen) for one in accepted) or (rejected and self.observer.stood_in is not None):
                     continue
                 wants_in = any(one.verdict is Verdict.FORWARD for one in accepted)
                 got_in = bool(seen.backends)
-                refused = bool(seen.refused) or (bool(seen.untranslated) and any(one.verdict is Verdict.PASS for one in accepted))
+                refused = (
+                    bool(seen.refused)
+                    or bool(seen.lost)
+                    or (bool(seen.untranslated) and any(one.verdict is Verdict.PASS for one in accepted))
+                )
                 # Up to 1.24 kube-proxy only marks what kubelet's rules drop: without those it passes untranslated (KPR 6.2).
                 left_out = wants_in and bool(seen.untranslated) and self.left_out(packet)
-                if wants_in and not got_in and (left_out or (seen.refused and self.own_refusal(seen.refused))):
+                if wants_in and not got_in and (left_out or self.own_refusal([*seen.refused, *seen.lost])):
                     refused_wrongly.append(text)
                 elif not wants_in and not refused:
                     admitted_wrongly.append(text)

@@ -39,7 +39,11 @@ def stopped(findings: Sequence[Finding], cluster: Cluster) -> tuple[Finding | No
         one.code in ("RA005", "RA504", "RA108", "RA502") and one.severity.value == "error" for one in findings
     ):
         return None, list(findings)
-    damaged = {one.service for one in findings if one.severity.value == "error" and one.service and one.code not in _OUT_OF_DATE}
+    damaged = {
+        one.service
+        for one in findings
+        if one.severity.value == "error" and one.service and one.cause is None and one.code not in _OUT_OF_DATE
+    }
     if damaged & services:
         return None, list(findings)
     missed = [time for name in services if (time := _changed(cluster, name)) is not None]

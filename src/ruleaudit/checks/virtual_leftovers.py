@@ -13,7 +13,7 @@ from ruleaudit.addresses import parse_network
 from ruleaudit.checks.context import FamilyAudit, RulePlace, service_port_of
 from ruleaudit.checks.judgement import listed
 from ruleaudit.dataplane.ipvs import TABLE, VirtualTable
-from ruleaudit.expected_sets import Asked, expected_dummy_addresses, expected_sets
+from ruleaudit.expected_sets import Asked, expected_dummy_addresses
 from ruleaudit.findings import Finding, ObjectReference, Severity
 from ruleaudit.forwarding import Frontend, FrontendKind, endpoint_text
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ruleaudit.expect import ExpectedServicePort
     from ruleaudit.virtual_servers import VirtualServer
 
-__all__ = ["dummy_addresses", "set_entries", "stale_servers"]
+__all__ = ["dummy_addresses", "empty_sets", "set_entries", "stale_servers"]
 
 _STALE_CODE = {
     FrontendKind.CLUSTER_IP: "RA202",
@@ -47,21 +47,32 @@ def stale_servers(audit: FamilyAudit, virtual: VirtualTable, exclude: Sequence[s
                 owners[frontend.address][key].append((expected, frontend.kind))
     spared = [parsed for text in exclude if (parsed := parse_network(text, audit.family)) is not None]
     node = _node_addresses(audit, virtual, owners)
-    groups: dict[object, list[VirtualServer]] = defaultdict(list)
+    left: list[VirtualServer] = []
     for server in virtual.servers():
         address, port, protocol = server.address, server.port, server.protocol
-        if address is None or port is None or protocol is None or _foreign(server):
+        if address is None or port is None or protocol is None:
+            continue
+        if protocol == "UDP" and virtual.hides_sctp and ({(address, port, "SCTP"), (None, port, "SCTP")} & claims.keys()):
             continue
         if (address, port, protocol) in claims or any(_within(address, one) for one in spared):
             continue
         if (None, port, protocol) in claims and address not in owners:
             continue  # a node port answers on every address of the node, which the objects do not know all (T-20)
+        if _foreign(server):
+            continue
         owner = owners.get(address, {})
         if len(owner) == 1:
             yield _other_port(audit, server, next(iter(owner.values())))
             continue
+        left.append(server)
+    # A node port answers on all of the node's addresses: those of which only some are known are told by the port.
+    node_ports = {(one.port, one.protocol) for one in left if one.address in node}
+    node |= {one.address or "" for one in left if (one.port, one.protocol) in node_ports and one.address not in owners}
+    groups: dict[object, list[VirtualServer]] = defaultdict(list)
+    for server in left:
         endpoints = frozenset(one.address for one in server.real_servers)
-        groups[endpoints or (port, protocol) if address in node else endpoints or address].append(server)
+        nameless = (server.port, server.protocol) if server.address in node else server.address
+        groups[endpoints or nameless].append(server)
     for servers in groups.values():
         yield _stale(audit, servers, node)
 
@@ -130,7 +141,7 @@ def _stale(audit: FamilyAudit, servers: Sequence[VirtualServer], node: Collectio
         + (f" at {listed(sorted({server.address or '' for server in servers}))}" if only_node_ports else ""),
         frontend=frontend,
         expected="no such virtual server",
-        observed=", ".join(names),
+        observed=", ".join(names) + f", to {_leads(first)}",
         places=[(TABLE, server.name, server.line) for server in servers],
         subject=f"{' '.join(sorted(names))} IPv{audit.family}",
     )
@@ -144,26 +155,27 @@ def _leads(server: VirtualServer) -> str:
 # --- sets ------------------------------------------------------------------------------------------------------------------------------
 
 
-def set_entries(audit: FamilyAudit, findings: Iterable[Finding], dump_line: int) -> Iterator[Finding]:
+def set_entries(audit: FamilyAudit, findings: Iterable[Finding], *, whole: bool) -> Iterator[Finding]:
     """RA110 for entries that sets lack, RA210 for entries that nobody asks for (KPR 9).
 
-    What `findings` already say of the traffic is the cause where they name the same service port, or the same address.
+    What `findings` already say of the traffic is the cause where they name the same service port, or the same address. `whole`: the
+    listing is known to hold every set, so that one which it lacks is not there.
     """
     sets = audit.rules.sets
     if sets is None:
         return
     causes, stale = _causes(findings)
     loop_back = "KUBE-LOOP-BACK"
-    for name, wanted in expected_sets(audit.expectation, audit.node_port_addresses).items():
+    for name, wanted in audit.sets_wanted.items():
         known = sets.get(name)
         if known is None:
-            if any(True for _ in wanted.required):
+            if whole and any(True for _ in wanted.required):
                 yield audit.finding(
                     "RA110",
                     f"the set {name} is not there, and {sum(1 for _ in wanted.required)} entries of it are needed",
                     expected=f"a set {name} of type {wanted.kind.type}",
                     observed="no such set",
-                    places=[("ipset", "", dump_line)],
+                    places=[("ipset", "", 1)],
                     subject=f"{name} IPv{audit.family}",
                 )
             continue
@@ -188,7 +200,35 @@ def set_entries(audit: FamilyAudit, findings: Iterable[Finding], dump_line: int)
             )
         extra = [entry for entry in known.entries if wanted.asked(entry) is None]
         if extra:
-            yield _superfluous(audit, name, extra, known.entries, stale)
+            owned = {entry: _owner(audit, entry, causes) for entry in extra}
+            yield _superfluous(
+                audit, name, extra, known.entries, {entry: cause for entry, cause in owned.items() if cause}, stale
+            )
+
+
+def empty_sets(audit: FamilyAudit) -> Mapping[str, bool | None]:
+    """Whether each of the node's sets was empty when kube-proxy wrote its rules: None where that is not known.
+
+    A set that lacks what is asked for, or holds only what nobody asks for, is not as kube-proxy left it (RA110, RA210 tell), so that its rules
+    may be those of either.
+    """
+    sets = audit.rules.sets
+    if sets is None:
+        return {}
+    wanted = audit.sets_wanted
+    found: dict[str, bool | None] = {}
+    for name in sets.names():
+        known = sets.get(name)
+        if known is None or known.entries is None:
+            continue
+        asks = wanted.get(name)
+        if asks is None or not asks.known or not audit.cluster.services:
+            found[name] = not known.entries
+        elif known.entries:
+            found[name] = False if any(asks.asked(entry) is not None for entry in known.entries) else None
+        else:
+            found[name] = asks.empty or None
+    return found
 
 
 def _causes(findings: Iterable[Finding]) -> tuple[dict[tuple[str | None, str | None], str], dict[str, str]]:
@@ -196,25 +236,49 @@ def _causes(findings: Iterable[Finding]) -> tuple[dict[tuple[str | None, str | N
     causes: dict[tuple[str | None, str | None], str] = {}
     stale: dict[str, str] = {}
     for one in findings:
-        if one.severity is not Severity.ERROR or one.cause is not None:
+        if one.severity is not Severity.ERROR:
             continue
-        if one.service is not None:
-            causes.setdefault((one.service, one.port), one.fingerprint)
+        if one.service is not None and one.code != "RA403":
+            causes.setdefault((one.service, one.port), one.cause or one.fingerprint)
+        if one.cause is not None:
+            continue
         if one.code in ("RA201", "RA202", "RA203", "RA204", "RA205"):
             for word in one.observed.replace(",", " ").split():
                 stale.setdefault(word, one.fingerprint)
+        elif one.code in ("RA206", "RA207", "RA302") and one.endpoint is not None:
+            stale.setdefault(one.endpoint, one.fingerprint)
     return causes, stale
 
 
+def _owner(audit: FamilyAudit, entry: str, causes: Mapping[tuple[str | None, str | None], str]) -> str | None:
+    """The finding about the one service port whose frontend an entry names: then it asks for less than it did."""
+    address, _, rest = entry.partition(",")
+    protocol, _, port = rest.partition(",")[0].partition(":")
+    claims = audit.expectation.by_frontend
+    found = (
+        [one for kind in ("TCP", "UDP") for one in claims.get((None, int(entry), kind), ())]
+        if entry.isdecimal()
+        else claims.get((address, int(port), protocol.upper()), ())
+        if port.isdecimal()
+        else ()
+    )
+    owners = {(f"{one.name.namespace}/{one.name.name}", one.name.port or None) for one in found}
+    return causes.get(owners.pop()) if len(owners) == 1 else None
+
+
 def _superfluous(
-    audit: FamilyAudit, name: str, extra: Sequence[str], lines: Mapping[str, int], stale: Mapping[str, str]
+    audit: FamilyAudit,
+    name: str,
+    extra: Sequence[str],
+    lines: Mapping[str, int],
+    owned: Mapping[str, str],
+    stale: Mapping[str, str],
 ) -> Finding:
-    cause = {_cause_of(entry, stale) for entry in extra}
+    cause = {owned.get(entry) or _cause_of(entry, stale) for entry in extra}
     only = cause.pop() if len(cause) == 1 else None
     return audit.finding(
         "RA210",
-        f"set {name} holds {len(extra)} {'entry' if len(extra) == 1 else 'entries'} that belong{'s' if len(extra) == 1 else ''} to no Service: "
-        f"{listed(extra)}",
+        f"set {name} holds {len(extra)} {'entry' if len(extra) == 1 else 'entries'} that no Service asks for: {listed(extra)}",
         expected="only what Services ask for",
         observed=listed(extra, _MANY),
         places=[("ipset", name, lines[entry]) for entry in extra[:_MANY]],

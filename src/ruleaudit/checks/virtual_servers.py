@@ -15,7 +15,9 @@ from ruleaudit.checks.judgement import Judgement, bare, endpoint_objects, listed
 from ruleaudit.checks.observer import Observer
 from ruleaudit.checks.service_chains import ServiceChains
 from ruleaudit.checks.services import KIND_TEXT, MISSING_CODE, ServiceJudge
+from ruleaudit.compare import DifferenceKind
 from ruleaudit.dataplane.ipvs import TABLE, usable
+from ruleaudit.dataplane.ruleset import A_SNAT
 from ruleaudit.expected_sets import set_name
 from ruleaudit.forwarding import Forwarding, Frontend, FrontendKind, Vantage, Verdict, endpoint_text
 
@@ -23,11 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ruleaudit.dataplane.ipvs import VirtualTable
+    from ruleaudit.dataplane.ruleset import Ruleset
     from ruleaudit.dataplane.walk import Outcome
     from ruleaudit.expect import ExpectedServicePort
     from ruleaudit.findings import Finding
 
-__all__ = ["VirtualServerJudge"]
+__all__ = ["VirtualServerJudge", "loop_back"]
 
 _LOCALHOST = ("127.", "::1")
 
@@ -42,6 +45,17 @@ class _VirtualObserver(Observer):
         super().__init__(audit)
         self.virtual, self.rules_known = virtual, rules_known
         self.blind = False
+        self.sees_sources = rules_known
+
+    def differing(self, expected: ExpectedServicePort) -> list[Judgement]:
+        """See `Observer.differing`. Without weights, a real server that should get nothing may be one that drains (KPR 11.4)."""
+        found = super().differing(expected)
+        if self.virtual.listing.has_weights or expected.protocol != "TCP":
+            return found
+        kinds = (DifferenceKind.EXTRA_BACKEND, DifferenceKind.FORWARDED)
+        for one in found:
+            one.differences = [difference for difference in one.differences if difference.kind not in kinds]
+        return [one for one in found if one.differences]
 
     def questions(self, frontend: Frontend) -> Iterator[tuple[Vantage, str]]:
         """See `Observer.questions`: what has no virtual server is told by itself; node ports do not answer on loopback (KPR 11.2)."""
@@ -63,6 +77,8 @@ class _VirtualObserver(Observer):
         if vantage is Vantage.NODE:
             source = None  # it asks each VIP from that VIP
         accepted = super().accepted(expected, claims, frontend, vantage, source)
+        if not self.virtual.listing.has_schedulers:
+            accepted = tuple(replace(one, affinity=None) for one in accepted)
         if self.rules_known:
             return accepted
         if any(one.verdict is Verdict.DROP for one in accepted):
@@ -227,3 +243,38 @@ class VirtualServerJudge(ServiceJudge):
                 observed="none",
                 places=head,
             )
+
+
+def loop_back(audit: FamilyAudit) -> Iterator[Finding]:
+    """RA403 for the node as a whole: what the set KUBE-LOOP-BACK holds must be masqueraded when it reaches itself (KPR 9.3, 10.3)."""
+    sets = audit.rules.sets
+    name = set_name("KUBE-LOOP-BACK", audit.family)
+    known = sets.get(name) if sets is not None else None
+    if known is None or any(hook.chain == "POSTROUTING" for hook in audit.missing_hooks):
+        return
+    chain = "KUBE-POSTROUTING"
+    for expected in audit.expectation.service_ports:
+        protocol = expected.protocol.lower()
+        for endpoint in expected.selection.reachable:
+            entry = f"{endpoint.address},{protocol}:{endpoint.port},{endpoint.address}"
+            if not endpoint.is_local or entry not in known:
+                continue
+            packet = audit.clients.packet(Vantage.POD, expected.protocol, endpoint.address, endpoint.port, endpoint.address)
+            _, ends = audit.evaluator.through("nat", chain, packet)
+            if not any(rule is not None and _masquerades(audit.repaired, rule) for _flow, _verdict, rule in ends):
+                yield audit.finding(
+                    "RA403",
+                    f"{chain} does not masquerade endpoints that reach themselves through a Service, "
+                    f"in IPv{audit.family} none of the {len(known.entries or ())} in set {name}, first {endpoint.text}",
+                    expected=f"a rule of nat {chain} that masquerades what is in set {name}",
+                    observed="none",
+                    places=[("nat", chain, 0), *(("nat", chain, one.line) for one in audit.rules.entries("nat", chain))],
+                    subject=f"{chain} {name}",
+                )
+            return
+
+
+def _masquerades(rules: Ruleset, place: RulePlace) -> bool:
+    """Whether the rule at a place replaces the source."""
+    table, chain, line = place
+    return any(one.line == line and one.action == A_SNAT for one in rules.entries(table, chain))

@@ -41,7 +41,10 @@ class VirtualTable:
 
     def __init__(self, listing: Listing, family: int) -> None:
         self.listing, self.family = listing, family
-        self._ready: dict[int, Service] = {}
+        self._ready: dict[tuple[int, str], Service] = {}
+        self._found: dict[tuple[str, int, str], Service | None] = {}
+        self.hides_sctp = all(one.protocol != "SCTP" for one in listing.servers)
+        """Whether SCTP may be printed as UDP, as ipvsadm before its release 1.31 does (KPR 12.3)."""
 
     def servers(self) -> Iterable[VirtualServer]:
         """The virtual servers of this family, in the order of their lines."""
@@ -53,14 +56,25 @@ class VirtualTable:
         """
         listing = self.listing
         server = listing.by_mark.get((mark, self.family)) if mark and listing.by_mark else None
-        if server is None:
+        if server is not None:
+            return self._service(server, protocol)
+        key = (address, port, protocol)
+        try:
+            return self._found[key]
+        except KeyError:
             name = _PROTOCOLS.get(protocol, "")
             server = listing.server(address, port, name) or listing.server(address, 0, name)
-        if server is None or server.family != self.family:
-            return None
-        ready = self._ready.get(id(server))
+            if server is None and name == "SCTP" and self.hides_sctp:
+                server = listing.server(address, port, "UDP")
+            found = None if server is None or server.family != self.family else self._service(server, protocol)
+            self._found[key] = found
+            return found
+
+    def _service(self, server: VirtualServer, protocol: str) -> Service:
+        key = (id(server), protocol)
+        ready = self._ready.get(key)
         if ready is None:
-            ready = self._ready[id(server)] = _made_ready(server)
+            ready = self._ready[key] = _made_ready(server, protocol)
         return ready
 
 
@@ -69,10 +83,10 @@ def usable(one: RealServer) -> bool:
     return one.weight != 0 and one.forwarding in (None, "Masq")
 
 
-def _made_ready(server: VirtualServer) -> Service:
-    protocol = (server.protocol or "TCP").lower()
+def _made_ready(server: VirtualServer, protocol: str) -> Service:
+    name = server.name
     scheduled = Scheduled(
-        server.address or "", server.port or 0, protocol, server.persistence, server.mask, (TABLE, server.name, server.line)
+        server.address or "", server.port or 0, protocol, server.persistence, server.mask, (TABLE, name, server.line)
     )
     suffix = "/128" if server.family == 6 else "/32"
     chosen = [one for one in server.real_servers if usable(one)]
@@ -82,7 +96,7 @@ def _made_ready(server: VirtualServer) -> Service:
     leaves = tuple(
         [
             Leaf(
-                server.name,
+                name,
                 endpoint_text(one.address, one.port),
                 one.address,
                 one.address + suffix,
@@ -110,6 +124,7 @@ class _VirtualPlaces:
         self.sources: set[str] = set()
         self.asked: set[tuple[str, str]] = set()
         self.comparable = True
+        self._by_destination: dict[tuple[str, int, str], tuple[bool | None, ...]] = {}
         seen: set[tuple[str, str]] = set()
         while chains:
             place = chains.pop()
@@ -130,6 +145,31 @@ class _VirtualPlaces:
                             else:
                                 self.comparable = False
         self._sources: dict[str, tuple[object, ...]] = {}
+        # Sets that are asked for the destination alone are most of them, and asked for every frontend: their answers are looked up.
+        self.of_destination = sorted(asked for asked in self.asked if "src" not in asked[1].split(","))
+        self.of_both = sorted(self.asked.difference(self.of_destination))
+
+    def held(self, protocol: str, destination: str, port: int) -> tuple[bool | None, ...]:
+        """Which of the sets `of_destination` hold a destination."""
+        key = (destination, port, protocol)
+        known = self._by_destination.get(key)
+        if known is None:
+            sets = self.rules.sets
+            assert sets is not None
+            number, both = str(port), f"{destination},{protocol}:{port}"
+            known = self._by_destination[key] = tuple(
+                [
+                    both in plain[1]
+                    if (plain := sets.plain(name, flags)) is not None and plain[0] == "ip,port"
+                    else number in plain[1]
+                    if plain is not None and plain[0] == "port"
+                    else destination in plain[1]
+                    if plain is not None
+                    else sets.holds(name, flags, protocol, destination, port, "", None)
+                    for name, flags in self.of_destination
+                ]
+            )
+        return known
 
     def source_class(self, run: Run) -> tuple[object, ...]:
         """Which of the rules' `-s` a source meets."""
@@ -147,11 +187,8 @@ class _VirtualPlaces:
         sets = self.rules.sets
         held: list[object] = []
         if sets is not None:
-            for name, flags in self.asked:
-                ends = flags.split(",")
-                if "src" not in ends:
-                    held.append(sets.holds(name, flags, client.protocol, destination, port, "", None))
-                    continue
+            held.append(self.held(client.protocol, destination, port))
+            for name, flags in self.of_both:
                 named = sets.sources(name, flags)
                 if named is not None and client.source not in named:
                     held.append(False)
@@ -249,6 +286,8 @@ class IpvsEvaluator(Evaluator):
         balance = service.balance
         if balance is None:
             flow.translated = False
+            if run.tracing:
+                flow.trail = (flow.trail, *service.scheduled.place)
             outcomes.append(outcome_of(flow, Verdict.REJECT, service.scheduled.place))
             return []
         parts = []

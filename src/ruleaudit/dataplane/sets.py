@@ -27,6 +27,7 @@ class Sets:
         self._dimensions = {name: one.dimensions for name, one in sets.items()}
         self._ends: dict[tuple[str, int], frozenset[str]] = {}
         self._starts: dict[str, frozenset[str]] = {}
+        self._plain: dict[tuple[str, str], tuple[str, Mapping[str, int]] | None] = {}
 
     def get(self, name: str) -> IpSet | None:
         """The set of a name, None when the node's sets do not hold it."""
@@ -68,6 +69,23 @@ class Sets:
         if "net" in dimensions:
             return None if known.entries else False
         return ",".join(parts) in known.entries
+
+    def plain(self, name: str, flags: str) -> tuple[str, Mapping[str, int]] | None:
+        """The dimensions ("ip,port", "port" or "ip") and the entries of a set that is asked for the destination and holds nothing but such
+        entries; None for any other, which `holds` answers.
+        """
+        key = (name, flags)
+        try:
+            return self._plain[key]
+        except KeyError:
+            known = self._sets.get(name)
+            dimensions = ",".join(self._dimensions.get(name, ()))
+            wanted = {"ip,port": "dst,dst", "port": "dst", "ip": "dst"}.get(dimensions)
+            sound = known is not None and known.entries is not None and not known.entry_options and wanted == flags
+            found = self._plain[key] = (
+                (dimensions, known.entries) if sound and known is not None and known.entries is not None else None
+            )
+            return found
 
     def sources(self, name: str, flags: str) -> frozenset[str] | None:
         """The addresses that the set names where the flags ask for the packet's source; None where it names networks there."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -134,6 +135,23 @@ class _Link(msgspec.Struct, frozen=True):
     addr_info: tuple[_Address, ...] = ()
 
 
+_LOCAL = re.compile(r'\n|"local"\s*:\s*"([^"]*)"')
+
+
+def _lines_of(text: str) -> dict[str, list[int]]:
+    """The lines at which an address is the "local" of an element, in their order; nothing for JSON in one line."""
+    found: dict[str, list[int]] = {}
+    if "\n" not in text.strip():
+        return found
+    number = 1
+    for match in _LOCAL.finditer(text):
+        if match[1] is None:
+            number += 1
+        else:
+            found.setdefault(match[1], []).append(number)
+    return found
+
+
 def _parse_json(text: str, path: str, line: int) -> InterfaceDump:
     try:
         links = msgspec.json.decode(text.encode("utf-8", "surrogateescape"), type=tuple[_Link, ...])
@@ -142,6 +160,7 @@ def _parse_json(text: str, path: str, line: int) -> InterfaceDump:
         what = "was cut short" if cut else f"is no output of `ip -j addr` ({error})"
         raise InputError(f"this JSON {what}; take it again with `ip -j addr`", path, line) from error
     dump = InterfaceDump(path, [], [], [], [], text.endswith("\n"), json=text)
+    places = _lines_of(text)
     for link in links:
         if link.ifname is None:
             continue
@@ -151,14 +170,15 @@ def _parse_json(text: str, path: str, line: int) -> InterfaceDump:
             if one.family not in ("inet", "inet6"):
                 continue
             most = 32 if family == 4 else 128
+            where = places[one.local].pop(0) if places.get(one.local) else line
             address = host_address(one.local, family)
             peer = None if one.address is None else host_address(one.address, family)
             length = most if one.prefixlen is None else one.prefixlen
             if address is None or not 0 <= length <= most:
                 message = f"{one.local[:60]!r} of interface {link.ifname} is no IPv{family} address with its prefix length"
-                dump.problems.append(Problem(line, "unparsable", message))
+                dump.problems.append(Problem(where, "unparsable", message))
                 continue
-            interface.addresses.append(InterfaceAddress(family, address, length, peer, one.scope, line))
+            interface.addresses.append(InterfaceAddress(family, address, length, peer, one.scope, where))
         dump.interfaces.append(interface)
     if dump.interfaces and all(link.link_type is None for link in links):
         families = {address.family for _, address in dump.addresses()}

@@ -78,7 +78,7 @@ class _VirtualObserver(Observer):
             source = None  # it asks each VIP from that VIP
         accepted = super().accepted(expected, claims, frontend, vantage, source)
         if not self.virtual.listing.has_schedulers:
-            accepted = tuple(replace(one, affinity=None) for one in accepted)
+            accepted = tuple(msgspec.structs.replace(one, affinity=None) for one in accepted)
         if self.rules_known:
             return accepted
         if any(one.verdict is Verdict.DROP for one in accepted):

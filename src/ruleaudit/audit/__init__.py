@@ -21,6 +21,7 @@ from ruleaudit.audit.inputs import FAMILIES, Progress, chosen_tables, note, part
 from ruleaudit.audit.iptables import Summary, audit_family
 from ruleaudit.audit.ipvs import audit_ipvs_family, ipvs_node
 from ruleaudit.checks import stopped, virtual_leftovers, written, written_ipvs
+from ruleaudit.checks.mixed_modes import other_modes_rules, other_modes_virtual_servers
 from ruleaudit.checks.virtual_causes import effects_of_lost_rules
 from ruleaudit.dataplane.ruleset import Ruleset
 from ruleaudit.findings import Finding, Report
@@ -132,6 +133,11 @@ def _audit(
                 progress(f"IPv{family}", 0.4 + shares)
                 shares += 0.3
                 findings.extend(audit_ipvs_family(family, cluster, inputs, ipvs, tables, signs, proxy, name, summary))
+    for one in summary.audits:
+        findings.extend(other_modes_rules(one))
+        if mode is ProxyMode.IPTABLES:
+            one.listings = ipvs.dumps
+            findings.extend(other_modes_virtual_servers(one, ipvs.listing, ipvs.dummy(one.family)))
     for one in summary.audits:  # what other findings show already is known by now
         if mode is ProxyMode.IPVS:
             said = written_ipvs.written_ipvs(one, findings, empty=virtual_leftovers.empty_sets(one))

@@ -78,6 +78,16 @@ class IpvsNode:
             return any(is_set_of(name, family) for name in self.sets)
         return self.listing is not None and not self.listing.servers and family == 4
 
+    @property
+    def dumps(self) -> dict[str, Lines]:
+        """The dumps that were given, by the table that places in them name."""
+        given = {
+            "ipvs": self.listing.dump if self.listing is not None else None,
+            "ipset": self.set_dump,
+            "ip": self.interfaces,
+        }
+        return {name: dump for name, dump in given.items() if dump is not None}
+
     def dummy(self, family: int) -> dict[str, RulePlace] | None:
         """The addresses of kube-ipvs0 with their places; None where its addresses of this family are not known."""
         dump = self.interfaces
@@ -271,13 +281,6 @@ class _Case:
         if asked is self.rules:
             packet = clients.packet(Vantage.OUTSIDE, "TCP", "192.0.2.254" if self.family == 4 else "2001:db8:ff::fe", 9)
             repaired, self.faults = nodewide.repair(self.family, self.tables, self.rules, lost, self.mark, packet)
-        listings: dict[str, Lines] = {}
-        if self.ipvs.listing is not None:
-            listings["ipvs"] = self.ipvs.listing.dump
-        if self.ipvs.set_dump is not None:
-            listings["ipset"] = self.ipvs.set_dump
-        if self.ipvs.interfaces is not None:
-            listings["ip"] = self.ipvs.interfaces
         return FamilyAudit(
             family=self.family,
             cluster=self.cluster,
@@ -295,7 +298,7 @@ class _Case:
             node_port_addresses=self.node_ports(expectation, own, others, virtual),
             missing_hooks=lost,
             virtual=virtual,
-            listings=listings,
+            listings=self.ipvs.dumps,
         )
 
     def node_ports(

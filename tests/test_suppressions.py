@@ -157,7 +157,7 @@ ENTRY = '{"node": "n", "code": "RA1", "fingerprint": "f"'
         ('{"schema": "ruleaudit/report/v1", "findings": []}', ": is no baseline"),
         ('{"schema": "ruleaudit/baseline/v1", "findings": {}}', ": is no baseline"),
         ("[1]", ": finding 1 is no object"),
-        ("[%s}, {}]" % ENTRY, ": finding 2: node is None, no text"),
+        (f"[{ENTRY}}}, {{}}]", ": finding 2: node is None, no text"),
         (f'[{ENTRY}, "reasn": "x"}}]', r": finding 1 has an unknown key 'reasn'; did you mean reason\?"),
         (f'[{ENTRY}, "count": 0}}]', ": finding 1: count is 0, no number of findings"),
         (f'[{ENTRY}, "service": 3}}]', ": finding 1: service is 3, no text"),

@@ -728,12 +728,20 @@ ENTRIES = (
         "RA801",
         "external-ip-takeover",
         WARNING,
-        meaning="An external IP of a Service is the address of a node, or the address and port of another Service.",
+        varies="info in `check` where it is a node's address and no other Service's traffic changes",
+        meaning=(
+            "An external IP of a Service is the address of a node, or the address and port of another Service: its cluster IP, its "
+            "load-balancer IP, or its node port at a node's address."
+        ),
         why=(
             "Every node leads traffic for that address to this Service: whoever may set externalIPs may intercept it "
             "(CVE-2020-8554)."
         ),
         action="Ask who set it; forbid external IPs by admission control when nobody needs them.",
+        exceptions=(
+            "Load-balancer IPs, which may well be nodes' addresses (k3s, MetalLB); Services that kube-proxy passes over; two Services with "
+            "the same external IP and port, which is RA703 alone."
+        ),
     ),
     Entry(
         "RA802",
@@ -744,6 +752,10 @@ ENTRIES = (
         ),
         why="Neighbours of the node can reach what listens on its 127.0.0.1 only (CVE-2020-8558).",
         action="Let kubelet write its KUBE-FIREWALL rule, or set --iptables-localhost-nodeports=false.",
+        exceptions=(
+            "Where kube-proxy does not set route_localnet (--iptables-localhost-nodeports=false, --nodeport-addresses without loopback), and "
+            "where the node has no chain KUBE-FIREWALL, which up to 1.26 is kubelet's alone."
+        ),
     ),
 )
 

@@ -10,7 +10,8 @@ import stat
 import sys
 import time
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal, TextIO, TypeVar
+from importlib import import_module
+from typing import TYPE_CHECKING, ClassVar, Literal, TextIO, TypeVar
 
 import click
 
@@ -19,7 +20,7 @@ from ruleaudit import __version__, cli_configuration
 from ruleaudit.reports.formats import FORMATS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -135,7 +136,25 @@ def _service_names(_context: click.Context, _parameter: click.Parameter, values:
 # --- commands ---
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, epilog=_EXAMPLES)
+class _Commands(click.Group):
+    """The commands, of which some stand in modules of their own and are imported when they are asked for."""
+
+    elsewhere: ClassVar[Mapping[str, str]] = {"lint": "ruleaudit.cli_lint"}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every command, by name."""
+        return sorted({*super().list_commands(ctx), *self.elsewhere})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name, None where there is none."""
+        place = self.elsewhere.get(cmd_name)
+        if place is None:
+            return super().get_command(ctx, cmd_name)
+        found: object = getattr(import_module(place), cmd_name)
+        return found if isinstance(found, click.Command) else None
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, epilog=_EXAMPLES)
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def command() -> None:
     """Compare what kube-proxy has programmed on a node with what the Kubernetes objects ask for, offline."""

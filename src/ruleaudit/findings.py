@@ -109,13 +109,13 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Suppressed:
-    """A finding that does not count: ignored by the configuration, or known from a baseline.
+    """A finding that does not count: ignored by the configuration, known from a baseline, or expected of a fixture.
 
-    `reason` is why, "" where none is given; `place` says where that stands: the configuration's file and line, or the baseline's file.
+    `reason` is why, "" where none is given; `place` says where that stands: a file, with the line where it has one.
     """
 
     finding: Finding
-    by: Literal["ignore", "baseline"]
+    by: Literal["ignore", "baseline", "expected"]
     reason: str
     place: str
 

@@ -62,7 +62,7 @@ def installed(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("given", "status", "printed"),
     [
-        ({"command": "lint", "paths": "some nodes"}, 0, "no faults found"),
+        ({"command": "lint", "paths": "some nodes"}, 0, "::some nodes/changed-destination: nothing to show"),
         ({"paths": "some nodes/healthy"}, 0, "no faults found"),
         (
             {"paths": "some nodes/changed-destination\n"},
@@ -158,7 +158,7 @@ def test_the_gitlab_snippet_runs(installed: Path, monkeypatch: pytest.MonkeyPatc
     (installed / "fixtures" / "healthy").rename(installed / "fixtures" / "nodes" / "healthy")
     words = _blocks()[2]["ruleaudit"]["script"][1].split()[1:]
     assert cli.main(words) == 0
-    assert "no faults found" in capsys.readouterr().out
+    assert "1 fixture: no faults found" in capsys.readouterr().out
     assert (installed / "gl-code-quality-report.json").read_text() == "[]\n"
     assert "<testsuites" in (installed / "ruleaudit.xml").read_text()
 

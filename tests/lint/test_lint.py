@@ -313,6 +313,8 @@ def test_write_expected(fixture: Path, capsys: pytest.CaptureFixture[str]) -> No
     capsys.readouterr()
     assert cli.main(["lint", "node"]) == 0
     assert "1 finding as expected" in capsys.readouterr().out
+    assert cli.main(["lint", "node", "--format", "github"]) == 0
+    assert "no faults found" not in capsys.readouterr().out  # there is one, as expected
     (fixture / "iptables-save.txt").write_text(NODE.text())
     assert cli.main(["lint", "node"]) == 1
     assert "must be found, and is not" in capsys.readouterr().out

@@ -184,7 +184,7 @@ def summary_line(report: Report, hidden: Hidden | None = None) -> Line:
         worst = Severity.ERROR if counts[Severity.ERROR] else Severity.WARNING
         return Line(0, "", (node, Piece(", ".join(_severity_counts(counts)), _STYLES[worst]), Piece(f" in {of} {size}{rest}")))
     noted = f"; {plural(counts[Severity.INFO], 'note')}" if counts[Severity.INFO] else ""
-    if hidden is not None and hidden.count:
+    if report.suppressed or (hidden is not None and hidden.count):
         return Line(0, "", (node, Piece(f"nothing to show{noted} in {of} {size}{rest}")))
     if report.services and not report.frontends:  # another mode, or nothing that says which rules are whose: silence is no health
         return Line(0, "", (node, Piece("no Service was checked", "bold yellow"), Piece(f" {size}{noted}{rest}")))

@@ -199,6 +199,16 @@ def test_a_baseline_is_written_and_read(broken: str, capsys: pytest.CaptureFixtu
     assert Path("again.json").read_text() == Path("known.json").read_text()
 
 
+def test_a_selection_writes_its_part_and_leaves_the_rest(broken: str) -> None:
+    assert cli.main(["check", broken, "--fail-on", "info", "--write-baseline", "known.json"]) == 0
+    whole = Path("known.json").read_text()
+    assert "RA206" in whole
+    assert cli.main(["check", broken, "--select", "RA7", "--fail-on", "info", "--write-baseline", "known.json"]) == 0
+    assert Path("known.json").read_text() == whole
+    assert cli.main(["check", broken, "--select", "RA7", "--fail-on", "info", "--write-baseline", "part.json"]) == 0
+    assert "RA206" not in Path("part.json").read_text()
+
+
 def test_an_unreadable_baseline_is_not_overwritten(broken: str) -> None:
     Path("known.json").write_text("precious")
     assert cli.main(["check", broken, "--write-baseline", "known.json"]) == 2

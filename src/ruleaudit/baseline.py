@@ -15,7 +15,7 @@ from ruleaudit.errors import InputError
 from ruleaudit.near import did_you_mean, near_matches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from ruleaudit.findings import Report, Severity
 
@@ -118,10 +118,13 @@ def _entry(entry: object, what: str, path: str) -> Known:
     return Known(**{**entry, "message": entry.get("message") or "", "reason": entry.get("reason") or ""})
 
 
-def baseline_text(reports: Iterable[Report], threshold: Severity, before: Baseline | None) -> str:
+def baseline_text(
+    reports: Iterable[Report], threshold: Severity, before: Baseline | None, unseen: Collection[tuple[str, str]] = ()
+) -> str:
     """The text of a baseline that holds every finding of the reports at or above `threshold`, one to a line, in a stable order.
 
-    Of `before`, the baseline that is replaced, the reasons stay, and the findings of nodes that the reports are not about.
+    Of `before`, the baseline that is replaced, the reasons stay, the findings of nodes that the reports are not about, and those that are
+    `unseen`, as (node, fingerprint): there, but not in the reports, as --select leaves them out.
     """
     reports = list(reports)
     audited = {report.node or "" for report in reports}
@@ -145,7 +148,9 @@ def baseline_text(reports: Iterable[Report], threshold: Severity, before: Baseli
                 counts[finding.fingerprint],
                 old[key].reason if key in old else "",
             )
-    entries.update({key: entry for key, entry in old.items() if key.node not in audited})
+    entries.update(
+        {key: entry for key, entry in old.items() if key.node not in audited or (key in unseen and key not in entries)}
+    )
     lines = [_line(entry) for entry in sorted(entries.values(), key=_order)]
     body = "[\n" + ",\n".join(lines) + "\n]" if lines else "[]"
     return f'{{"schema": "{SCHEMA}", "findings": {body}}}\n'

@@ -9,7 +9,6 @@ import os
 import stat
 import sys
 import time
-from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING, ClassVar, Literal, TextIO, TypeVar
 
@@ -266,7 +265,7 @@ def check(
         (report,) = aside.reports
         shown, hidden = selection.apply(report)
     hidden = aside.hidden(cli_configuration.with_origins(hidden))
-    known = cli_configuration.written_baseline(replace(aside, reports=(shown,)), write_baseline, threshold)
+    known = cli_configuration.written_baseline(aside, [shown], write_baseline, threshold)
     from ruleaudit.reports.text import Layout
 
     layout = Layout(group_by, notes=threshold is Severity.INFO or bool(select), quiet=quiet, statistics=statistics)

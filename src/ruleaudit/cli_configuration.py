@@ -102,8 +102,11 @@ def put_aside(reports: Sequence[Report], baseline: str | None) -> Aside:
     return put_aside(reports, configuration().ignores, known, datetime.now(UTC).date())
 
 
-def written_baseline(aside: Aside, path: str | None, threshold: Severity) -> list[tuple[str, str]]:
-    """(text, path) of the baseline to write; nothing for None. What is known already is written again, what is ignored is not."""
+def written_baseline(aside: Aside, shown: Sequence[Report], path: str | None, threshold: Severity) -> list[tuple[str, str]]:
+    """(text, path) of the baseline to write; nothing for None. `shown`: what a selection left of the reports of `aside`, in their order.
+
+    What is known already is written again, what is ignored is not. What is there and not shown stays where the file has it already.
+    """
     if path is None:
         return []
     from ruleaudit.baseline import baseline_text, read_baseline
@@ -111,9 +114,10 @@ def written_baseline(aside: Aside, path: str | None, threshold: Severity) -> lis
     before = read_baseline(path) if Path(path).is_file() and Path(path).stat().st_size else None
     whole = [
         replace(report, findings=(*report.findings, *(one.finding for one in report.suppressed if one.by == "baseline")))
-        for report in aside.reports
+        for report in shown
     ]
-    return [(baseline_text(whole, threshold, before), path)]
+    unseen = {(report.node or "", one.fingerprint) for report in aside.reports for one in report.findings}
+    return [(baseline_text(whole, threshold, before, unseen), path)]
 
 
 def with_origins(hidden: Hidden) -> Hidden:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import lzma
 import shutil
@@ -245,6 +246,15 @@ def test_compressed_files_are_looked_into(fixture: Path) -> None:
     assert [(one.code, one.message) for one in linted(fixture)] == [
         ("RA803", "node/objects.json.xz holds a Secret object with its data")
     ]
+
+
+def test_files_that_are_no_text_are_looked_into(fixture: Path) -> None:
+    key = b"AKIA" + b"ABCDEFGHIJKLMNOP"
+    (fixture / "core").write_bytes(b"\x00\xff\xfe" + key)
+    (fixture / "cut.gz").write_bytes(gzip.compress(b"x" * 100)[:20] + b" " + key)
+    (fixture / "gone").symlink_to("nowhere")
+    found = [one for one in linted(fixture) if one.code == "RA803"]
+    assert [one.message for one in found] == ["node/core holds a key of AWS", "node/cut.gz holds a key of AWS"]
 
 
 def test_without_an_expectation_everything_counts_and_it_is_said(fixture: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 
 import pytest
 
@@ -106,6 +107,29 @@ def test_what_is_secret(text: str, what: str, line: int) -> None:
 )
 def test_what_is_none(text: str) -> None:
     assert list(secrets_of(text)) == []
+
+
+BOMB = "kind: List\na0: &a0 {b: c}\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}, *a{n - 1}]\n" for n in range(1, 60))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(
+            pytest.param(piece * (400_000 // len(piece)), id=repr(piece))
+            for piece in ("token ", "a.", "eyJ-", "--token ", "LS0tLS1CRUdJTi", "A ")
+        ),
+        pytest.param("token" + " " * 400_000, id="blanks"),
+        pytest.param("-----BEGIN " + "A " * 200_000 + "PRIVATE KEY", id="many words"),
+        pytest.param('{"kind": "Secret", "a": ' + "[" * 200_000, id="nested without end"),
+        pytest.param(BOMB, id="aliases of aliases"),
+        pytest.param("kind: &a [*a]", id="a value that holds itself"),
+    ],
+)
+def test_hostile_texts_take_no_time(text: str) -> None:
+    since = time.monotonic()
+    list(secrets_of(text))
+    assert time.monotonic() - since < 5
 
 
 def test_a_finding_for_each_kind_that_never_says_the_secret() -> None:

@@ -48,17 +48,17 @@ class _Pattern:
 
 _TOKEN: Final = "a token"
 _PATTERNS: Final = (
-    _Pattern("a private key", ("PRIVATE KEY",), re.compile(r"-----BEGIN (?:[A-Z0-9]+ )*PRIVATE KEY(?: BLOCK)?-----")),
-    _Pattern("a JSON web token", ("eyJ",), re.compile(r"\beyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{16,}")),
+    _Pattern("a private key", ("PRIVATE KEY",), re.compile(r"-----BEGIN (?:[A-Z0-9]{1,20} ){0,4}PRIVATE KEY(?: BLOCK)?-----")),
+    _Pattern("a JSON web token", ("eyJ",), re.compile(r"(?<![\w-])eyJ[\w-]{8,}\.eyJ[\w-]{8,}\.[\w-]{16,}")),
     _Pattern(
         "an Authorization header",
         ("uthorization",),
-        re.compile(r"[Aa]uthorization[\"']?\s*[:=]\s*[\"']?(?:[Bb]earer|[Bb]asic)\s+[\w.~+/=-]{8,}"),
+        re.compile(r"[Aa]uthorization[\"']?\s{0,4}[:=]\s{0,4}[\"']?(?:[Bb]earer|[Bb]asic)\s{1,4}[\w.~+/=-]{8,}"),
     ),
     _Pattern(
         "a bootstrap token",
         ("oken",),
-        re.compile(r"[Tt]oken[\w-]*[\\\"']*\s*[:=\s]\s*[\\\"']*[a-z0-9]{6}\.[a-z0-9]{16}\b"),
+        re.compile(r"[Tt]oken[\w-]{0,40}[\\\"']{0,4}\s{0,4}[:=\s]\s{0,4}[\\\"']{0,4}[a-z0-9]{6}\.[a-z0-9]{16}\b"),
     ),
     _Pattern("a token of k3s", ("K10",), re.compile(r"\bK10[0-9a-f]{64}::[^\s\"']+")),
     _Pattern("a key of AWS", ("AKIA", "ASIA"), re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b")),
@@ -67,18 +67,20 @@ _PATTERNS: Final = (
     _Pattern("a token of Slack", ("xox",), re.compile(r"\bxox[abprs]-[\w-]{10,}")),
     _Pattern("a key of Google", ("AIza",), re.compile(r"\bAIza[\w-]{35}\b")),
     _Pattern(
-        "a password in an address", ("://",), re.compile(r"\b[a-z][a-z0-9+.-]*://[^/\s:@\"'\\]{1,64}:[^/\s@\"'\\]{1,128}@[\w\[]")
+        "a password in an address",
+        ("://",),
+        re.compile(r"\b[a-z][a-z0-9+.-]{0,30}://[^/\s:@\"'\\]{1,64}:[^/\s@\"'\\]{1,128}@[\w\[]"),
     ),
     _Pattern(
         "the key of a kubeconfig",
         ("client-key-data",),
-        re.compile(r"client-key-data[\\\"']*\s*:\s*[\\\"']*[A-Za-z0-9+/=]{20,}"),
+        re.compile(r"client-key-data[\\\"']{0,4}\s{0,4}:\s{0,4}[\\\"']{0,4}[A-Za-z0-9+/=]{20,}"),
     ),
     _Pattern(
         "a secret on a command line",
         ("--",),
         re.compile(
-            r"--(?:token|password|client-secret|api-key|etcd-password)(?:=|[\\\"']*[,\s]\s*[\\\"']*)(?![-/$])[^\s\"'\\,]{6,}"
+            r"--(?:token|password|client-secret|api-key|etcd-password)(?:=|[\\\"']{0,4}[,\s]\s{0,40}[\\\"']{0,4})(?![-/$])[^\s\"'\\,]{6,}"
         ),
     ),
 )
@@ -130,8 +132,9 @@ def _line(text: str, at: int) -> int:
 
 
 def _line_of_value(text: str, value: str) -> int:
-    """The first line that holds a value as JSON or YAML writes it; 0 where none does."""
-    for written in (value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]):
+    """The first line that holds a value, or a key, as JSON or YAML writes it; 0 where none does."""
+    quoted = json.dumps(value, ensure_ascii=False)
+    for written in (json.dumps(value), quoted, f": {value}", f"{value}:"):
         at = text.find(written)
         if at >= 0:
             return _line(text, at)
@@ -177,8 +180,12 @@ _Found = tuple[str, str, bool]
 def _walk(document: object) -> Iterator[_Found]:
     """Every secret of a document, however deep it lies."""
     pending = [document]
+    seen: set[int] = set()  # YAML's aliases make one value of many places: it is looked at once
     while pending:
         value = pending.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
         if isinstance(value, Mapping):
             yield from _object(value)
             annotations = value.get("annotations")

@@ -288,7 +288,7 @@ _WORDS: Final = {
 }
 
 
-_LEFTOVERS: Final = ("RA501", "RA503", "RA504")
+_LEFTOVERS: Final = ("mixed-modes", "leftover-chains", "blocked-sync")
 """Findings that say that rules of another release or mode are there, too: the signs are not of one kube-proxy."""
 
 
@@ -296,7 +296,7 @@ def _release(capture: Capture) -> Iterator[Finding]:
     """The release against what the rules show of theirs."""
     described = capture.inputs.given
     minor = described.minor if described is not None else None
-    if minor is None or any(one.code in _LEFTOVERS for one in capture.report.findings):
+    if minor is None or any(one.name in _LEFTOVERS for one in capture.report.findings):
         return
     read = read_ipvs_signs if capture.report.proxy.mode == "ipvs" else read_signs
     tables = capture.tables

@@ -18,6 +18,9 @@ PUBLISHED = """
     RA006 warning time-skew
     RA007 warning other-node
     RA008 warning other-settings
+    RA011 warning incomplete-capture
+    RA012 error   wrong-description
+    RA013 error   unmet-expectation
     RA101 error   missing-service
     RA102 error   missing-cluster-ip
     RA103 error   missing-node-port
@@ -69,6 +72,7 @@ PUBLISHED = """
     RA704 warning broken-ingress-backend
     RA801 warning external-ip-takeover
     RA802 warning exposed-localhost
+    RA803 error   exposed-secret
 """
 
 

@@ -174,6 +174,43 @@ ENTRIES = (
         exceptions="What the rules do not show, or what was not given, is not compared.",
     ),
     Entry(
+        "RA011",
+        "incomplete-capture",
+        WARNING,
+        meaning=(
+            "A captured node lacks a dump that a node of its mode has, the objects of its cluster, or its description (meta.json). "
+            "`ruleaudit lint` says so."
+        ),
+        why="A fixture that lacks something tests less than it seems to: what is not there is not checked.",
+        action="Capture the node again, with every dump of its mode, Services, EndpointSlices, Nodes and Pods, and a meta.json.",
+        exceptions="A dump of IPv6 is asked for only where the node or a Service has an IPv6 address.",
+    ),
+    Entry(
+        "RA012",
+        "wrong-description",
+        ERROR,
+        varies="warning for times",
+        meaning=(
+            "The description of a captured node (meta.json) contradicts what was captured: its name, addresses, kube-proxy's mode, release or "
+            "settings, the tool's backend, or the time. `ruleaudit lint` says so."
+        ),
+        why="The fixture is judged as what it is not: another release's rules, another node's endpoints.",
+        action="Correct the description, or capture the node again, everything at once.",
+        exceptions=(
+            "What only one of both says; the dump's time within the hours by which zones differ, as iptables-save writes local time without a zone."
+        ),
+    ),
+    Entry(
+        "RA013",
+        "unmet-expectation",
+        ERROR,
+        meaning=(
+            "What a fixture's expected.json says must be found was not found, or what must not be found was. `ruleaudit lint` says so."
+        ),
+        why="The fixture, the objects beside it, or ruleaudit has changed since the expectation was written.",
+        action="Look which of them is right; `ruleaudit lint --write-expected` writes the expectation anew.",
+    ),
+    Entry(
         "RA101",
         "missing-service",
         ERROR,
@@ -728,12 +765,20 @@ ENTRIES = (
         "RA801",
         "external-ip-takeover",
         WARNING,
-        meaning="An external IP of a Service is the address of a node, or the address and port of another Service.",
+        varies="info in `check` where it is a node's address and no other Service's traffic changes",
+        meaning=(
+            "An external IP of a Service is the address of a node, or the address and port of another Service: its cluster IP, its "
+            "load-balancer IP, or its node port at a node's address."
+        ),
         why=(
             "Every node leads traffic for that address to this Service: whoever may set externalIPs may intercept it "
             "(CVE-2020-8554)."
         ),
         action="Ask who set it; forbid external IPs by admission control when nobody needs them.",
+        exceptions=(
+            "Load-balancer IPs, which may well be nodes' addresses (k3s, MetalLB); Services that kube-proxy passes over; two Services with "
+            "the same external IP and port, which is RA703 alone."
+        ),
     ),
     Entry(
         "RA802",
@@ -744,6 +789,26 @@ ENTRIES = (
         ),
         why="Neighbours of the node can reach what listens on its 127.0.0.1 only (CVE-2020-8558).",
         action="Let kubelet write its KUBE-FIREWALL rule, or set --iptables-localhost-nodeports=false.",
+        exceptions=(
+            "Where kube-proxy does not set route_localnet (--iptables-localhost-nodeports=false, --nodeport-addresses without loopback), and "
+            "where the node has no chain KUBE-FIREWALL, which up to 1.26 is kubelet's alone."
+        ),
+    ),
+    Entry(
+        "RA803",
+        "exposed-secret",
+        ERROR,
+        varies="warning for values of environment variables whose names say nothing of a secret",
+        meaning=(
+            "A file of a captured node holds what is secret: a Secret object with its data, a private key, a token, a password, a kubeconfig with "
+            "credentials, the value of an environment variable. `ruleaudit lint` says so, and never prints it."
+        ),
+        why="Whoever can read the repository, now or later, can use it; a later commit that deletes it does not take it out of the history.",
+        action=(
+            "Take it out of the file, and make it worthless: revoke the token, renew the key. Capture only Services, EndpointSlices, Endpoints, "
+            "Nodes, Pods and Ingresses, and of Pods no environment."
+        ),
+        exceptions="Certificates, names of Secrets, references to them (secretKeyRef), tokens' file names.",
     ),
 )
 

@@ -9,16 +9,17 @@ import os
 import stat
 import sys
 import time
-from typing import TYPE_CHECKING, Literal, TextIO, TypeVar
+from importlib import import_module
+from typing import TYPE_CHECKING, ClassVar, Literal, TextIO, TypeVar
 
 import click
 
 import ruleaudit
-from ruleaudit import __version__
+from ruleaudit import __version__, cli_configuration
 from ruleaudit.reports.formats import FORMATS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from pathlib import Path
     from types import TracebackType
 
@@ -134,7 +135,25 @@ def _service_names(_context: click.Context, _parameter: click.Parameter, values:
 # --- commands ---
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, epilog=_EXAMPLES)
+class _Commands(click.Group):
+    """The commands, of which some stand in modules of their own and are imported when they are asked for."""
+
+    elsewhere: ClassVar[Mapping[str, str]] = {"lint": "ruleaudit.cli_lint"}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every command, by name."""
+        return sorted({*super().list_commands(ctx), *self.elsewhere})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name, None where there is none."""
+        place = self.elsewhere.get(cmd_name)
+        if place is None:
+            return super().get_command(ctx, cmd_name)
+        found: object = getattr(import_module(place), cmd_name)
+        return found if isinstance(found, click.Command) else None
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110}, epilog=_EXAMPLES)
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def command() -> None:
     """Compare what kube-proxy has programmed on a node with what the Kubernetes objects ask for, offline."""
@@ -201,6 +220,8 @@ def command() -> None:
     help="Read inputs so many times larger than the limits that refusals name.",
 )
 @click.option("--quiet", is_flag=True, help="Print findings only: no notes, no summary, no progress.")
+@cli_configuration.baseline_options
+@cli_configuration.configuration_options
 @_common_options
 def check(
     *,
@@ -221,6 +242,8 @@ def check(
     statistics: bool,
     limit_factor: int,
     quiet: bool,
+    baseline: str | None,
+    write_baseline: str | None,
     color: Color,
     debug: bool,
 ) -> int:
@@ -238,16 +261,19 @@ def check(
     paths = [*(inputs or _piped()), *objects]
     targets = _targets(outputs, format_)
     with _Progress(shown=not quiet) as progress:
-        report = _audit(paths, node, kube_proxy_config, progress.step, limit_factor)
+        aside = cli_configuration.put_aside([_audit(paths, node, kube_proxy_config, progress.step, limit_factor)], baseline)
+        (report,) = aside.reports
         shown, hidden = selection.apply(report)
+    hidden = aside.hidden(cli_configuration.with_origins(hidden))
+    known = cli_configuration.written_baseline(aside, [shown], write_baseline, threshold)
     from ruleaudit.reports.text import Layout
 
     layout = Layout(group_by, notes=threshold is Severity.INFO or bool(select), quiet=quiet, statistics=statistics)
-    texts = _texts(shown, hidden, targets, layout, threshold, color)
-    _write_all([(texts[one.format, one.path == "-"], one.path) for one in targets])
+    texts = _texts(shown, hidden, targets, layout, threshold, color, aside.notices)
+    _write_all([*known, *((texts[one.format, one.path == "-"], one.path) for one in targets)])
     if not quiet:
-        _say_beside(shown, hidden, targets)
-    return _status(report, shown, threshold, exit_zero=exit_zero, strict_coverage=strict_coverage)
+        _say_beside(shown, hidden, targets, aside.notices)
+    return _status(report, shown, threshold, exit_zero=exit_zero or bool(known), strict_coverage=strict_coverage)
 
 
 @command.command()
@@ -383,29 +409,37 @@ def _status(report: Report, shown: Report, threshold: Severity, *, exit_zero: bo
 
 
 def _texts(
-    shown: Report, hidden: Hidden, targets: Sequence[Target], layout: Layout, threshold: Severity, color: Color
+    shown: Report,
+    hidden: Hidden,
+    targets: Sequence[Target],
+    layout: Layout,
+    threshold: Severity,
+    color: Color,
+    notices: Sequence[str] = (),
 ) -> dict[tuple[str, bool], str]:
     """Every report that is asked for, by its format and whether it is printed: what cannot be made is written nowhere."""
     from ruleaudit.reports.evidence import Context
     from ruleaudit.reports.formats import render
     from ruleaudit.reports.text import hidden_text, report_lines
 
-    context = Context(threshold, os.getcwd(), (hidden_text(hidden),) if hidden.count else (), hidden)  # noqa: PTH109  a str is wanted
+    said = (*((hidden_text(hidden),) if hidden.count else ()), *notices)
+    context = Context(threshold, os.getcwd(), said, hidden)  # noqa: PTH109  a str is wanted
     texts: dict[tuple[str, bool], str] = {}
     for name, path in targets:
         printed = path == "-"
         if name == "text":
-            texts[name, printed] = _drawn(list(report_lines(shown, layout, hidden)), color, printed=printed)
+            texts[name, printed] = _drawn(list(report_lines(shown, layout, hidden, notices)), color, printed=printed)
         else:
             texts[name, printed] = texts.get((name, not printed)) or render(name, (shown,), context)
     return texts
 
 
-def _say_beside(shown: Report, hidden: Hidden, targets: Sequence[Target]) -> None:
+def _say_beside(shown: Report, hidden: Hidden, targets: Sequence[Target], notices: Sequence[str] = ()) -> None:
     """Diagnostics beside the reports: the summary where files are written, what is hidden where a report has no room for it.
 
     Nothing beside commands for GitHub: its runner looks for them on standard error, too.
     """
+    from ruleaudit.reports.printable import printable
     from ruleaudit.reports.text import hidden_text, plain, summary_line
 
     printed = {one.format for one in targets if one.path == "-"}
@@ -415,6 +449,8 @@ def _say_beside(shown: Report, hidden: Hidden, targets: Sequence[Target]) -> Non
         _say(plain([summary_line(shown, hidden)]).rstrip())
     if hidden.count and any(one.format in ("json", "gitlab") for one in targets):
         _say(hidden_text(hidden))
+    for notice in notices:
+        _say(printable(notice))
 
 
 def _drawn(lines: Sequence[Line], color: Color, *, printed: bool) -> str:

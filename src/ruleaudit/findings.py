@@ -5,12 +5,24 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ruleaudit.forwarding import Frontend
 
-__all__ = ["Certainty", "Finding", "InputSummary", "Location", "ObjectReference", "ProxySummary", "Report", "Severity"]
+__all__ = [
+    "Certainty",
+    "Finding",
+    "InputSummary",
+    "Location",
+    "ObjectReference",
+    "ProxySummary",
+    "Report",
+    "Severity",
+    "Suppressed",
+]
 
 
 class Severity(str, Enum):
@@ -96,6 +108,19 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
+class Suppressed:
+    """A finding that does not count: ignored by the configuration, known from a baseline, or expected of a fixture.
+
+    `reason` is why, "" where none is given; `place` says where that stands: a file, with the line where it has one.
+    """
+
+    finding: Finding
+    by: Literal["ignore", "baseline", "expected"]
+    reason: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
 class InputSummary:
     """What became of one input. `kind` as `sources` names it; `family` 4, 6 or None; `lines` counted; `used` False when passed over."""
 
@@ -123,7 +148,9 @@ class ProxySummary:
 class Report:
     """The outcome of one audit: findings sorted by severity, code, service; and what they rest on.
 
-    `service_names`: "namespace/name" of every Service that the objects hold; empty when there are none, or no objects.
+    `service_names`: "namespace/name" of every Service that the objects hold; empty when there are none, or no objects. `suppressed`: what was
+    found and does not count; `findings` are without it. `known`: fingerprints that a baseline holds for this node, with how often; None where
+    no baseline was given.
     """
 
     node: str | None
@@ -134,3 +161,5 @@ class Report:
     endpoints: int
     findings: tuple[Finding, ...] = field(default=())
     service_names: tuple[str, ...] = ()
+    suppressed: tuple[Suppressed, ...] = ()
+    known: Mapping[str, int] | None = None

@@ -24,7 +24,7 @@ from ruleaudit.errors import RAISE_LIMIT, InputError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["MAX_BYTES", "MAX_FILES", "STDIN", "InputKind", "Source", "read", "read_plain", "recognise"]
+__all__ = ["MAX_BYTES", "MAX_FILES", "NOT_OURS", "STDIN", "InputKind", "Source", "read", "read_plain", "recognise"]
 
 STDIN = "<stdin>"
 MAX_BYTES = 1 << 30
@@ -58,6 +58,8 @@ class InputKind(Enum):
     IP_ROUTE = "ip-route"
     """Recognised, not used."""
     CONNTRACK = "conntrack"
+    EXPECTATION = "expected-findings"
+    """A fixture's expected.json: for `ruleaudit lint`."""
     EMPTY = "empty"
     OTHER = "other"
 
@@ -97,6 +99,7 @@ class Recognised(NamedTuple):
 # --- What a text is ---
 
 _JSON_KEYS = re.compile(r'"(nftables|addr_info|kube_proxy_version|apiVersion)"\s*:')
+_EXPECTATION = re.compile(r'\{\s*"schema"\s*:\s*"ruleaudit/expected/')
 _KINDS = re.compile(r"""(?:^|[\s{,"'-])kind["']?\s*:\s*["']?(\w+)""")
 _CLUSTER_KINDS = re.compile(r"(?:Service|EndpointSlice|Endpoints|Node|Pod|Ingress|IngressClass)(?:List)?")
 _YAML_START = re.compile(r"\s*(?:#[^\n]*\n\s*|---[^\n]*\n\s*|%YAML[^\n]*\n\s*)*+(?:[A-Za-z]\w*:(?:\s|$)|- \w+:|\{)")
@@ -235,6 +238,9 @@ _UNKNOWN = (
     " `kubectl get services,endpointslices,endpoints,nodes,pods -A -o json`"
 )
 
+NOT_OURS = _UNKNOWN
+"""The reason given for a file of which nothing is known: it may well belong where it is."""
+
 
 def recognise(text: str) -> Recognised:
     """What a text is, by its content alone. `text` may be the beginning of a longer one."""
@@ -304,6 +310,8 @@ def _recognise_json(text: str) -> InputKind:
         return _kind_of_objects(text)
     if "addr_info" in keys:
         return InputKind.IP_ADDR
+    if _EXPECTATION.match(text):
+        return InputKind.EXPECTATION
     return InputKind.CAPTURE_META if "kube_proxy_version" in keys else InputKind.OTHER
 
 

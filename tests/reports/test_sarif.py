@@ -12,7 +12,7 @@ import pytest
 from tests.reports.samples import FOLDER, HOSTILE_TEXTS, MISSING, STALE, USUAL, hostile, large
 
 from ruleaudit.catalogue import CATALOGUE
-from ruleaudit.findings import Finding, ProxySummary, Report, Severity
+from ruleaudit.findings import Finding, ProxySummary, Report, Severity, Suppressed
 from ruleaudit.reports.evidence import Context
 from ruleaudit.reports.sarif import sarif_report
 
@@ -57,6 +57,23 @@ def test_the_schema_accepts_it(reports: list[Report]) -> None:
     assert [
         f"{error.json_path}: {error.message}" for error in VALIDATOR.iter_errors(sarif(*reports, notices=("1 hidden",)))
     ] == []
+
+
+def test_suppressed_results_stay_and_say_why() -> None:
+    """SARIF 3.27.23 and 3.27.24: all results or none have a baselineState."""
+    ignored = Suppressed(STALE, "ignore", "by design", "ruleaudit.toml:3")
+    known = Suppressed(MISSING, "baseline", "", "known.json")
+    left = tuple(one for one in USUAL.findings if one not in (STALE, MISSING))
+    report = replace(USUAL, findings=left, suppressed=(ignored, known), known={MISSING.fingerprint: 1})
+    log = sarif(report)
+    assert [error.message for error in VALIDATOR.iter_errors(log)] == []
+    found = log["runs"][0]["results"]
+    assert len(found) == len(USUAL.findings)
+    assert [
+        (one["ruleId"], one["baselineState"], one["suppressions"][0]["justification"]) for one in found if "suppressions" in one
+    ] == [("RA206", "new", "by design"), ("RA102", "unchanged", "known in known.json")]
+    assert {one["baselineState"] for one in found if "suppressions" not in one} == {"new"}
+    assert not any("baselineState" in one or "suppressions" in one for one in results(USUAL))
 
 
 def test_the_schema_is_not_blind() -> None:

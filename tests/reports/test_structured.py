@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 from ruleaudit.findings import (
     Certainty,
@@ -13,6 +14,7 @@ from ruleaudit.findings import (
     ProxySummary,
     Report,
     Severity,
+    Suppressed,
 )
 from ruleaudit.forwarding import Frontend, FrontendKind
 from ruleaudit.reports.structured import json_report
@@ -123,7 +125,17 @@ def test_every_field_has_its_place_and_value() -> None:
                 ],
             ],
         ],
+        ["suppressed", []],
     ]
+
+
+def test_what_is_suppressed_stands_apart() -> None:
+    report = replace(REPORT, findings=(), suppressed=(Suppressed(FULL, "ignore", "by design", "ruleaudit.toml:3"),))
+    found = json.loads(json_report(report))
+    assert found["findings"] == []
+    (one,) = found["suppressed"]
+    assert (one["code"], one["fingerprint"]) == ("RA206", FULL.fingerprint)
+    assert (one["suppressed_by"], one["reason"], one["place"]) == ("ignore", "by design", "ruleaudit.toml:3")
 
 
 def test_a_report_without_findings_is_json_too() -> None:

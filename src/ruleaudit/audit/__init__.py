@@ -20,7 +20,7 @@ from ruleaudit.audit.coverage import (
 from ruleaudit.audit.inputs import FAMILIES, Progress, chosen_tables, note, partial_dumps, read_inputs
 from ruleaudit.audit.iptables import Summary, audit_family
 from ruleaudit.audit.ipvs import audit_ipvs_family, ipvs_node
-from ruleaudit.checks import stopped, virtual_leftovers, written, written_ipvs
+from ruleaudit.checks import stopped, takeover, virtual_leftovers, written, written_ipvs
 from ruleaudit.checks.mixed_modes import other_modes_rules, other_modes_virtual_servers
 from ruleaudit.checks.virtual_causes import effects_of_lost_rules
 from ruleaudit.dataplane.ruleset import Ruleset
@@ -149,6 +149,8 @@ def _audit(
         if differs is not None:
             findings = [differs, *follow_settings(findings, differs)]
     findings.extend(objects_alone(cluster))
+    if not summary.releases or any(release.external_ips for release in summary.releases):
+        findings.extend(list(takeover.takeovers(cluster, findings)))
     findings.extend(time_skew(inputs, cluster, tables))
     leader, findings = stopped.stopped(findings, cluster)
     if leader is not None:

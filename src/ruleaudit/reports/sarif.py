@@ -7,6 +7,7 @@ result, partialFingerprints.primaryLocationLineHash), it gets that. Nothing in t
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ruleaudit.catalogue import Entry
-    from ruleaudit.findings import Finding, Report
+    from ruleaudit.findings import Finding, Report, Suppressed
     from ruleaudit.reports.evidence import Context
 
 __all__ = ["SCHEMA", "sarif_report"]
@@ -35,7 +36,13 @@ _RELATED = 20
 
 def sarif_report(reports: Sequence[Report], context: Context) -> str:
     """One run with a result for every finding of every node; ASCII, with a line feed at its end."""
-    codes = sorted({finding.code for report in reports for finding in report.findings})
+    # What is suppressed stays, marked as such (SARIF 3.27.23): a service would otherwise take it for repaired.
+    whole = [
+        replace(report, findings=(*report.findings, *(one.finding for one in report.suppressed))) if report.suppressed else report
+        for report in reports
+    ]
+    suppressions = {id(one.finding): one for report in reports for one in report.suppressed}
+    codes = sorted({finding.code for report in whole for finding in report.findings})
     run = {
         "tool": {
             "driver": {
@@ -64,8 +71,8 @@ def sarif_report(reports: Sequence[Report], context: Context) -> str:
             }
         ],
         "results": [
-            _result(report, finding, fingerprint, codes.index(finding.code), context)
-            for report, finding, fingerprint in occurrences(reports)
+            _result(report, finding, fingerprint, codes.index(finding.code), context, suppressions.get(id(finding)))
+            for report, finding, fingerprint in occurrences(whole)
         ],
         "properties": {
             "nodes": [
@@ -107,7 +114,9 @@ def _first_sentence(text: str) -> str:
     return first + ("." if stop else "")
 
 
-def _result(report: Report, finding: Finding, fingerprint: str, rule: int, context: Context) -> Mapping[str, object]:
+def _result(
+    report: Report, finding: Finding, fingerprint: str, rule: int, context: Context, suppression: Suppressed | None
+) -> Mapping[str, object]:
     parts = [subject(finding) + finding.message]
     if finding.expected:
         parts.append(f"Expected: {finding.expected}.")
@@ -130,6 +139,7 @@ def _result(report: Report, finding: Finding, fingerprint: str, rule: int, conte
             for number, one in enumerate(telling(finding)[1 : _RELATED + 1], 1)
         ],
         # GitHub takes alerts of two uploads for one alert by this one; others by ours.
+        **_standing(report, finding, suppression),
         "partialFingerprints": {"primaryLocationLineHash": fingerprint, "ruleaudit/finding/v1": finding.fingerprint},
         "properties": {
             "certainty": finding.certainty.value,
@@ -144,6 +154,22 @@ def _result(report: Report, finding: Finding, fingerprint: str, rule: int, conte
             "hint": printable(finding.hint),
             "objects": [printable(object_name(one)) for one in finding.objects],
         },
+    }
+
+
+def _standing(report: Report, finding: Finding, suppression: Suppressed | None) -> Mapping[str, object]:
+    """Whether a result is new against the baseline, and whether it is suppressed, and why (SARIF 3.27.23, 3.27.24, 3.35)."""
+    state = {}
+    if report.known is not None:
+        is_known = suppression is not None and finding.fingerprint in report.known
+        state["baselineState"] = "unchanged" if is_known else "new"
+    if suppression is None:
+        return state
+    why = suppression.reason or f"known in {suppression.place}"
+    place = {"place": printable(suppression.place), "by": suppression.by}
+    return {
+        **state,
+        "suppressions": [{"kind": "external", "status": "accepted", "justification": _message_text(why), "properties": place}],
     }
 
 

@@ -53,6 +53,11 @@ def json_report(report: Report) -> str:
     members = [f'  "{name}": {_dumps(value)}' for name, value in head.items()]
     findings = ",\n".join(f"    {_dumps(_finding(finding))}" for finding in report.findings)
     members.append(f'  "findings": [\n{findings}\n  ]' if findings else '  "findings": []')
+    suppressed = ",\n".join(
+        f"    {_dumps({**_finding(one.finding), 'suppressed_by': one.by, 'reason': one.reason, 'place': one.place})}"
+        for one in report.suppressed
+    )
+    members.append(f'  "suppressed": [\n{suppressed}\n  ]' if suppressed else '  "suppressed": []')
     return "{\n" + ",\n".join(members) + "\n}\n"
 
 

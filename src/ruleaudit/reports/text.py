@@ -135,8 +135,8 @@ def colored(lines: Iterable[Line], width: int | None) -> str:
 # --- a report ---
 
 
-def report_lines(report: Report, layout: Layout, hidden: Hidden | None = None) -> Iterator[Line]:
-    """The report, a summary of one line last. `hidden` is what a selection left out of it."""
+def report_lines(report: Report, layout: Layout, hidden: Hidden | None = None, notices: Sequence[str] = ()) -> Iterator[Line]:
+    """The report, a summary of one line last. `hidden` is what a selection left out of it; `notices` are sentences on the whole."""
     full = [one for one in report.findings if one.code != _NOT_CHECKED and (layout.notes or one.severity is not Severity.INFO)]
     notes = [one for one in report.findings if one.code != _NOT_CHECKED and not layout.notes and one.severity is Severity.INFO]
     for heading, roots, tree in groups(full, report, layout.grouping):
@@ -156,6 +156,8 @@ def report_lines(report: Report, layout: Layout, hidden: Hidden | None = None) -
         yield Line(0, "", (Piece(f"`ruleaudit explain {example}` says more about a code.", "dim"),))
     if hidden is not None and hidden.count:
         yield Line(0, "", (Piece(hidden_text(hidden), "yellow"),))
+    for notice in notices:
+        yield Line(0, "", (Piece(notice, "yellow"),))
     yield summary_line(report, hidden)
 
 
@@ -182,7 +184,7 @@ def summary_line(report: Report, hidden: Hidden | None = None) -> Line:
         worst = Severity.ERROR if counts[Severity.ERROR] else Severity.WARNING
         return Line(0, "", (node, Piece(", ".join(_severity_counts(counts)), _STYLES[worst]), Piece(f" in {of} {size}{rest}")))
     noted = f"; {plural(counts[Severity.INFO], 'note')}" if counts[Severity.INFO] else ""
-    if hidden is not None and hidden.count:
+    if report.suppressed or (hidden is not None and hidden.count):
         return Line(0, "", (node, Piece(f"nothing to show{noted} in {of} {size}{rest}")))
     if report.services and not report.frontends:  # another mode, or nothing that says which rules are whose: silence is no health
         return Line(0, "", (node, Piece("no Service was checked", "bold yellow"), Piece(f" {size}{noted}{rest}")))

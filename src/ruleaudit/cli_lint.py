@@ -1,0 +1,173 @@
+"""`ruleaudit lint`: captured nodes that a repository keeps as fixtures."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from ruleaudit import cli, cli_configuration
+from ruleaudit.reports.formats import FORMATS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ruleaudit.findings import Report, Severity
+    from ruleaudit.lint import Linted
+    from ruleaudit.reports.text import Line
+
+__all__ = ["SCHEMA", "lint"]
+
+SCHEMA = "ruleaudit/lint/v1"
+_EPILOG = """\b
+A fixture is a folder with the dumps of one node, objects, meta.json and expected.json (what must be found on it).
+Exit status: 0 nothing at or above --fail-on, 1 findings, 2 usage, no fixture.
+"""
+
+
+@click.command(epilog=_EPILOG)
+@click.argument("paths", metavar="FOLDER...", nargs=-1, required=True)
+@click.option("--write-expected", is_flag=True, help="Write the expected.json of each fixture anew: what is found is expected.")
+@click.option("--format", "format_", type=click.Choice(list(FORMATS)), help="What is printed.  [default: text]")
+@click.option(
+    "--output",
+    "outputs",
+    metavar="[FORMAT:]FILE",
+    multiple=True,
+    help="Write to FILE, as `ruleaudit check` does; may be given several times.",
+)
+@click.option(
+    "--fail-on",
+    type=click.Choice(["info", "warning", "error"]),
+    default="warning",
+    show_default=True,
+    help="Exit with 1 on findings of this severity or worse. info also shows notes.",
+)
+@click.option("--exit-zero", is_flag=True, help="Exit with 0 whatever is found.")
+@click.option("--select", metavar="PREFIX,...", multiple=True, callback=cli._split, help="Only codes that begin so.")
+@click.option("--ignore", metavar="PREFIX,...", multiple=True, callback=cli._split, help="No codes that begin so.")
+@click.option(
+    "--limit-factor", type=click.IntRange(1, 1000), default=1, show_default=True, help="Read inputs so many times larger."
+)
+@click.option("--quiet", is_flag=True, help="Print findings only.")
+@cli_configuration.configuration_options
+@cli._common_options
+def lint(
+    *,
+    paths: tuple[str, ...],
+    write_expected: bool,
+    format_: str | None,
+    outputs: tuple[str, ...],
+    fail_on: str,
+    exit_zero: bool,
+    select: tuple[str, ...],
+    ignore: tuple[str, ...],
+    limit_factor: int,
+    quiet: bool,
+    color: cli.Color,
+    debug: bool,
+) -> int:
+    """Check captured nodes that are kept as fixtures.
+
+    FOLDER is a fixture, or holds fixtures; a file stands for the fixture that it lies in. Each must be readable, whole, as its meta.json says,
+    free of secrets, and show what its expected.json says, no more and no less.
+    """
+    del debug  # main looks for it itself
+    from ruleaudit.findings import Severity
+    from ruleaudit.lint import fixture_folders
+    from ruleaudit.reports.printable import printable
+    from ruleaudit.reports.selection import Selection, code_prefix
+
+    selection = Selection(tuple(map(code_prefix, select)), tuple(map(code_prefix, ignore)))
+    threshold = Severity(fail_on)
+    targets = cli._targets(outputs, format_)
+    folders, strays = fixture_folders(paths)
+    if not quiet:
+        for stray in strays:
+            cli._say(f"{printable(stray)}: in no fixture, not looked at")
+    with cli._Progress(shown=not quiet) as progress:
+        linted = list(_linted(folders, progress, limit_factor, write=write_expected))
+    aside = cli_configuration.put_aside([one.report for one in linted], None)
+    reports = []
+    notices = list(aside.notices)
+    for report in aside.reports:
+        shown, hidden = selection.apply(report)
+        reports.append(shown)
+        if hidden.count:
+            from ruleaudit.reports.text import hidden_text
+
+            notices.append(f"{report.node}: {hidden_text(cli_configuration.with_origins(hidden))}")
+    written = [(one.expected, one.expected_path) for one in linted if one.expected is not None and write_expected]
+    texts = {
+        target: _text(target.format, reports, threshold, notices, color, quiet, printed=target.path == "-") for target in targets
+    }
+    cli._write_all([*written, *((texts[target], target.path) for target in targets)])
+    if not quiet and not any(target.path == "-" and target.format in ("text", "github") for target in targets):
+        for notice in notices:
+            cli._say(printable(notice))
+    failed = any(finding.severity.rank <= threshold.rank for report in reports for finding in report.findings)
+    return cli.FOUND if failed and not exit_zero else cli.CLEAN
+
+
+def _linted(folders: Sequence[str], progress: cli._Progress, limit_factor: int, *, write: bool) -> Iterator[Linted]:
+    from ruleaudit.lint import lint_folder
+
+    for number, folder in enumerate(folders):
+        progress.step(folder, number / len(folders))
+        yield lint_folder(folder, limit_factor=limit_factor, write=write)
+
+
+def _text(
+    name: str,
+    reports: Sequence[Report],
+    threshold: Severity,
+    notices: Sequence[str],
+    color: cli.Color,
+    quiet: bool,
+    *,
+    printed: bool,
+) -> str:
+    """The report of all fixtures in one format."""
+    if name == "text":
+        return cli._drawn(list(_lines(reports, threshold, notices, quiet=quiet)), color, printed=printed)
+    if name == "json":
+        from ruleaudit.reports.structured import json_report
+
+        fixtures = [{"folder": report.node, "report": json.loads(json_report(report))} for report in reports]
+        return json.dumps({"schema": SCHEMA, "fixtures": fixtures}, indent=1) + "\n"
+    from ruleaudit.reports.evidence import Context
+    from ruleaudit.reports.formats import render
+
+    return render(name, reports, Context(threshold, str(Path.cwd()), tuple(notices)))
+
+
+def _lines(reports: Sequence[Report], threshold: Severity, notices: Sequence[str], *, quiet: bool) -> Iterator[Line]:
+    """The text: of each fixture its findings and a line, and a line for all."""
+    from ruleaudit.findings import Severity
+    from ruleaudit.reports.evidence import plural
+    from ruleaudit.reports.text import Layout, Line, Piece, report_lines
+
+    faulty = 0
+    layout = Layout("code", notes=threshold is Severity.INFO, quiet=True)
+    for report in reports:
+        counts = Counter(one.severity for one in report.findings)
+        bad = bool(counts[Severity.ERROR] or counts[Severity.WARNING])
+        faulty += bad
+        if not quiet or bad:
+            nouns = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
+            said = [plural(counts[severity], noun) for severity, noun in nouns.items() if counts[severity]]
+            expected = sum(one.by == "expected" for one in report.suppressed)
+            said += [f"{plural(expected, 'finding')} as expected"] if expected else []
+            style = "bold red" if counts[Severity.ERROR] else "bold yellow" if bad else "green"
+            yield Line(0, "", (Piece(f"{report.node}: ", "bold"), Piece(", ".join(said) or "nothing found", style)))
+        for line in report_lines(report, layout):
+            yield Line(line.indent + 2, line.label, line.pieces) if line.pieces else line
+    if quiet:
+        return
+    for notice in notices:
+        yield Line(0, "", (Piece(notice, "yellow"),))
+    rest = f", {faulty:,} with errors or warnings" if faulty else ": no faults found"
+    yield Line(0, "", (Piece(f"{plural(len(reports), 'fixture')}{rest}", "bold red" if faulty else "green"),))

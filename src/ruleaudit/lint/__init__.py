@@ -1,0 +1,243 @@
+"""Lint of captured nodes that are kept in a repository as fixtures: `ruleaudit lint`.
+
+A fixture is a folder with the dumps of one node, the objects of its cluster, its description (meta.json) and what must be found on it
+(expected.json). Lint is the audit of `check`, in which the objects' own oddities and risks are warnings, less what expected.json expects; and
+beside it, whether the fixture is whole, is what its description says, and holds nothing secret.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from ruleaudit.audit import audit_inputs
+from ruleaudit.audit.inputs import read_inputs
+from ruleaudit.catalogue import CATALOGUE
+from ruleaudit.errors import InputError, RuleauditError
+from ruleaudit.findings import Finding, Location, ProxySummary, Report, Severity
+from ruleaudit.lint.description import META, Capture, gaps, read_description, wrong_description
+from ruleaudit.lint.expectation import EXPECTED, compared, expected_text, read_expected
+from ruleaudit.lint.secrets import secret_findings
+from ruleaudit.sources import MAX_DEPTH, NOT_OURS, InputKind, read, read_plain
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ruleaudit.lint.expectation import Expected
+    from ruleaudit.sources import Source
+
+__all__ = ["EXPECTED", "Linted", "fixture_folders", "lint_folder"]
+
+_DEEP: Final = 8
+"""How deep below a named folder fixtures are looked for."""
+_DUMPS: Final = frozenset({InputKind.IPTABLES_SAVE, InputKind.IPVSADM, InputKind.NFT})
+_OWN: Final = ("RA011", "RA012", "RA013", "RA803")
+"""What is wrong with the fixture itself: nothing that --write-expected may expect."""
+_RAISED: Final = ("RA7", "RA8")
+
+
+@dataclass(frozen=True, slots=True)
+class Linted:
+    """What lint says of one fixture. `report`: its node is the fixture's folder, so that fixtures of one node are told apart. `expected`: the
+    text that its expected.json would have to be for everything found on the node to be expected; None where that cannot be said.
+    """
+
+    folder: str
+    report: Report
+    expected: str | None
+
+    @property
+    def expected_path(self) -> str:
+        """Where its expected.json is, or would be."""
+        return os.path.join(self.folder, EXPECTED)  # noqa: PTH118  keeps the path as it was given
+
+
+# --- which folders ---
+
+
+def fixture_folders(paths: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The fixtures that paths mean, each once and in order; and files that belong to none, as a commit's files may.
+
+    A folder means itself, or the fixtures below it; a file the fixture that it lies in. A fixture has a meta.json or an expected.json, or dumps
+    of rules and objects; of a folder that is named, dumps alone will do. Raises InputError where a path is not there, or a folder holds no
+    fixture.
+    """
+    folders: dict[str, None] = {}
+    strays = []
+    for path in paths:
+        where = Path(path)
+        if where.is_dir():
+            found = list(_fixtures_below(where, path, _DEEP, named=True))
+            if not found:
+                raise InputError(f"holds no fixture: no folder with a {META}, an {EXPECTED}, or with dumps and objects", path)
+            folders.update(dict.fromkeys(found))
+        elif where.exists():
+            folder = next((one for one in where.parents if _is_marked(one)), None)
+            if folder is None and _is_capture(where.parent, alone=False):
+                folder = where.parent
+            if folder is None:
+                strays.append(path)
+            else:
+                folders[str(folder)] = None
+        else:
+            raise InputError("there is no such file or folder", path)
+    return list(folders), strays
+
+
+def _fixtures_below(folder: Path, shown: str, depth: int, *, named: bool = False) -> Iterator[str]:
+    if _is_marked(folder) or _is_capture(folder, alone=named):
+        yield shown
+        return
+    if depth == 0:
+        return
+    try:
+        inner = sorted(one for one in folder.iterdir() if not one.name.startswith(".") and one.is_dir() and not one.is_symlink())
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}", shown) from error
+    for one in inner:
+        yield from _fixtures_below(one, os.path.join(shown, one.name), depth - 1)  # noqa: PTH118  keeps the path as it was given
+
+
+def _is_marked(folder: Path) -> bool:
+    return (folder / META).is_file() or (folder / EXPECTED).is_file()
+
+
+def _is_capture(folder: Path, *, alone: bool) -> bool:
+    """Whether the files of a folder are dumps of rules and objects; `alone`: dumps without objects will do."""
+    kinds: set[InputKind] = set()
+    for file in _regular_files(folder, 1):
+        if file.suffix in (".py", ".go", ".rs", ".md"):
+            continue  # sources hold dumps as texts
+        try:
+            kinds.update(source.kind for source in read([str(file)]))
+        except InputError:
+            continue
+        if kinds & _DUMPS and (alone or InputKind.OBJECTS in kinds):
+            return True
+    return False
+
+
+def _regular_files(folder: Path, depth: int) -> Iterator[Path]:
+    """The regular files of a folder, hidden ones too, and of its folders."""
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError:
+        return
+    for one in entries:
+        if one.is_file():
+            yield one
+        elif depth > 1 and one.is_dir() and not one.is_symlink():
+            yield from _regular_files(one, depth - 1)
+
+
+# --- one fixture ---
+
+
+def lint_folder(folder: str, *, limit_factor: int = 1, write: bool = False) -> Linted:
+    """Lint one fixture. With `write` what is found counts as expected, as if `Linted.expected` had been written already."""
+    secrets = list(_secrets(folder))
+    try:
+        sources = read([folder], limit_factor=limit_factor)
+        audited = audit_inputs(sources, limit_factor=limit_factor)
+        inputs = read_inputs(sources, None, lambda _step, _part: None, limit_factor)
+    except RuleauditError as error:
+        unreadable = _finding("RA001", f"the fixture cannot be audited: {error}", folder)
+        empty = Report(folder, (), ProxySummary(), 0, 0, 0)
+        return Linted(folder, _named(empty, folder, [unreadable, *secrets]), None)
+    description, path = read_description(sources)
+    capture = Capture(folder, sources, inputs, audited, description, path)
+    found = [*map(_raised, audited.findings), *_unread(sources)]
+    own = [*gaps(capture), *wrong_description(capture), *secrets]
+    file = os.path.join(folder, EXPECTED)  # noqa: PTH118  keeps the path as it was given
+    before: Expected | None = None
+    try:
+        before = read_expected(Path(file), file)
+        text = expected_text(found, before)
+        expected = read_expected_text(text, file) if write else before
+    except InputError as error:
+        return Linted(folder, _named(audited, folder, [_finding("RA001", str(error), file), *own, *found]), None)
+    if expected is None:
+        note = _finding("RA004", f"no {EXPECTED} says what must be found here: every error and warning counts", folder)
+        return Linted(folder, _named(audited, folder, [*own, *found, replace(note, hint=_WRITE)]), text)
+    kept, met = compared([*own, *found], expected)
+    return Linted(folder, replace(_named(audited, folder, kept), suppressed=tuple(met)), text)
+
+
+_WRITE: Final = "`ruleaudit lint --write-expected` writes it"
+
+
+def read_expected_text(text: str, path: str) -> Expected:
+    """The expectation that a text is."""
+    import json
+
+    from ruleaudit.lint.expectation import expected_of
+
+    return expected_of(json.loads(text), text, path)
+
+
+def _named(report: Report, folder: str, findings: Sequence[Finding]) -> Report:
+    """The report as that of the fixture, in the order of reports."""
+    ordered = sorted(
+        findings,
+        key=lambda one: (
+            one.code not in _OWN,
+            one.severity.rank,
+            one.cause is not None,
+            one.code,
+            one.service or "",
+            one.message,
+        ),
+    )
+    return replace(report, node=folder, findings=tuple(replace(one, node=folder) for one in ordered))
+
+
+def _raised(finding: Finding) -> Finding:
+    """The objects' own oddities and risks are warnings here: a fixture's objects are the repository's own."""
+    if finding.severity is Severity.INFO and finding.code.startswith(_RAISED):
+        return replace(finding, severity=Severity.WARNING)
+    return finding
+
+
+def _finding(code: str, message: str, path: str, hint: str = "") -> Finding:
+    entry = CATALOGUE[code]
+    place = Location(path, 0, "")
+    return Finding(
+        code, entry.name, entry.severity, message, hint=hint or entry.action, locations=(place,), subject=f"{path} {message}"
+    )
+
+
+def _unread(sources: Sequence[Source]) -> Iterator[Finding]:
+    """RA001 for files that should be dumps or objects and cannot be used, RA004 for those that are none."""
+    for source in sources:
+        name = source.path.replace(":", "/").rpartition("/")[2]
+        if source.kind is not InputKind.OTHER or name == EXPECTED:
+            continue
+        if name == META:
+            yield _finding(
+                "RA012",
+                f"{META} is no description: it is a JSON object with kube_proxy_version, node, mode and so on",
+                source.path,
+            )
+        elif source.reason == NOT_OURS:
+            yield replace(
+                _finding("RA004", f"{source.path} is no dump and no objects: it is not looked at", source.path), hint=""
+            )
+        else:
+            yield _finding("RA001", f"{source.path} cannot be used: {source.reason}", source.path)
+
+
+def _secrets(folder: str) -> Iterator[Finding]:
+    """RA803 for every file of the fixture, those too that are no inputs."""
+    for file in _regular_files(Path(folder), MAX_DEPTH):
+        path = os.path.join(folder, file.relative_to(folder))  # noqa: PTH118  keeps the path as it was given
+        try:
+            data = read_plain(str(file))
+        except InputError:
+            try:
+                data = file.read_bytes()  # no text, or cut short: what is readable of it may be secret all the same
+            except OSError as error:
+                yield _finding("RA001", f"{path} cannot be read: {error.strerror or error}", path)
+                continue
+        yield from secret_findings(path, data.decode("utf-8", "replace"))

@@ -439,7 +439,21 @@ FAULTS = [
 ]
 
 
-GIVEN_ELSEWHERE = {"RA004", "RA006", "RA007", "RA008", "RA110", "RA111", "RA210", "RA502", "RA505", "RA701", "RA702", "RA704", "RA802"}
+GIVEN_ELSEWHERE = {
+    "RA004",
+    "RA006",
+    "RA007",
+    "RA008",
+    "RA110",
+    "RA111",
+    "RA210",
+    "RA502",
+    "RA505",
+    "RA701",
+    "RA702",
+    "RA704",
+    "RA802",
+}
 """Codes that take more than one edited dump; their tests are below, those of RA701 and RA704 in test_objects_oddities,
 those of RA110, RA111 and RA210 in test_ipvs_codes, those of RA007 and RA008 in test_partial_inputs."""
 

@@ -348,7 +348,8 @@ class _Case:
             dump = self.ipvs.interfaces
             found = dump.interface(DUMMY) if dump is not None else None
             where: RulePlace = ("ip", DUMMY, found.line if found is not None else 1)
-            yield from virtual_leftovers.dummy_addresses(audit, held, self.ipvs.elsewhere(self.family), where, told)
+            own = own_addresses(self.family, audit.node_object, self.inputs.given)
+            yield from virtual_leftovers.dummy_addresses(audit, held, own, self.ipvs.elsewhere(self.family), where, told)
 
 
 def _node_port_answers(expectation: Expectation, virtual: VirtualTable) -> tuple[set[tuple[int, str]], Counter[str]]:

@@ -24,7 +24,7 @@ from ruleaudit.errors import RAISE_LIMIT, InputError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["MAX_BYTES", "MAX_FILES", "NOT_OURS", "STDIN", "InputKind", "Source", "read", "read_plain", "recognise"]
+__all__ = ["MAX_BYTES", "MAX_FILES", "STDIN", "UNKNOWN", "InputKind", "Source", "read", "read_plain", "recognise"]
 
 STDIN = "<stdin>"
 MAX_BYTES = 1 << 30
@@ -233,12 +233,10 @@ _NFT_REFUSAL = (
 _PASTE_REFUSAL = "this is a dump whose lines were joined into one; save the output of `iptables-save` to a file as it is"
 _SINGLE_REFUSAL = "this is a single rule, which says nothing without the others; give the whole output of `iptables-save`"
 _REFUSALS[InputKind.NFT] = _NFT_REFUSAL
-_UNKNOWN = (
+UNKNOWN = (
     "this is neither a dump of rules nor Kubernetes objects; give the output of `iptables-save` and of"
     " `kubectl get services,endpointslices,endpoints,nodes,pods -A -o json`"
 )
-
-NOT_OURS = _UNKNOWN
 """The reason given for a file of which nothing is known: it may well belong where it is."""
 
 
@@ -272,7 +270,7 @@ def recognise(text: str) -> Recognised:
     for pattern, refusal in _MISTAKES:
         if pattern.search(text):
             return Recognised(InputKind.OTHER, refusal)
-    return Recognised(InputKind.OTHER, _UNKNOWN)
+    return Recognised(InputKind.OTHER, UNKNOWN)
 
 
 def _unusable(text: str, kind: InputKind) -> str | None:
@@ -545,7 +543,7 @@ def _sources(path: str, data: bytes, *, given: bool) -> list[Source]:
     for at, end in zip(starts, [*starts[1:], len(data)], strict=True):
         start = at
         recognised = recognise(_text(_without_warnings(data[start : min(end, start + _HEAD)])))
-        if parts and parts[-1][1].refusal == _UNKNOWN and not data.startswith((b"{", b"["), parts[-1][0]):
+        if parts and parts[-1][1].refusal == UNKNOWN and not data.startswith((b"{", b"["), parts[-1][0]):
             start, _ = parts.pop()  # words before a dump belong to it
         if not parts or recognised != parts[-1][1]:
             parts.append((start, recognised))
@@ -557,8 +555,8 @@ def _sources(path: str, data: bytes, *, given: bool) -> list[Source]:
         before = data.count(b"\n", 0, start)
         if kind in (InputKind.OTHER, InputKind.EMPTY):
             if given:
-                raise InputError(refusal or _UNKNOWN, path, before + 1)
-            sources.append(Source(path, InputKind.OTHER, "", b"", given, refusal or _UNKNOWN, before))
+                raise InputError(refusal or UNKNOWN, path, before + 1)
+            sources.append(Source(path, InputKind.OTHER, "", b"", given, refusal or UNKNOWN, before))
         elif kind.is_text:
             sources.append(Source(path, kind, "\n" * before + _text(data[start:end]), b"", given, "", before))
         else:
@@ -573,11 +571,11 @@ def _source(path: str, data: bytes, *, given: bool) -> Source:
         recognised = recognise(_text(_without_warnings(data[:_LONG_HEAD])))
     kind, refusal = recognised
     if kind is InputKind.EMPTY and not data.isspace() and data:
-        kind, refusal = InputKind.OTHER, _UNKNOWN
+        kind, refusal = InputKind.OTHER, UNKNOWN
     if given and refusal is not None and kind is not InputKind.EMPTY:
         raise InputError(refusal, path)
     if kind is InputKind.OTHER:
-        return Source(path, kind, "", b"", given, refusal or _UNKNOWN)
+        return Source(path, kind, "", b"", given, refusal or UNKNOWN)
     if kind.is_text:
         return Source(path, kind, _text(data), b"", given)
     return Source(path, kind, "", _without_warnings(data), given)

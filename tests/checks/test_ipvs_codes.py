@@ -304,6 +304,19 @@ FAULTS: list[ParameterSet] = [
         follows=frozenset({"RA110"}),
     ),
     case("RA111-an-address", BASE, {ADDRESSES: held(without="10.96.0.20")}, expected=[("RA111", "shop/web")]),
+    case(
+        "RA111-an-external-address",
+        [*BASE, *EXTERNAL],
+        {ADDRESSES: held(without="203.0.113.6")},
+        expected=[("RA111", "shop/external")],
+    ),
+    case(
+        "RA110-a-loop-that-nothing-uses-yet",
+        web([LOCAL, endpoint("10.244.1.6", ready=False, serving=False), REMOTE]),
+        {SETS: entry_gone("KUBE-LOOP-BACK 10.244.1.6,tcp:8080,10.244.1.6")},
+        expected=[("RA110", "shop/web")],
+        severity=Severity.WARNING,
+    ),
     case("RA201-gone", BASE, objects=[*NODES, *KUBERNETES], expected=[("RA201", None)], follows=frozenset({"RA210"})),
     case(
         "RA201-a-service-with-a-node-port", [*BASE, *PORT], objects=BASE, expected=[("RA201", None)], follows=frozenset({"RA210"})

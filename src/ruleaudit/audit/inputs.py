@@ -16,7 +16,7 @@ from ruleaudit.formats.completeness import Gap, gap_of
 from ruleaudit.formats.iptables_save import MAX_LINE_LENGTH, MAX_LINES, parse
 from ruleaudit.kubeproxy import is_kube_proxy_chain
 from ruleaudit.settings import GivenSettings, combine, read_settings
-from ruleaudit.sources import InputKind, Source
+from ruleaudit.sources import UNKNOWN, InputKind, Source
 
 if TYPE_CHECKING:
     from ruleaudit.interfaces import InterfaceDump
@@ -95,8 +95,17 @@ def read_inputs(sources: Sequence[Source], settings: GivenSettings | None, progr
                     "if it should hold a dump, take it again; an empty ip6tables-save means that no IPv6 table exists",
                 )
             )
+        elif kind is InputKind.OTHER and source.reason not in ("", UNKNOWN):
+            inputs.findings.append(
+                note(
+                    f"other {source.path}",
+                    f"{source.path} is left out: {source.reason}",
+                    "take it again as the message says, or remove it",
+                    locations=(Location(source.path, source.lines_before + 1 if source.lines_before else 0, ""),),
+                )
+            )
         elif kind in _OF_IPVS:
-            _read_of_ipvs(inputs, source)
+            used = _read_of_ipvs(inputs, source)
         elif kind in (InputKind.NFT, InputKind.CONNTRACK):
             inputs.findings.append(
                 note(
@@ -138,8 +147,34 @@ def read_inputs(sources: Sequence[Source], settings: GivenSettings | None, progr
     return inputs
 
 
-def _read_of_ipvs(inputs: Inputs, source: Source) -> None:
-    """Read a dump of ipvsadm, ipset or ip; their parsers are only there for nodes that have such dumps."""
+def _read_of_ipvs(inputs: Inputs, source: Source) -> bool:
+    """Read a dump of ipvsadm, ipset or ip; their parsers are only there for nodes that have such dumps.
+
+    False for one that cannot be used: found in a folder or an archive it costs no more than itself (RA001). One that was named raises
+    InputError.
+    """
+    try:
+        dump = _parsed(inputs, source)
+    except InputError as error:
+        if source.given:
+            raise
+        inputs.findings.append(
+            Finding(
+                "RA001",
+                CATALOGUE["RA001"].name,
+                Severity.ERROR,
+                str(error),
+                hint="Take the dump again as the message says, or remove it: it is left out of the audit.",
+                locations=(Location(error.path, error.line or 0, ""),),
+                subject=str(error),
+            )
+        )
+        return False
+    inputs.findings.extend(_dump_problems(dump))
+    return True
+
+
+def _parsed(inputs: Inputs, source: Source) -> IpvsDump | IpSetDump | InterfaceDump:
     from ruleaudit.formats import ip_addr, ipset, ipvsadm
 
     dump: IpvsDump | IpSetDump | InterfaceDump
@@ -152,7 +187,7 @@ def _read_of_ipvs(inputs: Inputs, source: Source) -> None:
     else:
         dump = ip_addr.parse(source.text, source.path)
         inputs.interfaces.append(dump)
-    inputs.findings.extend(_dump_problems(dump))
+    return dump
 
 
 def _dump_problems(dump: Dump | Lines) -> Iterator[Finding]:

@@ -31,7 +31,7 @@ from ruleaudit.kubeproxy import IPVS_HOOKS, Signs
 from ruleaudit.release import NEWEST, OLDEST, ProxyMode
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from ruleaudit.audit.inputs import Inputs
     from ruleaudit.cluster import Cluster
@@ -269,6 +269,7 @@ class _Case:
         held = self.ipvs.dummy(self.family)
         wanted = {one.address for port in expectation.service_ports for one in port.frontends if one.address is not None}
         others = [one for one in self.ipvs.elsewhere(self.family) if one not in own]
+        others += self.answering(expectation, virtual, {*own, *others, *wanted})
         clients = clients_of(self.family, self.rules, self.cluster, node, expectation, [*own, *others])
         clients = replace(clients, asks_from_vip=True)
         # What kube-ipvs0 lacks is told by itself (RA111); services are judged as if it held everything.
@@ -301,14 +302,25 @@ class _Case:
             listings=self.ipvs.dumps,
         )
 
+    def answering(self, expectation: Expectation, virtual: VirtualTable | None, known: Collection[str]) -> list[str]:
+        """Addresses that no input knows, at which most node ports have virtual servers: the node has them, too (KPR 11.2, T-20)."""
+        if virtual is None:
+            return []
+        ports, answers = _node_port_answers(expectation, virtual)
+        return [
+            one
+            for one, count in answers.items()
+            if one not in known and count * 2 > len(ports) and not ip_address(one).is_loopback
+        ]
+
     def node_ports(
         self, expectation: Expectation, own: Sequence[str], others: Sequence[str], virtual: VirtualTable | None
     ) -> tuple[str, ...]:
         """The node's addresses at which node ports must answer: those that the settings name, else those at which some do.
 
-        Without any node port among the virtual servers, all of `own` (KPR 11.2); `others`: those that only `ip addr` knows.
+        Without any node port among the virtual servers, all of `own` (KPR 11.2); `others`: those that no object knows.
         """
-        every = [*own, *(one for one in others if not ip_address(one).is_loopback)]
+        every = list(dict.fromkeys([*own, *(one for one in others if not ip_address(one).is_loopback)]))
         if "nodeport_addresses" in self.settings.given and self.settings.nodeport_addresses:
             chosen = [
                 one
@@ -317,18 +329,11 @@ class _Case:
                 if text == "primary" or ((where := parse_network(text, self.family)) is not None and _within(one, where))
             ]
             return tuple(dict.fromkeys(chosen))
-        if "nodeport_addresses" in self.settings.given or virtual is None:
+        if virtual is None:
             return tuple(own)
-        ports = {
-            (frontend.port, frontend.protocol)
-            for expected in expectation.service_ports
-            for frontend in expected.frontends
-            if frontend.kind is FrontendKind.NODE_PORT
-        }
-        answers: Counter[str] = Counter()
-        for server in virtual.servers():
-            if server.address is not None and (server.port, server.protocol) in ports:
-                answers[server.address] += 1
+        ports, answers = _node_port_answers(expectation, virtual)
+        if "nodeport_addresses" in self.settings.given:  # all of them
+            return tuple(one for one in every if one in own or answers[one])
         answering = tuple(one for one in every if answers[one])
         if answering or not own:
             return answering
@@ -346,7 +351,23 @@ class _Case:
             dump = self.ipvs.interfaces
             found = dump.interface(DUMMY) if dump is not None else None
             where: RulePlace = ("ip", DUMMY, found.line if found is not None else 1)
-            yield from virtual_leftovers.dummy_addresses(audit, held, self.ipvs.elsewhere(self.family), where, told)
+            own = own_addresses(self.family, audit.node_object, self.inputs.given)
+            yield from virtual_leftovers.dummy_addresses(audit, held, own, self.ipvs.elsewhere(self.family), where, told)
+
+
+def _node_port_answers(expectation: Expectation, virtual: VirtualTable) -> tuple[set[tuple[int, str]], Counter[str]]:
+    """The node ports that are asked for, and at each address how many virtual servers have the port and protocol of one."""
+    ports = {
+        (frontend.port, frontend.protocol)
+        for expected in expectation.service_ports
+        for frontend in expected.frontends
+        if frontend.kind is FrontendKind.NODE_PORT
+    }
+    answers: Counter[str] = Counter()
+    for server in virtual.servers():
+        if server.address is not None and (server.port, server.protocol) in ports:
+            answers[server.address] += 1
+    return ports, answers
 
 
 def is_set_of(name: str, family: int) -> bool:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from ruleaudit.expect import ExpectedServicePort
+    from ruleaudit.expected_sets import SetExpectation
+    from ruleaudit.ip_sets import IpSet
     from ruleaudit.virtual_servers import VirtualServer
 
 __all__ = ["dummy_addresses", "empty_sets", "set_entries", "stale_servers"]
@@ -165,7 +167,6 @@ def set_entries(audit: FamilyAudit, findings: Iterable[Finding], *, whole: bool)
     if sets is None:
         return
     causes, stale = _causes(findings)
-    loop_back = "KUBE-LOOP-BACK"
     for name, wanted in audit.sets_wanted.items():
         known = sets.get(name)
         if known is None:
@@ -182,7 +183,9 @@ def set_entries(audit: FamilyAudit, findings: Iterable[Finding], *, whole: bool)
         if known.entries is None or not wanted.known:
             continue
         lacking: dict[int, tuple[ExpectedServicePort, list[str]]] = {}
-        if wanted.kind.name != loop_back:  # RA403 tells of each endpoint, and whose traffic it is
+        if wanted.kind.name == "KUBE-LOOP-BACK":
+            yield from _unused_loops(audit, wanted, known, causes)
+        else:
             for entry, asked in wanted.required:
                 if entry not in known.entries:
                     for expected in asked.service_ports:
@@ -204,6 +207,31 @@ def set_entries(audit: FamilyAudit, findings: Iterable[Finding], *, whole: bool)
             yield _superfluous(
                 audit, name, extra, known.entries, {entry: cause for entry, cause in owned.items() if cause}, stale
             )
+
+
+def _unused_loops(
+    audit: FamilyAudit, wanted: SetExpectation, known: IpSet, causes: Mapping[tuple[str | None, str | None], str]
+) -> Iterator[Finding]:
+    """RA110 for the hairpin entries of local endpoints that get no traffic now; RA403 tells of the others, and whose traffic it is."""
+    for entry, asked in wanted.required:
+        if entry in known:
+            continue
+        address, number = entry.rpartition(",")[2], int(entry.split(",")[1].partition(":")[2])
+        reached = (one for expected in asked.service_ports for one in expected.selection.reachable)
+        if any((one.address, one.port) == (address, number) for one in reached):
+            continue
+        expected = asked.service_ports[0]
+        yield audit.finding(
+            "RA110",
+            f"{service_port_of(expected)}: set {wanted.name} lacks {entry}; nothing is sent to this endpoint now",
+            severity=Severity.WARNING,
+            of=expected,
+            expected=f"{entry} in set {wanted.name}",
+            observed="no such entry",
+            places=[("ipset", wanted.name, known.line)],
+            cause=causes.get((f"{expected.name.namespace}/{expected.name.name}", expected.name.port or None)),
+            subject=f"{wanted.name} {entry} IPv{audit.family}",
+        )
 
 
 def empty_sets(audit: FamilyAudit) -> Mapping[str, bool | None]:
@@ -303,10 +331,18 @@ def _cause_of(entry: str, stale: Mapping[str, str]) -> str | None:
 
 
 def dummy_addresses(
-    audit: FamilyAudit, held: Mapping[str, RulePlace], elsewhere: Collection[str], where: RulePlace, stale: Iterable[Finding]
+    audit: FamilyAudit,
+    held: Mapping[str, RulePlace],
+    own: Sequence[str],
+    elsewhere: Collection[str],
+    where: RulePlace,
+    stale: Iterable[Finding],
 ) -> Iterator[Finding]:
-    """RA111 and RA210 for kube-ipvs0 (KPR 11.6). `held`: its addresses with their places; `elsewhere`: those of other interfaces."""
-    wanted: Mapping[str, Asked] = expected_dummy_addresses(audit.expectation, [*audit.host.addresses - held.keys(), *elsewhere])
+    """RA111 and RA210 for kube-ipvs0 (KPR 11.6).
+
+    `held`: its addresses with their places; `elsewhere`: those of other interfaces; `own`: the node's as its Node object has them.
+    """
+    wanted: Mapping[str, Asked] = expected_dummy_addresses(audit.expectation, [*own, *elsewhere])
     lacking: dict[int, tuple[ExpectedServicePort, list[str]]] = {}
     for address, asked in wanted.items():
         if address not in held and address not in elsewhere and not asked.optional:

@@ -86,7 +86,14 @@ def usable(one: RealServer) -> bool:
 def _made_ready(server: VirtualServer, protocol: str) -> Service:
     name = server.name
     scheduled = Scheduled(
-        server.address or "", server.port or 0, protocol, server.persistence, server.mask, (TABLE, name, server.line)
+        server.address or "",
+        server.port or 0,
+        protocol,
+        server.persistence,
+        server.mask,
+        (TABLE, name, server.line),
+        server.one_packet
+        and protocol == "udp",  # of other protocols the kernel does not look at it (ip_vs_core.c, ip_vs_schedule)
     )
     suffix = "/128" if server.family == 6 else "/32"
     chosen = [one for one in server.real_servers if usable(one)]
@@ -208,6 +215,7 @@ class _VirtualPlaces:
             self.evaluator.host.is_local(destination),
             tuple(held),
             service.scheduled.mask,
+            service.scheduled.one_packet,
             self.evaluator.groups_of(balance)[0],
         )
         return Place(key, (balance,))

@@ -122,6 +122,8 @@ def observe(evaluator: Evaluator, packet: Packet, mark: int) -> Observation:
         masked = next((one.mask for one in kept if one.mask is not None and one.persistence is not None), None)
         if len(times) > 1:
             seen.affinity_fault = "timeouts differ: " + ", ".join(sorted(str(one) for one in times))
+        elif any(one.one_packet for one in kept):
+            seen.affinity_fault = "each datagram is sent to a real server of its own"
         elif masked is not None:
             seen.affinity_fault = f"clients are told apart by {masked} only"
         else:

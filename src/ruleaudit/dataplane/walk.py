@@ -99,7 +99,8 @@ class Flow:
 class Scheduled(NamedTuple):
     """What is asked of the virtual server that has scheduled a connection: its address, port and protocol, and how it keeps clients.
 
-    `persistence` is in seconds, None without; `mask` the persistence mask where it is not the whole address; `place` is where it stands.
+    `persistence` is in seconds, None without; `mask` the persistence mask where it is not the whole address; `place` is where it stands;
+    `one_packet`: each datagram is scheduled by itself.
     """
 
     address: str
@@ -108,6 +109,7 @@ class Scheduled(NamedTuple):
     persistence: int | None
     mask: str | None
     place: tuple[str, str, int]
+    one_packet: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from ruleaudit.findings import Finding, Location, ProxySummary, Report, Severity
 from ruleaudit.lint.description import META, Capture, gaps, read_description, wrong_description
 from ruleaudit.lint.expectation import EXPECTED, compared, expected_text, read_expected
 from ruleaudit.lint.secrets import secret_findings
-from ruleaudit.sources import MAX_DEPTH, NOT_OURS, InputKind, read, read_plain
+from ruleaudit.sources import MAX_DEPTH, UNKNOWN, InputKind, read, read_plain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -220,7 +220,7 @@ def _unread(sources: Sequence[Source]) -> Iterator[Finding]:
                 f"{META} is no description: it is a JSON object with kube_proxy_version, node, mode and so on",
                 source.path,
             )
-        elif source.reason == NOT_OURS:
+        elif source.reason == UNKNOWN:
             yield replace(
                 _finding("RA004", f"{source.path} is no dump and no objects: it is not looked at", source.path), hint=""
             )

@@ -541,7 +541,7 @@ ENTRIES = (
         WARNING,
         meaning=(
             "A rule in one of kube-proxy's own chains is of a form that no kube-proxy writes there, or one that it always writes "
-            "is gone, and no other finding tells the effect."
+            "is gone, or a virtual server is not as kube-proxy makes it, and no other finding tells the effect."
         ),
         why=(
             "Somebody or something edits the rules. The clients that were tried are served, others may not be; kube-proxy leaves "

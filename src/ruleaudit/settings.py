@@ -86,6 +86,7 @@ class GivenSettings:
     localhost_nodeports: bool | None = None
     feature_gates: Mapping[str, bool] | None = None
     ipvs_exclude_cidrs: tuple[str, ...] | None = None
+    ipvs_scheduler: str | None = None
     config_file: str | None = None
     complete: bool = False
     form: Form = Form.DESCRIPTION
@@ -134,6 +135,7 @@ class ProxySettings:
     localhost_nodeports: bool = True
     feature_gates: Mapping[str, bool] = field(default_factory=lambda: MappingProxyType({}))
     ipvs_exclude_cidrs: tuple[str, ...] = ()
+    ipvs_scheduler: str | None = None
     given: frozenset[str] = frozenset()
 
     def with_detection(self, family: int, detection: Detection) -> ProxySettings:
@@ -178,6 +180,7 @@ def resolve(given: GivenSettings | None) -> ProxySettings:
         localhost_nodeports=given.localhost_nodeports is not False,
         feature_gates=MappingProxyType(dict(given.feature_gates or {})),
         ipvs_exclude_cidrs=given.ipvs_exclude_cidrs or (),
+        ipvs_scheduler=given.ipvs_scheduler or None,
         given=frozenset(name for name, is_given in known.items() if is_given),
     )
 
@@ -302,6 +305,7 @@ def _from_command_line(words: Sequence[str], path: str) -> GivenSettings:
             masquerade_bit=None if bit is None else int(bit),
             nodeport_addresses=None if addresses is None else _split(addresses),
             ipvs_exclude_cidrs=_split(flags["ipvs-exclude-cidrs"]) if "ipvs-exclude-cidrs" in flags else None,
+            ipvs_scheduler=flags.get("ipvs-scheduler"),
             localhost_nodeports=_boolean(flags, "iptables-localhost-nodeports", path),
             feature_gates=_gates(flags["feature-gates"], path) if "feature-gates" in flags else None,
             config_file=flags.get("config"),
@@ -396,6 +400,7 @@ def _from_configuration(document: Mapping[str, object], path: str) -> GivenSetti
             masquerade_bit=bit if isinstance(bit, int) and not isinstance(bit, bool) else None,
             nodeport_addresses=_texts(document.get("nodePortAddresses")),
             ipvs_exclude_cidrs=_texts(_mapping(document.get("ipvs")).get("excludeCIDRs")),
+            ipvs_scheduler=_text(_mapping(document.get("ipvs")).get("scheduler")),
             localhost_nodeports=_flag(iptables.get("localhostNodePorts")),
             feature_gates={str(name): bool(on) for name, on in gates.items()} if isinstance(gates, dict) else None,
             complete=True,

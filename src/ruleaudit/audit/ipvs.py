@@ -15,7 +15,7 @@ from ruleaudit.addresses import parse_network
 from ruleaudit.audit.inputs import note
 from ruleaudit.audit.iptables import DEFAULT_MARK, Summary, collapsed, releases_of, settled
 from ruleaudit.audit.node import clients_of, own_addresses
-from ruleaudit.checks import nodewide, objects, virtual_leftovers
+from ruleaudit.checks import nodewide, objects, virtual_form, virtual_leftovers
 from ruleaudit.checks.context import FamilyAudit, RulePlace
 from ruleaudit.checks.judgement import listed
 from ruleaudit.checks.virtual_causes import with_causes
@@ -259,6 +259,8 @@ class _Case:
         stale: list[Finding] = []
         if virtual.listing.whole and self.cluster.services:
             stale = list(virtual_leftovers.stale_servers(audit, virtual, self.settings.ipvs_exclude_cidrs))
+        if self.cluster.services:
+            stale += virtual_form.odd_servers(audit, virtual, self.settings.ipvs_scheduler)
         return audit, judge, findings, stale
 
     def audit(self, expectation: Expectation, virtual: VirtualTable | None) -> FamilyAudit:

@@ -156,7 +156,8 @@ _FORMS: Mapping[tuple[str, str], tuple[_Form, ...]] = {
     ),
     ("nat", "KUBE-FW-"): (
         _form("-s", "KUBE-EXT- KUBE-SVC- KUBE-XLB-", own=True),
-        _form("", "KUBE-MARK-MASQ KUBE-MARK-DROP "),  # up to 1.24, in groups, one per address; a comment alone from 1.27
+        _form("", "KUBE-MARK-MASQ"),  # up to 1.24, in groups, one per address, of which it is the first
+        _form("", "KUBE-MARK-DROP "),  # up to 1.24, the last of a group; a comment alone from 1.27
         _form("", "KUBE-EXT- KUBE-SVC- KUBE-XLB-", own=True),
     ),
     ("nat", "KUBE-SEP-"): (
@@ -310,6 +311,7 @@ def written_rules(audit: FamilyAudit, findings: Iterable[Finding]) -> Iterator[F
             if found is not None and len(lines) > _LONG:
                 lines = _told_apart(lines, shapes, values, writing)
             kept = found is None or found.group(1) in ("EXT", "XLB", "FW")
+            first: int | None = None  # the first rule of a firewall that leads on, while none has marked what it leads on
             for line in lines:
                 form = writing.form(name, shapes[line], values[line])
                 if form is None:
@@ -317,6 +319,13 @@ def written_rules(audit: FamilyAudit, findings: Iterable[Finding]) -> Iterator[F
                     continue
                 if kept:
                     present[table, name, 0].append(form)
+                if found is not None and found.group(1) == "FW":
+                    if form.targets == ("KUBE-MARK-MASQ",):
+                        if first and (dump.path, line) not in told and (dump.path, first) not in told:
+                            yield _misplaced(audit, table, name, first, line)
+                        first = 0
+                    elif first is None:
+                        first = line
                 if form.rank is not None:
                     if form.rank >= highest:
                         highest, before = form.rank, line

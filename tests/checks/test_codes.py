@@ -114,6 +114,15 @@ def moved_last(text: str, pattern: str) -> str:
     return added("nat", found.group().strip())(text.replace(found.group(), "", 1))
 
 
+def moved_first(text: str, pattern: str) -> str:
+    """Move a rule before all others of its chain."""
+    found = re.search(f"^{pattern}.*\n", text, re.MULTILINE)
+    assert found
+    chain = found.group().split()[1]
+    rest = text.replace(found.group(), "", 1)
+    return rest.replace(f"-A {chain} ", f"{found.group()}-A {chain} ", 1)
+
+
 def swapped(text: str, first: str, second: str) -> str:
     """Let the cluster IP of the first service lead into the chain of the second."""
     mine, other = (line_of(text, f"{name}:http cluster IP") for name in (first, second))
@@ -326,6 +335,24 @@ FAULTS = [
         lambda text: moved_last(text, "shop/web:http cluster IP.* -j KUBE-SVC"),
         severity=Severity.WARNING,
         expected=[("RA308", None)],
+    ),
+    case(
+        "RA308-a-mark-behind-what-it-marks",
+        # The node is admitted, so its own packets, which come from the load-balancer IP, have a rule of their own.
+        [
+            *BASE,
+            *service(
+                "shop/own",
+                "10.96.0.27",
+                type="LoadBalancer",
+                ingress=["203.0.113.6"],
+                loadBalancerSourceRanges=["192.0.2.0/24"],
+            ),
+        ],
+        lambda text: moved_first(text, "-A KUBE-FW-[A-Z0-9]{16} -s 203.0.113.6/32 "),
+        minor=22,
+        severity=Severity.WARNING,
+        expected=[("RA308", "shop/own")],
     ),
     case(
         "RA309-an-empty-chain",

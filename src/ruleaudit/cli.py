@@ -16,6 +16,7 @@ import click
 
 import ruleaudit
 from ruleaudit import __version__, cli_configuration
+from ruleaudit.cli_collect import cluster_options, outside_sources
 from ruleaudit.reports.formats import FORMATS
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ruleaudit.reports.formats import Target
     from ruleaudit.reports.selection import Hidden
     from ruleaudit.reports.text import Grouping, Layout, Line
+    from ruleaudit.sources import Source
 
 __all__ = ["command", "main"]
 
@@ -42,6 +44,7 @@ _EXAMPLES = """\b
 Examples:
   ruleaudit check iptables-save.txt objects.json --node node-a
   iptables-save | ruleaudit check --objects objects.json --node node-a
+  ruleaudit check --live --cluster
   ruleaudit explain RA206
 """
 _CHECK_EPILOG = """\b
@@ -162,6 +165,9 @@ def command() -> None:
 @command.command(epilog=_CHECK_EPILOG)
 @click.argument("inputs", metavar="[INPUT]...", nargs=-1)
 @click.option("--objects", metavar="FILE", multiple=True, help="Kubernetes objects, JSON or YAML; same as an INPUT.")
+@click.option("--live", is_flag=True, help="Read the rules of the node that this runs on, as root; nothing is changed.")
+@click.option("--cluster", is_flag=True, help="Read the objects from the API server; nothing is changed.")
+@cluster_options
 @click.option("--node", metavar="NAME", help="The node whose rules these are.  [default: the only Node of the objects]")
 @click.option(
     "--kube-proxy-config",
@@ -227,6 +233,11 @@ def check(
     *,
     inputs: tuple[str, ...],
     objects: tuple[str, ...],
+    live: bool,
+    cluster: bool,
+    kubeconfig: str | None,
+    context: str | None,
+    request_timeout: float,
     node: str | None,
     kube_proxy_config: str | None,
     format_: str | None,
@@ -250,7 +261,8 @@ def check(
     """Compare the rules of one node with the objects of its cluster.
 
     INPUT is a dump (iptables-save), a file of objects, a folder or an archive of both, or - for standard input; what each is, is
-    found by its content. Without INPUT a pipe on standard input is read.
+    found by its content. Without INPUT a pipe on standard input is read. --live reads the node that this runs on, --cluster the
+    objects from the API server.
     """
     del debug  # main looks for it itself, as it must hold when this function is never reached
     from ruleaudit.findings import Severity
@@ -258,10 +270,20 @@ def check(
 
     selection = Selection(tuple(map(code_prefix, select)), tuple(map(code_prefix, ignore)), services, namespaces)
     threshold = Severity(fail_on)
-    paths = [*(inputs or _piped()), *objects]
+    paths = [*(inputs or (() if live else _piped())), *objects]
     targets = _targets(outputs, format_)
     with _Progress(shown=not quiet) as progress:
-        aside = cli_configuration.put_aside([_audit(paths, node, kube_proxy_config, progress.step, limit_factor)], baseline)
+        outside = outside_sources(
+            live=live,
+            cluster=cluster,
+            kubeconfig=kubeconfig,
+            context=context,
+            timeout=request_timeout,
+            progress=progress.step,
+            limit_factor=limit_factor,
+        )
+        audited = _audit(paths, outside, node, kube_proxy_config, progress.step, limit_factor)
+        aside = cli_configuration.put_aside([audited], baseline)
         (report,) = aside.reports
         shown, hidden = selection.apply(report)
     hidden = aside.hidden(cli_configuration.with_origins(hidden))
@@ -348,12 +370,19 @@ def _piped() -> tuple[str, ...]:
     except OSError:
         mode = None
     if mode is None or stat.S_ISCHR(mode):
-        raise click.UsageError("no INPUT is given, and nothing is piped into standard input.", click.get_current_context())
+        raise click.UsageError(
+            "no INPUT is given, and nothing is piped into standard input; --live reads this node.", click.get_current_context()
+        )
     return ("-",)
 
 
 def _audit(
-    paths: Sequence[str], node: str | None, config: str | None, progress: Callable[[str, float], None], limit_factor: int
+    paths: Sequence[str],
+    outside: Sequence[Source],
+    node: str | None,
+    config: str | None,
+    progress: Callable[[str, float], None],
+    limit_factor: int,
 ) -> Report:
     from ruleaudit.sources import read_plain
 
@@ -362,7 +391,9 @@ def _audit(
     sources = ruleaudit.read(
         paths, standard_input.buffer if "-" in paths and standard_input is not None else None, limit_factor=limit_factor
     )
-    return ruleaudit.audit_inputs(sources, node=node, settings=settings, progress=progress, limit_factor=limit_factor)
+    return ruleaudit.audit_inputs(
+        [*sources, *outside], node=node, settings=settings, progress=progress, limit_factor=limit_factor
+    )
 
 
 class _Progress:

@@ -67,7 +67,8 @@ class Form(IntEnum):
 class GivenSettings:
     """kube-proxy's settings as far as one input, or several combined, give them. None: not given.
 
-    `minor` is that of the release; `node` the node's name as kube-proxy knows it; `cluster_cidrs` and `nodeport_addresses` may
+    `minor` is that of the release; `node` the node's name as kube-proxy knows it; `hostname` what the node calls itself, which mostly is
+    its name; `cluster_cidrs` and `nodeport_addresses` may
     be given and empty. `complete`: whatever is not given has kube-proxy's default. `config_file` is the --config of a command
     line, which then says little itself. `paths` names the inputs.
     """
@@ -75,6 +76,7 @@ class GivenSettings:
     mode: str | None = None
     minor: int | None = None
     node: str | None = None
+    hostname: str | None = None
     node_addresses: tuple[str, ...] | None = None
     cluster_cidrs: tuple[str, ...] | None = None
     detect_local_mode: str | None = None
@@ -446,6 +448,7 @@ def _from_description(document: Mapping[str, object], path: str) -> GivenSetting
             mode=_text(document.get("mode")),
             minor=Release.minor_of(str(document.get("kube_proxy_version"))),
             node=_text(document.get("node")),
+            hostname=_text(document.get("hostname")),
             node_addresses=_texts(document.get("node_ips")),
             cluster_cidrs=_split(cidrs) if isinstance(cidrs, str) else () if mode == "none" else None,
             detect_local_mode=mode if mode and mode != "none" else None,

@@ -61,6 +61,8 @@ class InputKind(Enum):
     EXPECTATION = "expected-findings"
     """A fixture's expected.json: for `ruleaudit lint`."""
     EMPTY = "empty"
+    ABSENT = "absent"
+    """What was to be read from a cluster or a node and could not be."""
     OTHER = "other"
 
     @property
@@ -75,9 +77,9 @@ class Source:
 
     `text` holds a dump (bytes that are no UTF-8 as surrogate escapes, so that they survive), `data` the UTF-8 of objects and
     settings; the other is empty. `given`: named by the user, not found in a folder or an archive. `reason` says of kind OTHER
-    what it is. An input that several dumps were written into, one after the other, is several sources with the same path; `text` and
-    `data` of such a part begin with one empty line for each of the `lines_before` that stand before it, so that line numbers are those
-    of the whole.
+    what it is, of kind ABSENT why, and `hint` then what to do. An input that several dumps were written into, one after the other, is
+    several sources with the same path; `text` and `data` of such a part begin with one empty line for each of the `lines_before` that
+    stand before it, so that line numbers are those of the whole.
     """
 
     path: str
@@ -87,6 +89,7 @@ class Source:
     given: bool
     reason: str = ""
     lines_before: int = 0
+    hint: str = ""
 
 
 class Recognised(NamedTuple):

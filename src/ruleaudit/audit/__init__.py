@@ -68,7 +68,7 @@ def _audit(
     inputs = read_inputs(sources, settings, progress, limit_factor)
     cluster = inputs.cluster
     proxy = resolve(inputs.given)
-    name = node_name(cluster, node, inputs.given)
+    name = node_name(cluster, node, inputs.given, inputs.interfaces)
     findings = list(inputs.findings)
     tables, table_findings = chosen_tables(inputs.dumps)
     findings.extend(table_findings)

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
+from ruleaudit.addresses import canonical_address
 from ruleaudit.audit.inputs import FAMILIES, OTHER_MODE, Inputs, header_time, note
 from ruleaudit.catalogue import CATALOGUE
 from ruleaudit.checks import objects, objects_oddities
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from ruleaudit.cluster import Cluster
     from ruleaudit.dataplane.ruleset import Ruleset
+    from ruleaudit.interfaces import InterfaceDump
     from ruleaudit.rules import Table
     from ruleaudit.settings import GivenSettings, ProxySettings
 
@@ -44,8 +46,12 @@ class UnknownNodeError(RuleauditError):
     """The node that was asked for is not among the objects; the message names near matches."""
 
 
-def node_name(cluster: Cluster, asked: str | None, given: GivenSettings | None) -> str | None:
-    """The node's name: asked for, given by an input, or the only Node's."""
+def node_name(
+    cluster: Cluster, asked: str | None, given: GivenSettings | None, interfaces: Sequence[InterfaceDump] = ()
+) -> str | None:
+    """The node's name: asked for, given by an input, or the only Node's; else that of the Node that has the hostname, or whose internal
+    address an interface has.
+    """
     if asked is not None:
         if cluster.nodes and asked not in cluster.nodes:
             near = get_close_matches(asked, cluster.nodes, 3, 0.4)
@@ -56,7 +62,19 @@ def node_name(cluster: Cluster, asked: str | None, given: GivenSettings | None) 
         return given.node
     if len(cluster.nodes) == 1:
         return next(iter(cluster.nodes))
-    return None
+    # kube-proxy takes the hostname in lower case (pkg/util/node, GetHostname).
+    if given is not None and given.hostname and given.hostname.strip().lower() in cluster.nodes:
+        return given.hostname.strip().lower()
+    own = {one.address for dump in interfaces for _, one in dump.addresses()}
+    found = [
+        name
+        for name, node in cluster.nodes.items()
+        if any(
+            one.type == "InternalIP" and canonical_address(one.address, 6 if ":" in one.address else 4) in own
+            for one in node.status.addresses
+        )
+    ]
+    return found[0] if own and len(found) == 1 else None
 
 
 def mode_of(inputs: Inputs, rulesets: dict[int, Ruleset], *, ipvs_in_use: bool, ipvs_given: bool) -> ProxyMode:

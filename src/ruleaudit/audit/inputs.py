@@ -104,6 +104,8 @@ def read_inputs(sources: Sequence[Source], settings: GivenSettings | None, progr
                     locations=(Location(source.path, source.lines_before + 1 if source.lines_before else 0, ""),),
                 )
             )
+        elif kind is InputKind.ABSENT:
+            inputs.findings.append(note(f"absent {source.path}", source.reason, source.hint))
         elif kind in _OF_IPVS:
             used = _read_of_ipvs(inputs, source)
         elif kind in (InputKind.NFT, InputKind.CONNTRACK):

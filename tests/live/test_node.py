@@ -1,0 +1,215 @@
+"""The node that ruleaudit runs on, in a network namespace: --live reads what the tools' files hold, and leaves everything as it was."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import lzma
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.kernel.laboratory import network_namespace, why_not
+
+import ruleaudit
+from ruleaudit import cli
+from ruleaudit.live import node
+from ruleaudit.live.errors import LiveError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_NFACCT = re.compile(r"-m nfacct --nfacct-name +\S+ ?")  # counts in an object that must exist before
+_REASON = why_not()
+pytestmark = [pytest.mark.kernel, pytest.mark.skipif(_REASON is not None, reason=_REASON or "")]
+
+
+@pytest.fixture
+def namespace() -> Iterator[None]:
+    with network_namespace():
+        yield
+
+
+def run(*command: str, stdin: str | None = None) -> str:
+    done = subprocess.run(command, input=stdin, capture_output=True, text=True, errors="surrogateescape")
+    assert done.returncode == 0, f"{command}: {done.stderr}"
+    return done.stdout
+
+
+def load(folder: Path, backend: str) -> None:
+    for tool, name in (("iptables", "iptables-save.txt"), ("ip6tables", "ip6tables-save.txt")):
+        run(f"{tool}-{backend}-restore", stdin=_NFACCT.sub("", (folder / name).read_text()))
+
+
+def state() -> dict[str, str]:
+    """All that reading could change: rules without counters and times, tables of the kernel, modules, sets, links."""
+    net = Path("/proc/thread-self/net")
+    found = {name: (net / name).read_text() for name in ("ip_tables_names", "ip6_tables_names")}
+    found["modules"] = Path("/proc/modules").read_text() if Path("/proc/modules").exists() else ""
+    found["nft"] = run("nft", "list", "ruleset") if shutil.which("nft") else ""
+    for tool, names in (("iptables", "ip_tables_names"), ("ip6tables", "ip6_tables_names")):
+        for table in found[names].split():
+            saved = run(f"{tool}-legacy-save", "-t", table)
+            found[f"{tool} {table}"] = "\n".join(line for line in saved.splitlines() if not line.startswith("#"))
+    found["sets"] = run("ipset", "save") if shutil.which("ipset") else ""
+    found["links"] = run("ip", "addr")
+    return found
+
+
+def findings(report: ruleaudit.Report) -> list[tuple[str, str, str | None]]:
+    """Findings without what only tells where they were read, and whether a listing says its time."""
+    return [(one.code, one.message, one.service) for one in report.findings if one.code not in ("RA004", "RA006")]
+
+
+@pytest.mark.parametrize("backend", ["legacy", "nft"])
+@pytest.mark.parametrize("name", ["changed-destination", "stopped-kube-proxy"])
+@pytest.mark.usefixtures("namespace")
+def test_the_report_is_that_of_the_files_and_nothing_changes(nodes: Path, tmp_path: Path, backend: str, name: str) -> None:
+    folder = nodes / name
+    load(folder, backend)
+    before = state()
+    live = node.read_node()
+    assert state() == before
+    assert [one.name for one in live.dumps.dumps] == [f"iptables-{backend}-save", f"ip6tables-{backend}-save", "ip-addr"]
+    assert not live.dumps.missing
+    for tool in ("iptables", "ip6tables"):
+        (tmp_path / tool).write_text(run(f"{tool}-{backend}-save"))
+    (tmp_path / "ip-addr.json").write_text(run("ip", "-j", "addr"))
+    rest = [str(folder / one) for one in ("objects.json.xz", "kube-proxy.args", "meta.json")]
+    by_files = ruleaudit.audit_inputs(ruleaudit.read([str(tmp_path), *rest]))
+    by_reading = ruleaudit.audit_inputs([*ruleaudit.read(rest), *live.sources()])
+    assert findings(by_reading) == findings(by_files)
+    assert findings(by_reading)
+    assert by_reading.node == by_files.node
+
+
+@pytest.mark.usefixtures("namespace")
+def test_a_node_without_any_rule_gets_no_table(nodes: Path) -> None:
+    before = state()
+    assert before["ip_tables_names"] == ""
+    live = node.read_node()
+    assert state() == before
+    assert [(one.name, one.data) for one in live.dumps.dumps[:2]] == [("iptables-save", b""), ("ip6tables-save", b"")]
+    objects = str(nodes / "healthy" / "objects.json.xz")
+    report = ruleaudit.audit_inputs([*ruleaudit.read([objects]), *live.sources()], node="node-a")
+    assert not [one for one in report.findings if one.service and not one.code.startswith("RA7")], (
+        "what was not there is no fault of a Service"
+    )
+
+
+@pytest.mark.usefixtures("namespace")
+def test_rules_in_both_backends_are_both_read(nodes: Path) -> None:
+    load(nodes / "healthy", "nft")
+    run("iptables-legacy-restore", stdin="*nat\n:KUBE-SERVICES - [0:0]\nCOMMIT\n*filter\n-A INPUT -j ACCEPT\nCOMMIT\n")
+    before = state()
+    live = node.read_node()
+    assert state() == before
+    assert [one.name for one in live.dumps.dumps][:3] == ["iptables-legacy-save", "iptables-nft-save", "ip6tables-nft-save"]
+    rest = [str(nodes / "healthy" / one) for one in ("objects.json.xz", "meta.json")]
+    report = ruleaudit.audit_inputs([*ruleaudit.read(rest), *live.sources()])
+    assert "RA502" in {one.code for one in report.findings}
+
+
+@pytest.mark.usefixtures("namespace")
+def test_sets_that_rules_ask_for_are_read() -> None:
+    run("ipset", "create", "allowed", "hash:ip")
+    try:
+        run("ipset", "create", "KUBE-CLUSTER-IP", "hash:ip,port")
+        run("iptables-nft-restore", stdin="*nat\n-A OUTPUT -m set --match-set KUBE-CLUSTER-IP dst,dst -j ACCEPT\nCOMMIT\n")
+        before = state()
+        dumps = {one.name: one for one in node.read_node().dumps.dumps}
+        assert state() == before
+        assert b"create KUBE-CLUSTER-IP" in dumps["ipset"].data
+    finally:
+        run("iptables-nft", "-t", "nat", "-F")
+        run("ipset", "destroy")
+
+
+@pytest.mark.usefixtures("namespace")
+def test_the_command(nodes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    load(nodes / "changed-destination", "legacy")
+    objects = str(nodes / "changed-destination" / "objects.json.xz")
+    assert cli.main(["check", "--live", "--objects", objects, "--node", "node-a", "--format", "json", "--select", "RA2"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert [one["code"] for one in report["findings"]] == ["RA206"]
+    assert {one["file"] for one in report["findings"][0]["locations"]} == {"iptables-legacy-save"}
+
+
+@pytest.mark.usefixtures("namespace")
+def test_the_node_is_the_one_whose_address_an_interface_has(nodes: Path) -> None:
+    run("ip", "tuntap", "add", "mode", "tun", "uplink")
+    with lzma.open(nodes / "healthy" / "objects.json.xz") as stream:
+        items = json.load(stream)["items"]
+    of_nodes = {one["metadata"]["name"]: one["status"]["addresses"] for one in items if one["kind"] == "Node"}
+    name, addresses = max(of_nodes.items())
+    internal = next(one["address"] for one in addresses if one["type"] == "InternalIP")
+    run("ip", "addr", "add", internal, "dev", "uplink")
+    load(nodes / "healthy", "legacy")
+    report = ruleaudit.audit_inputs([*ruleaudit.read([str(nodes / "healthy" / "objects.json.xz")]), *node.read_node().sources()])
+    assert report.node == name
+
+
+@pytest.mark.parametrize("family", [4, 6])
+@pytest.mark.usefixtures("namespace")
+def test_python_iptables_reads_what_the_tool_prints(
+    nodes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, family: int
+) -> None:
+    if importlib.util.find_spec("iptc") is None:
+        pytest.skip("needs python-iptables")
+    load(nodes / "healthy", "legacy")
+    tool = "iptables" if family == 4 else "ip6tables"
+    saved = run(f"{tool}-legacy-save")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(node, "_SBIN", ())
+    monkeypatch.setattr(node, "_has", lambda _module, _symbol: False)
+    dumps = {one.name: one for one in node.read_node().dumps.dumps}
+    read = dumps[f"{tool}-legacy-save"]
+    assert read.command == "python-iptables"
+
+    def chains(text: str) -> dict[tuple[str, str], list[str]]:
+        dump = ruleaudit.parse(text, "dump")
+        assert not dump.problems
+        return {
+            (table.name, name): [" ".join(dump.text(line).split()) for line in chain.lines]
+            for table in dump.tables
+            for name, chain in table.chains.items()
+        }
+
+    assert chains(read.data.decode()) == chains(saved)
+    assert {table.backend for table in ruleaudit.parse(read.data.decode(), "dump").tables} == {"legacy"}
+
+
+@pytest.mark.usefixtures("namespace")
+def test_without_any_tool_it_is_said(nodes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load(nodes / "healthy", "legacy")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(node, "_SBIN", ())
+    monkeypatch.setattr(node, "_READER", "ruleaudit.live.no_such_module")
+    missing = node.read_node().dumps.missing
+    assert [one.what for one in missing][:2] == ["iptables-legacy-save", "iptables-nft-save"]
+    assert "the legacy tables of IPv4 (" in missing[0].message
+    assert "nat" in missing[0].message
+    assert "ruleaudit[live]" in missing[0].hint
+
+
+@pytest.mark.usefixtures("namespace")
+def test_a_tool_that_fails_or_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "iptables-nft-save"
+    script.write_text("#!/bin/sh\necho 'iptables-nft-save: no luck' >&2\nexit 4\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(LiveError, match="iptables-nft-save failed with status 4: iptables-nft-save: no luck"):
+        node.read_node()
+    script.write_text("#!/bin/sh\nexec sleep 20\n")
+    with pytest.raises(LiveError, match=r"did not end within 0\.2 seconds"):
+        node.read_node(0.2)
+
+
+def test_without_the_rights(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(node, "_CAPABILITIES", 1 << 62)
+    assert cli.main(["check", "--live"]) == 2
+    assert "rules can only be read as root" in capsys.readouterr().err

@@ -16,7 +16,7 @@ import click
 
 import ruleaudit
 from ruleaudit import __version__, cli_configuration
-from ruleaudit.cli_collect import cluster_options, outside_sources
+from ruleaudit.cli_collect import cluster_options, collect_command, outside_sources
 from ruleaudit.reports.formats import FORMATS
 
 if TYPE_CHECKING:
@@ -426,6 +426,9 @@ class _Progress:
             self._bar.add_task("", total=1.0, what="")
             self._bar.start()
         self._bar.update(self._bar.task_ids[0], completed=part, what=printable(what), refresh=True)
+
+
+command.add_command(collect_command(_common_options, _Progress))
 
 
 # --- judging and writing ---

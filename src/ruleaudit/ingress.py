@@ -44,6 +44,7 @@ __all__ = [
     "Routing",
     "URLError",
     "backend_of",
+    "changes_path",
     "class_of",
     "ingress_paths",
     "ingresses_of_class",
@@ -564,10 +565,11 @@ def _tls(path: IngressPath, ingresses: Sequence[Ingress], url: URL) -> IngressTL
     return None
 
 
+def changes_path(annotation: str) -> bool:
+    """Whether an annotation of this name changes where its Ingress leads, beside its rules."""
+    prefix, _, last = annotation.rpartition("/")
+    return f"{prefix}/" in _ANNOTATIONS and last in _CHANGING
+
+
 def _changing_annotations(ingress: Ingress) -> list[str]:
-    found = []
-    for name in ingress.metadata.annotations or {}:
-        prefix, _, last = name.rpartition("/")
-        if f"{prefix}/" in _ANNOTATIONS and last in _CHANGING:
-            found.append(name)
-    return sorted(found)
+    return sorted(name for name in ingress.metadata.annotations or {} if changes_path(name))

@@ -20,13 +20,19 @@ from urllib.parse import parse_qsl, urlsplit
 
 import trustme
 import yaml
+from websockets.http11 import Request
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
     from types import TracebackType
 
-__all__ = ["TOKEN", "ApiServer", "Asked", "objects_of"]
+__all__ = ["TOKEN", "ApiServer", "Asked", "Printed", "objects_of"]
+
+Printed = str | tuple[int, str]
+"""What a program prints on standard output; or its exit status and what it prints on standard error."""
 
 TOKEN = "a-token-that-holds"
 _PLACES = {
@@ -61,7 +67,11 @@ def objects_of(folder: Path) -> dict[str, list[dict[str, Any]]]:
 
 
 class ApiServer:
-    """The server, running while it is entered. `page_size`: the most objects in a page, whatever limit is asked for."""
+    """The server, running while it is entered. `page_size`: the most objects in a page, whatever limit is asked for.
+
+    `single`: objects that are got by their path. `programs`: pod -> command line -> what it prints; `faults` has these by their command
+    line. `protocol`: the newest subprotocol of exec that it speaks.
+    """
 
     def __init__(
         self,
@@ -69,11 +79,18 @@ class ApiServer:
         *,
         page_size: int = 500,
         faults: Mapping[str | tuple[str, int], str] | None = None,
+        single: Mapping[str, dict[str, Any]] | None = None,
+        programs: Mapping[str, Mapping[str, Printed]] | None = None,
+        protocol: str = "v5.channel.k8s.io",
     ) -> None:
         self.objects = objects
+        self.single = dict(single or {})
+        self.programs = dict(programs or {})
+        self.protocol = protocol
         self.page_size = page_size
         self.faults = dict(faults or {})
         self.asked: list[Asked] = []
+        self.protocols: set[str | None] = set()
         self.count: Counter[str] = Counter()
         self.authority = trustme.CA()
         self.stop = threading.Event()
@@ -138,7 +155,13 @@ class ApiServer:
                 if scheme.lower() != "bearer" or token != TOKEN:
                     self._status(401, "Unauthorized", "Unauthorized")
                     return
-                if parts.path not in outer.objects:
+                if parts.path.endswith("/exec"):
+                    self._exec(parts.path.split("/")[-2], parse_qsl(parts.query))
+                    return
+                if parts.path in outer.single and not fault:
+                    self._send(json.dumps(outer.single[parts.path]).encode())
+                    return
+                if parts.path not in outer.objects and parts.path not in outer.single:
                     self._status(404, "NotFound", "the server could not find the requested resource")
                     return
                 if fault.isdigit():
@@ -160,6 +183,62 @@ class ApiServer:
                     self._send_badly(body, fault)
                     return
                 self._send(body)
+
+            def _exec(self, pod: str, query: list[tuple[str, str]]) -> None:
+                command = " ".join(value for name, value in query if name == "command")
+                fault = outer.faults.get(command, "")
+                if fault.isdigit():
+                    self._status(int(fault), "Fault", f"a message for {fault}")
+                    return
+                if fault == "no handshake":
+                    outer.stop.wait(20)
+                    return
+                protocols = {"v5.channel.k8s.io": ["v5.channel.k8s.io", "v4.channel.k8s.io"]}.get(
+                    outer.protocol, [outer.protocol]
+                )
+                self.close_connection = True
+                lines = [f"GET {self.path} HTTP/1.1", *(f"{name}: {value}" for name, value in self.headers.items()), "", ""]
+                channels = _Channels(self.connection, "\r\n".join(lines).encode(), protocols)
+                outer.protocols.add(channels.protocol)
+                outer.asked.append(Asked(f"exec {pod}", {"command": command, **dict(query)}, {}))
+                if fault == "silent":
+                    outer.stop.wait(20)
+                    return
+                found = outer.programs.get(pod, {}).get(command)
+                if found is None:
+                    program = command.partition(" ")[0]
+                    text = f'command terminated: exec failed: exec: "{program}": executable file not found in $PATH: unknown'
+                    channels.end({"status": "Failure", "message": text, "reason": "InternalError", "code": 500})
+                    return
+                out, code, err = (found, 0, "") if isinstance(found, str) else ("", *found)
+                for channel, data in ((2, err.encode()), (1, out.encode())):
+                    for at in range(0, len(data), 4096):
+                        channels.send(channel, data[at : at + 4096])
+                        if fault == "slow" and outer.stop.wait(0.05):
+                            return
+                        if fault == "cut":
+                            self.connection.shutdown(socket.SHUT_RDWR)
+                            return
+                        if fault == "cut in a frame":
+                            self.connection.sendall(b"\x82\x7e\x10")
+                            self.connection.shutdown(socket.SHUT_RDWR)
+                            return
+                        if fault == "stalls":
+                            self.connection.sendall(b"\x82\x7e\x10")
+                            outer.stop.wait(20)
+                            return
+                if fault == "no status":
+                    channels.end(None)
+                elif fault == "garbage":
+                    channels.send(3, b"\xff{")
+                    channels.end(None)
+                elif code:
+                    cause = {"reason": "ExitCode", "message": str(code)}
+                    text = f"command terminated with non-zero exit code: exit status {code}"
+                    status = {"status": "Failure", "message": text, "reason": "NonZeroExitCode", "details": {"causes": [cause]}}
+                    channels.end(status)
+                else:
+                    channels.end({"metadata": {}, "status": "Success"})
 
             def _page(self, path: str, query: dict[str, str], fault: str) -> bytes:
                 items = outer.objects[path]
@@ -224,6 +303,39 @@ class ApiServer:
                     self.wfile.flush()
 
         return Handler
+
+
+class _Channels:
+    """The server's end of the WebSocket channels of exec, in a connection whose request has been read."""
+
+    def __init__(self, connection: socket.socket, request: bytes, protocols: list[str]) -> None:
+        self._connection = connection
+        self._websocket = ServerProtocol(subprotocols=[Subprotocol(one) for one in protocols])
+        self._websocket.receive_data(request)
+        (received,) = self._websocket.events_received()
+        assert isinstance(received, Request)
+        self._websocket.send_response(self._websocket.accept(received))
+        self._flush()
+        self.protocol = self._websocket.subprotocol
+
+    def send(self, channel: int, data: bytes) -> None:
+        self._websocket.send_binary(bytes([channel]) + data)
+        self._flush()
+
+    def end(self, status: dict[str, Any] | None) -> None:
+        """The Status, then the end of the channels as v5 says it, and of the connection."""
+        if status is not None:
+            self.send(3, json.dumps(status).encode())
+        if self.protocol == "v5.channel.k8s.io":
+            for channel in (1, 2):
+                self.send(255, bytes([channel]))
+        self._websocket.send_close(1000)
+        self._flush()
+
+    def _flush(self) -> None:
+        for data in self._websocket.data_to_send():
+            if data:
+                self._connection.sendall(data)
 
 
 def refused_port() -> int:

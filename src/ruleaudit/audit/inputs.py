@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ruleaudit.catalogue import CATALOGUE
 from ruleaudit.cluster import Cluster, load
+from ruleaudit.documents import plain_documents
 from ruleaudit.errors import InputError
 from ruleaudit.findings import Finding, InputSummary, Location, ObjectReference, Severity
 from ruleaudit.formats.completeness import Gap, gap_of
@@ -87,6 +88,8 @@ def read_inputs(sources: Sequence[Source], settings: GivenSettings | None, progr
             parts.append((source.path, source.data))
         elif kind in (InputKind.PROXY_CONFIG, InputKind.CAPTURE_META):
             given.append(read_settings(source.data, source.path))
+            if kind is InputKind.CAPTURE_META:
+                inputs.findings.extend(_not_collected(source))
         elif kind is InputKind.EMPTY:
             inputs.findings.append(
                 note(
@@ -147,6 +150,15 @@ def read_inputs(sources: Sequence[Source], settings: GivenSettings | None, progr
     # What the caller gives wins over what lies beside the dumps.
     inputs.given = found if settings is None else settings if found is None else settings.over(found)
     return inputs
+
+
+def _not_collected(source: Source) -> Iterator[Finding]:
+    """What `collect` could not take, as it wrote it down."""
+    for document in plain_documents(source.data, source.path):
+        entries = document.get("not_collected") if isinstance(document, dict) else None
+        for entry in entries if isinstance(entries, list) else ():
+            if isinstance(entry, dict) and isinstance(entry.get("why"), str):
+                yield note(f"absent {entry.get('what')}", entry["why"], str(entry.get("hint") or "collect it again"))
 
 
 def _read_of_ipvs(inputs: Inputs, source: Source) -> bool:

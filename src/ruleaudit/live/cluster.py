@@ -7,6 +7,7 @@ ten times as long as the whole audit.
 
 from __future__ import annotations
 
+import functools
 import os
 import time
 from dataclasses import dataclass
@@ -22,7 +23,18 @@ from ruleaudit.sources import MAX_BYTES, InputKind, Source
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-__all__ = ["RBAC_HINT", "RESOURCES", "ClusterOptions", "Connection", "Resource", "connect", "read_objects"]
+__all__ = [
+    "RBAC_HINT",
+    "RESOURCES",
+    "ClusterOptions",
+    "Connection",
+    "Resource",
+    "connect",
+    "list_objects",
+    "pods",
+    "read_config_map",
+    "read_objects",
+]
 
 PAGE: Final = 500
 """Objects in one answer, as kubectl and client-go ask for."""
@@ -35,7 +47,9 @@ _MOST_WAIT: Final = 10.0
 _PATIENCE: Final = 10
 """A page may take this many timeouts as a whole: a server that sends a byte now and then never exceeds one."""
 _CHUNK: Final = 1 << 16
-RBAC_HINT: Final = "docs/live.md has the ClusterRole that ruleaudit needs: it only lists"
+_CONFIG_MAP: Final = 4 << 20
+"""Bytes: an API server takes no object of more than 1.5 MiB."""
+RBAC_HINT: Final = "docs/live.md has the ClusterRoles that ruleaudit needs"
 
 
 class Resource(NamedTuple):
@@ -57,6 +71,7 @@ RESOURCES: Final = (
     Resource("ingressclasses", (("networking.k8s.io", "v1"), ("networking.k8s.io", "v1beta1"))),
 )
 """What an audit reads, in this order: what belongs together is read together."""
+_PODS: Final = next(one for one in RESOURCES if one.plural == "pods")
 _LOST: Final = {
     "endpointslices": "endpoints are taken from Endpoints, as kube-proxy up to 1.21 may",
     "endpoints": "EndpointSlices are not compared with them, and kube-proxy before 1.22 may follow them",
@@ -96,6 +111,10 @@ class _Page(msgspec.Struct, gc=False):
     items: list[msgspec.Raw] | msgspec.UnsetType | None = msgspec.UNSET
     metadata: _Metadata | None = None
     message: str | None = None
+
+
+class _ConfigMap(msgspec.Struct, gc=False):
+    data: dict[str, str] | None = None
 
 
 _page_decoder: Final = msgspec.json.Decoder(_Page)
@@ -174,7 +193,7 @@ def read_objects(
         if progress is not None:
             progress(f"{resource.plural} of {connection.server}", number / len(RESOURCES))
         try:
-            listed = list_objects(connection, resource, left)
+            listed = _listed(connection, resource, left)
         except _RefusedError as error:
             if error.status != 403:
                 raise _refusal(connection, resource.plural, error) from error
@@ -203,8 +222,21 @@ def list_objects(
 ) -> tuple[str, bytes] | None:
     """(path at the server, the pages one after another) of one kind; None where the server does not serve it.
 
-    `selector`: of labels. Raises LiveError, and _RefusedError where it is forbidden or the credentials do not hold.
+    `selector`: of labels. Raises LiveError.
     """
+    try:
+        return _listed(connection, resource, limit, selector)
+    except _RefusedError as error:
+        raise _refusal(connection, resource.plural, error) from error
+
+
+def pods() -> Resource:
+    """The kind Pod."""
+    return _PODS
+
+
+def _listed(connection: Connection, resource: Resource, limit: int, selector: str | None = None) -> tuple[str, bytes] | None:
+    """As list_objects; raises _RefusedError where the server refuses."""
     for group, version in resource.places:
         path = f"apis/{group}/{version}/{resource.plural}" if group else f"api/{version}/{resource.plural}"
         for _ in range(MAX_RESTARTS):
@@ -228,13 +260,17 @@ def _pages(
 ) -> Iterator[bytes]:
     from kubernetes import client
 
-    api = client.ApiClient(connection.configuration)
-    api.set_default_header("Accept-Encoding", "gzip")
-    call = (
-        getattr(client.CoreV1Api(api), resource.core_call)
-        if not group
-        else lambda **options: client.CustomObjectsApi(api).list_cluster_custom_object(group, version, resource.plural, **options)
-    )
+    with client.ApiClient(connection.configuration) as api:
+        api.set_default_header("Accept-Encoding", "gzip")
+        call = (
+            getattr(client.CoreV1Api(api), resource.core_call)
+            if not group
+            else functools.partial(client.CustomObjectsApi(api).list_cluster_custom_object, group, version, resource.plural)
+        )
+        yield from _pages_of(connection, call, path, limit, selector)
+
+
+def _pages_of(connection: Connection, call: Callable[..., Any], path: str, limit: int, selector: str | None) -> Iterator[bytes]:
     token: str | None = None
     left = limit
     while True:
@@ -260,6 +296,22 @@ def _pages(
             return
         if token == before:
             raise LiveError(f"{where}: the server gives the same page again and again; its continue token does not move on")
+
+
+def read_config_map(connection: Connection, namespace: str, name: str) -> dict[str, str]:
+    """The data of a ConfigMap. Raises LiveError where it cannot be read."""
+    from kubernetes import client
+
+    path = f"api/v1/namespaces/{namespace}/configmaps/{name}"
+    try:
+        with client.ApiClient(connection.configuration) as api:
+            call = client.CoreV1Api(api).read_namespaced_config_map
+            data = _asked(connection, call, {"name": name, "namespace": namespace}, _CONFIG_MAP, path)
+        return msgspec.json.decode(data, type=_ConfigMap).data or {}
+    except _RefusedError as error:
+        raise _refusal(connection, f"ConfigMap {namespace}/{name}", error) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise LiveError(f"{connection.server}/{path}: the answer is no ConfigMap ({error})") from error
 
 
 def _asked(connection: Connection, call: Callable[..., Any], options: dict[str, Any], limit: int, path: str) -> bytes:
@@ -354,4 +406,6 @@ def _refusal(connection: Connection, what: str, error: _RefusedError) -> LiveErr
             f"{connection.server} does not take the credentials (401: {error.text}): they have expired, or belong to another cluster; log in"
             " again, or choose with --context"
         )
-    return LiveError(f"{connection.server}: {what} cannot be listed: status {error.status}: {error.text}")
+    if error.status == 403:
+        return LiveError(f"{connection.server} forbids to read {what}: {error.text}; {RBAC_HINT}")
+    return LiveError(f"{connection.server}: {what} cannot be read: status {error.status}: {error.text}")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ruleaudit.live.dumps import Dump, Dumps, Kernel, Output, take
+from ruleaudit.live.dumps import Dump, Dumps, Kernel, Output, Run, take
 from ruleaudit.live.errors import LiveError
 from ruleaudit.live.proxy import Proxy, find_proxy
 from ruleaudit.sources import InputKind
@@ -85,9 +85,9 @@ def _require_rights() -> None:
         if line.startswith("CapEff:"):
             effective = int(line.split()[1], 16)
     if effective & _CAPABILITIES != _CAPABILITIES:
-        who = "root, but without" if os.geteuid() == 0 else "not root, nor has"
+        who = "is root, but lacks" if os.geteuid() == 0 else "is not root, and lacks"
         raise LiveError(
-            f"rules can only be read as root: this is {who} the capabilities NET_ADMIN and NET_RAW; run it with sudo, or let root run"
+            f"rules can only be read as root: this process {who} the capabilities NET_ADMIN and NET_RAW; run it with sudo, or let root run"
             " `ruleaudit collect --script` and give what that collects"
         )
 
@@ -115,13 +115,15 @@ def _run(command: Sequence[str], timeout: float) -> Output:
     return Output(done.returncode, done.stdout, done.stderr.decode("utf-8", "replace"))
 
 
-def tool_versions(dumps: Dumps) -> dict[str, str]:
-    """What the programs that made the dumps say of their version."""
+def tool_versions(dumps: Dumps, run: Run | None = None) -> dict[str, str]:
+    """What the programs that made the dumps say of their version. `run`: in a pod, which is asked for those of iptables alone."""
+    unwanted = ("ip6tables",) if run is None else ("ip6tables", "ipset", "ipvsadm", "nft", "ip-")
     found: dict[str, str] = {}
     for one in dumps.dumps:
         program = one.command.partition(" ")[0]
-        if one.data and program not in found and program != "python-iptables":
-            output = _run((program, "-V" if program == "ip" else "--version"), 10)
+        if one.data and program not in found and program != "python-iptables" and not program.startswith(unwanted):
+            version = (program, "-V" if program == "ip" else "--version")
+            output = _run(version, 10) if run is None else run(version)
             text = (output.out.decode("utf-8", "replace") or output.err).strip()
             if output.status == 0 and text:
                 found[program] = text.splitlines()[0]

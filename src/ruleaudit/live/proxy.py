@@ -20,11 +20,11 @@ from ruleaudit.settings import read_settings
 from ruleaudit.sources import InputKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ruleaudit.settings import GivenSettings
 
-__all__ = ["Proxy", "find_proxy", "proxy_configurations"]
+__all__ = ["Proxy", "command_line", "find_proxy", "proxy_configurations"]
 
 _MOST_BYTES: Final = 1 << 20
 """A larger configuration is none."""
@@ -50,8 +50,7 @@ def find_proxy() -> Proxy | None:
         words = _command_line(entry)
         if not words or os.path.basename(words[0]) != "kube-proxy" or _link(f"{entry}/ns/net") != namespace:  # noqa: PTH119
             continue
-        text = "\n".join(shlex.quote(word) for word in words) + "\n"
-        dumps = [Dump("kube-proxy.args", f"/proc/{entry.name}/cmdline", text.encode(), InputKind.PROXY_CONFIG)]
+        dumps = [Dump("kube-proxy.args", f"/proc/{entry.name}/cmdline", command_line(words), InputKind.PROXY_CONFIG)]
         file = _config_file(words)
         content = None if file is None else _configuration(entry, file)
         if content is not None:
@@ -61,6 +60,15 @@ def find_proxy() -> Proxy | None:
         mode = _asked("/proxyMode").decode("utf-8", "replace").strip()
         return Proxy(usable, None if version is None else version[1].decode("utf-8", "replace"), mode if mode in _MODES else None)
     return None
+
+
+def command_line(words: Sequence[str]) -> bytes:
+    """A command line as a shell would take it, a word on a line; of a flag only its value is quoted, so that it is still seen to be one."""
+    lines = []
+    for word in words:
+        name, equals, value = word.partition("=") if word.startswith("--") else ("", "", word)
+        lines.append(f"{name}{equals}{shlex.quote(value)}" if value else word)
+    return ("\n".join(lines) + "\n").encode("utf-8", "replace")
 
 
 def proxy_configurations(data: bytes) -> bytes | None:

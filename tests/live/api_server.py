@@ -200,7 +200,7 @@ class ApiServer:
                 lines = [f"GET {self.path} HTTP/1.1", *(f"{name}: {value}" for name, value in self.headers.items()), "", ""]
                 channels = _Channels(self.connection, "\r\n".join(lines).encode(), protocols)
                 outer.protocols.add(channels.protocol)
-                outer.asked.append(Asked(f"exec {pod}", {"command": command, **dict(query)}, {}))
+                outer.asked.append(Asked(f"exec {pod}", {**dict(query), "command": command}, {}))
                 if fault == "silent":
                     outer.stop.wait(20)
                     return

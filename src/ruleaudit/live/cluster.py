@@ -1,6 +1,6 @@
 """The objects of a cluster, read from its API server through the `kubernetes` package: only lists, page by page, as raw bytes.
 
-What the pages hold goes the same way as files. Of the package only what is stable from release 29 on is used: its configuration, and its
+What the pages hold goes the same way as files. Of the package only what is stable from release 30 on is used: its configuration, and its
 generated list calls with `_preload_content=False`, which sign a request and leave the answer as it is. Its models are never made: they take
 ten times as long as the whole audit.
 """

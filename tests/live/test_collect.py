@@ -477,6 +477,46 @@ def test_the_script_says_what_it_could_not_take(tmp_path: Path, shell: list[str]
     ]
 
 
+@pytest.mark.parametrize("shell", shells(), ids=" ".join)
+@pytest.mark.parametrize("printed", ["-A -t 10.96.0.1:443 -s rr", "", None])
+@pytest.mark.kernel
+@pytest.mark.skipif(_REASON is not None, reason=_REASON or "")
+@pytest.mark.usefixtures("namespace")
+def test_the_script_takes_what_ipvs_has(tmp_path: Path, shell: list[str], printed: str | None) -> None:
+    """IPVS is played: /proc/net/ip_vs by another file, ipvsadm by a script."""
+    (tmp_path / "ip_vs").write_text("IP Virtual Server version 1.2.1 (size=4096)\nTCP  0A600001:01BB rr\n")
+    (tmp_path / "collect.sh").write_text(SCRIPT.read_text().replace("/proc/net/ip_vs", str(tmp_path / "ip_vs")))
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    if printed is not None:
+        says = f'[ "$1" = -Sn ] && printf "%s" "{printed}" || echo "IP Virtual Server version 1.2.1 (size=4096)"'
+        (tools / "ipvsadm").write_text(f"#!/bin/sh\n{says}\n")
+    else:
+        (tools / "ipvsadm").write_text("#!/bin/sh\nexit 2\n")
+    (tools / "ipvsadm").chmod(0o755)
+    run("ipset", "create", "KUBE-CLUSTER-IP", "hash:ip,port")
+    try:
+        run("iptables-nft-restore", stdin="*nat\n-A OUTPUT -m set --match-set KUBE-CLUSTER-IP dst,dst -j ACCEPT\nCOMMIT\n")
+        environment = {**os.environ, "PATH": f"{tools}:{os.environ['PATH']}"}
+        command = [*shell, str(tmp_path / "collect.sh"), str(tmp_path / "out")]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    finally:
+        run("iptables-nft", "-t", "nat", "-F")
+        run("ipset", "destroy")
+    assert done.returncode == 0, done.stderr
+    written = {one.name: one.read_text() for one in (tmp_path / "out").iterdir()}
+    assert written["ipset.txt"].startswith("create KUBE-CLUSTER-IP hash:ip,port")
+    lacking = [one["what"] for one in json.loads(written["meta.json"])["not_collected"]]
+    if printed is None:
+        assert lacking == ["ipvsadm"]
+        assert "ipvsadm.txt" not in written
+    else:
+        assert lacking == []
+        assert written["ipvsadm.txt"].strip() == (printed or "IP Virtual Server version 1.2.1 (size=4096)")
+    kinds = {one.kind.value for one in ruleaudit.read([str(tmp_path / "out")])}
+    assert kinds >= {"iptables-save", "ipset", "ip-addr", "capture-description"}
+
+
 @pytest.mark.parametrize(
     ("output", "words"),
     [("there", "is there already"), ("no/where", "no such folder"), ("there.tar.gz", "is a folder")],

@@ -208,6 +208,12 @@ def test_a_bad_answer_says_what_it_is(objects: dict[str, Any], tmp_path: Path, f
     assert waited(since) < 8
 
 
+def test_a_list_without_an_end_is_given_up(objects: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cluster, "MAX_PAGES", 5)
+    with ApiServer(objects, page_size=10) as server, pytest.raises(LiveError, match="has no end: it was given up after 5 pages"):
+        read(server, tmp_path)
+
+
 def test_more_objects_than_are_read_are_refused(objects: dict[str, Any], tmp_path: Path) -> None:
     with ApiServer(objects) as server, pytest.raises(LiveError, match="--limit-factor"):
         cluster.read_objects(cluster.connect(cluster.ClusterOptions(server.kubeconfig(tmp_path))), limit=100_000)

@@ -284,6 +284,21 @@ def test_the_nodes_that_can_be_read_are_written(
     assert {one.name for one in (tmp_path / "out").iterdir()} == {names[0], "objects.json"}
 
 
+def test_a_name_that_no_folder_can_have(
+    tmp_path: Path, objects: dict[str, Any], programs: dict[str, Printed], capsys: pytest.CaptureFixture[str]
+) -> None:
+    hostile = "../\x1b[31mout"
+    pods = [kube_proxy("kube-proxy-0", "node-a"), kube_proxy("hostile", hostile)]
+    with ApiServer({**objects, "/api/v1/pods": pods}, programs={"kube-proxy-0": programs, "hostile": programs}) as server:
+        assert collect(server, tmp_path, "--output", str(tmp_path / "capture")) == 1
+        said = capsys.readouterr().err
+        assert "its name is none that a folder can have" in said
+        assert "\x1b" not in said
+        assert collect(server, tmp_path, "--node", hostile, "--output", str(tmp_path / "one")) == 2
+    assert {one.name for one in (tmp_path / "capture").iterdir()} == {"node-a", "objects.json"}
+    assert not [one for one in tmp_path.iterdir() if "out" in one.name]
+
+
 def test_no_pod_has_the_label(tmp_path: Path, objects: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
     with ApiServer(objects) as server:
         assert collect(server, tmp_path, "--selector", "component=kube-proxy", "--output", str(tmp_path / "out")) == 2

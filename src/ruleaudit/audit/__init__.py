@@ -79,7 +79,8 @@ def _audit(
             note(
                 "objects",
                 "no objects were given: rules are only checked against themselves",
-                "give Services, EndpointSlices, Nodes and Pods with --cluster, or with --objects (kubectl get services,endpointslices,endpoints,nodes,pods -A -o json)",
+                "give Services, EndpointSlices, Nodes and Pods with --objects (kubectl get services,endpointslices,endpoints,nodes,pods -A -o json),"
+                " or --cluster",
             )
         )
     elif not cluster.services:

@@ -38,6 +38,8 @@ __all__ = [
 
 PAGE: Final = 500
 """Objects in one answer, as kubectl and client-go ask for."""
+MAX_PAGES: Final = 10_000
+"""More pages of one list are refused: five million objects are no cluster, but a server that never ends its list."""
 MAX_RESTARTS: Final = 3
 """How often a list is begun again when its continue token has expired."""
 MAX_REPEATS: Final = 3
@@ -273,7 +275,8 @@ def _pages(
 def _pages_of(connection: Connection, call: Callable[..., Any], path: str, limit: int, selector: str | None) -> Iterator[bytes]:
     token: str | None = None
     left = limit
-    while True:
+    where = f"{connection.server}/{path}"
+    for _ in range(MAX_PAGES):
         options: dict[str, Any] = {"limit": PAGE}
         if token:
             options["_continue"] = token
@@ -281,7 +284,6 @@ def _pages_of(connection: Connection, call: Callable[..., Any], path: str, limit
             options["label_selector"] = selector
         data = _asked(connection, call, options, left, path)
         left -= len(data)
-        where = f"{connection.server}/{path}"
         try:
             page = _page_decoder.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -296,6 +298,7 @@ def _pages_of(connection: Connection, call: Callable[..., Any], path: str, limit
             return
         if token == before:
             raise LiveError(f"{where}: the server gives the same page again and again; its continue token does not move on")
+    raise LiveError(f"{where}: the list has no end: it was given up after {MAX_PAGES:,} pages")
 
 
 def read_config_map(connection: Connection, namespace: str, name: str) -> dict[str, str]:

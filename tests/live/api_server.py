@@ -205,6 +205,11 @@ class ApiServer:
                     outer.stop.wait(20)
                     return
                 found = outer.programs.get(pod, {}).get(command)
+                if fault == "not running":
+                    channels.end(
+                        {"status": "Failure", "message": "container kube-proxy is not running", "reason": "InternalError"}
+                    )
+                    return
                 if found is None:
                     program = command.partition(" ")[0]
                     text = f'command terminated: exec failed: exec: "{program}": executable file not found in $PATH: unknown'

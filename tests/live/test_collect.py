@@ -10,7 +10,9 @@ import stat
 import subprocess
 import sys
 import tarfile
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +25,7 @@ from tests.live.test_node import load, run, state
 
 import ruleaudit
 from ruleaudit import cli
-from ruleaudit.live import node
+from ruleaudit.live import cluster, execute, node
 from ruleaudit.live.capture import write_capture
 from ruleaudit.live.errors import LiveError
 from ruleaudit.live.objects import reduced
@@ -243,6 +245,7 @@ def test_ipvs_without_its_tool_in_the_image(
         ("cut in a frame", "the connection was cut"),
         ("no status", "the connection was cut before the program's end"),
         ("garbage", "the connection was cut before the program's end"),
+        ("not running", "container kube-proxy is not running"),
     ],
 )
 def test_a_bad_connection_writes_nothing(
@@ -263,6 +266,47 @@ def test_a_bad_connection_writes_nothing(
     assert f"`iptables-nft-save` in pod kube-system/kube-proxy-0 on {name}" in said
     assert waited(since) < 12
     assert [one.name for one in tmp_path.iterdir() if "out" in one.name] == []
+
+
+@pytest.mark.parametrize("absent", [(127, "sh: not found"), (126, ""), None])
+def test_an_image_with_one_tool_alone(
+    tmp_path: Path, objects: dict[str, Any], programs: dict[str, Printed], single: dict[str, Any], absent: Printed | None
+) -> None:
+    image: dict[str, Printed] = {
+        "iptables-save": programs["iptables-nft-save"],
+        "ip6tables-save": programs["ip6tables-nft-save"],
+        "iptables-save --version": "iptables-save v1.8.9 (nf_tables)",
+        "ip6tables-save --version": "ip6tables-save v1.8.9 (nf_tables)",
+    }
+    if absent is not None:
+        image |= {f"{tool}-{backend}-save": absent for tool in ("iptables", "ip6tables") for backend in ("legacy", "nft")}
+    with ApiServer(objects, single=single, programs={"kube-proxy-0": image}) as server:
+        assert collect(server, tmp_path, "--node", "node-a", "--output", str(tmp_path / "out")) == 0
+    described = json.loads((tmp_path / "out" / "meta.json").read_text())
+    assert described["tools"] == {"iptables-save": "iptables-save v1.8.9 (nf_tables)"}
+    assert described["kube_proxy_version"] == "kube-proxy:v1.36.2", "of the image, where the program does not say it"
+    assert {"iptables-save.txt", "ip6tables-save.txt"} <= {one.name for one in (tmp_path / "out").iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["kube-proxy", "--v=2"], ["kube-proxy", "--v=2"]),
+        (
+            ["/bin/sh", "-c", "exec kube-proxy --cluster-cidr=10.0.0.0/8 --v=2"],
+            ["kube-proxy", "--cluster-cidr=10.0.0.0/8", "--v=2"],
+        ),
+        (["/hyperkube", "/usr/bin/kube-proxy", "--config=/a b"], ["/usr/bin/kube-proxy", "--config=/a b"]),
+        (["/bin/sh", "-c", "it's"], []),
+        (["/server"], []),
+        ([], []),
+    ],
+)
+def test_the_command_line_of_a_pod(words: list[str], found: list[str]) -> None:
+    connection = cluster.Connection(None, "https://127.0.0.1", 1)
+    dumps, missing = execute.pod_settings(connection, execute.ProxyPod("n", "kube-system", "p", "c", tuple(words)))
+    assert not missing
+    assert [shlex.split(one.data.decode()) for one in dumps] == ([found] if found else [])
 
 
 def test_an_image_without_the_tools(tmp_path: Path, objects: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
@@ -553,6 +597,21 @@ def test_the_script_passes_shellcheck() -> None:
     assert done.returncode == 0, done.stdout
 
 
+class Metrics(BaseHTTPRequestHandler):
+    """What kube-proxy says of itself."""
+
+    def do_GET(self) -> None:
+        text = {"/metrics": 'go_threads 8\nkubernetes_build_info{build_date="x",git_version="v1.36.2"} 1\n', "/proxyMode": "ipvs"}
+        body = text[self.path].encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the base class names it so
+        """Say nothing."""
+
+
 @pytest.mark.kernel
 @pytest.mark.skipif(_REASON is not None, reason=_REASON or "")
 @pytest.mark.usefixtures("namespace")
@@ -563,6 +622,9 @@ def test_a_running_kube_proxy_is_described(tmp_path: Path, monkeypatch: pytest.M
     playing = "import os, sys; os.execv(sys.executable, ['/opt/kube-proxy', '-c', 'import time; time.sleep(20)', *sys.argv[1:]])"
     words = [f"--config={configuration}", "--hostname-override=node-a", "--v=2", "--master=it's a name", "a b"]
     process = subprocess.Popen([sys.executable, "-c", playing, *words])
+    run("ip", "link", "set", "lo", "up")
+    server = HTTPServer(("127.0.0.1", 10249), Metrics)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
     try:
         time.sleep(0.3)
         found = {one.name: one.data for one in node.read_node().settings()}
@@ -576,9 +638,27 @@ def test_a_running_kube_proxy_is_described(tmp_path: Path, monkeypatch: pytest.M
             assert (written / "kube-proxy-config.yaml").read_bytes() == found["kube-proxy-config.yaml"]
             assert shlex.split((written / "kube-proxy.args").read_text())[-5:] == words
             assert "--master='it" in (written / "kube-proxy.args").read_text()
+            if shutil.which("curl") or shutil.which("wget"):
+                described = json.loads((written / "meta.json").read_text())
+                assert (described["kube_proxy_version"], described["mode"]) == ("v1.36.2", "ipvs")
+        about = json.loads(found["this node"])
+        assert (about["kube_proxy_version"], about["mode"]) == ("v1.36.2", "ipvs")
+        for content in (
+            CONFIGURATION + "---\nkind: Secret\n",
+            CONFIGURATION + "users: []\n",
+            "{",
+            "kind: KubeProxyConfiguration\nmode: x\n",
+        ):
+            configuration.write_text(content)
+            assert "kube-proxy-config.yaml" not in {one.name for one in node.read_node().settings()}
+        configuration.unlink()
+        os.mkfifo(configuration)
+        assert "kube-proxy-config.yaml" not in {one.name for one in node.read_node().settings()}
         configuration.unlink()
         configuration.symlink_to("/etc/shadow")
         assert "kube-proxy-config.yaml" not in {one.name for one in node.read_node().settings()}
     finally:
         process.kill()
         process.wait()
+        server.shutdown()
+        server.server_close()

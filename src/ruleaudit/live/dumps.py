@@ -58,8 +58,8 @@ class Dump(NamedTuple):
     def source(self) -> Source:
         """It, as an input of an audit."""
         if self.kind.is_text:
-            return Source(self.name, self.kind, self.data.decode("utf-8", "surrogateescape"), b"", given=True)
-        return Source(self.name, self.kind, "", self.data, given=True)
+            return Source(self.name, self.kind, self.data.decode("utf-8", "surrogateescape"), b"", given=False)
+        return Source(self.name, self.kind, "", self.data, given=False)
 
 
 @dataclass(frozen=True, slots=True)

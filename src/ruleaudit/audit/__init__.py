@@ -32,6 +32,7 @@ from ruleaudit.settings import GivenSettings, resolve
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from ruleaudit.audit.shared import Shared
     from ruleaudit.sources import Source
 
 __all__ = ["UnknownNodeError", "audit_inputs"]
@@ -44,31 +45,43 @@ def audit_inputs(
     settings: GivenSettings | None = None,
     progress: Progress | None = None,
     limit_factor: int = 1,
+    shared: Shared | None = None,
+    place: str | None = None,
 ) -> Report:
     """Audit one node.
 
     `sources` are its dumps, the cluster's objects and what is known of kube-proxy, as `sources.read` gives them; `node` is the node's
     name (None: taken from the objects or the capture's description); `settings` wins over what the sources say; `progress` is called
-    with a step's name and the part done (0 to 1); `limit_factor` times as large inputs are read.
+    with a step's name and the part done (0 to 1); `limit_factor` times as large inputs are read;
+    `shared` keeps what the audits of several nodes have in common; `place` is the name of the folder that a capture lies in, which is
+    the node's where nothing else names it and a Node is called so.
     Raises InputError when an input is unusable, UnknownNodeError for a node that is not
     among the objects.
     """
     enabled = gc.isenabled()
     gc.disable()  # hundreds of thousands of values that all live to the end: collecting them again and again doubles the time
     try:
-        return _audit(sources, node, settings, progress or (lambda _step, _part: None), limit_factor)
+        return _audit(sources, node, settings, progress or (lambda _step, _part: None), limit_factor, shared, place)
     finally:
         if enabled:
             gc.enable()
 
 
 def _audit(
-    sources: Sequence[Source], node: str | None, settings: GivenSettings | None, progress: Progress, limit_factor: int
+    sources: Sequence[Source],
+    node: str | None,
+    settings: GivenSettings | None,
+    progress: Progress,
+    limit_factor: int,
+    shared: Shared | None,
+    place: str | None,
 ) -> Report:
-    inputs = read_inputs(sources, settings, progress, limit_factor)
+    inputs = read_inputs(sources, settings, progress, limit_factor, shared)
     cluster = inputs.cluster
     proxy = resolve(inputs.given)
     name = node_name(cluster, node, inputs.given, inputs.interfaces)
+    if name is None and place in cluster.nodes:
+        name = place
     findings = list(inputs.findings)
     tables, table_findings = chosen_tables(inputs.dumps)
     findings.extend(table_findings)
@@ -149,7 +162,7 @@ def _audit(
         differs = settings_differ(family, proxy, signs[family], mode) if signs[family].served else None
         if differs is not None:
             findings = [differs, *follow_settings(findings, differs)]
-    findings.extend(objects_alone(cluster))
+    findings.extend(objects_alone(cluster) if shared is None else shared.alone(cluster))
     if not summary.releases or any(release.external_ips for release in summary.releases):
         findings.extend(list(takeover.takeovers(cluster, findings)))
     findings.extend(time_skew(inputs, cluster, tables))

@@ -98,7 +98,9 @@ def audit_family(
     releases = releases_of(given, signs)
     if given.minor is None:
         inferred.append("layout")
-    expectation = expect(cluster, node=name or "", family=family, settings=settings, release=releases[0])
+    expectation = expect(
+        cluster, node=name or "", family=family, settings=settings, release=releases[0], known=inputs.expectations
+    )
     family_audit, faults = _family_audit(family, cluster, tables, rules, sign, settings, expectation, name, mark, inputs.given)
     judge = ServiceJudge(family_audit)
     if not cluster.services:

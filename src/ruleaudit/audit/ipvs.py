@@ -249,6 +249,7 @@ class _Case:
             settings=self.settings,
             release=release,
             mode=ProxyMode.IPVS,
+            known=self.inputs.expectations,
         )
         virtual = VirtualTable(self.ipvs.listing, self.family) if self.ipvs.listing is not None else None
         audit = self.audit(expectation, virtual)

@@ -411,6 +411,16 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         read([str(tmp_path / "loop")])
 
 
+def test_a_listing_of_ipvsadm_with_long_addresses_is_no_file_of_proc() -> None:
+    server = "TCP  [2001:1db8:1111:2222:3333:4444:5555:6666]:{} rr\n"
+    assert recognise(server.format("8443")).kind is InputKind.IPVSADM
+    for port in ("01BB", "0050", "20FB"):  # /proc/net/ip_vs prints four hexadecimal digits
+        found = recognise(server.format(port))
+        assert found.kind is InputKind.OTHER
+        assert found.refusal is not None
+        assert "/proc/net" in found.refusal
+
+
 LATER = DUMP.replace("-j X", "-j Y")
 META = '{"kube_proxy_version": "v1", "node": "%s"}'
 SEVERAL = [

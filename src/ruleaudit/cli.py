@@ -332,6 +332,25 @@ def check(
 
 
 @command.command()
+@click.argument("captures", metavar="CAPTURE...", nargs=-1, required=True)
+@click.option("--output", metavar="DIR|FILE.tar.gz", required=True, help="A new or empty folder, or an archive, to write to.")
+@click.option("--key", metavar="TEXT", help="Names and addresses depend on this key alone; keep it secret.  [default: a new one]")
+@click.option("--limit-factor", type=click.IntRange(1, 1000), default=1, help="As for check.")
+@_common_options
+def anonymize(*, captures: tuple[str, ...], output: str, key: str | None, limit_factor: int, color: Color, debug: bool) -> int:
+    """Rewrite the names and addresses of a node's capture, so that it can be shown to others and an audit of it finds the same.
+
+    CAPTURE is what `check` takes. Names of objects, hosts, nodes, zones and labels, addresses (networks stay networks), hashes in names
+    of chains, comments and settings are rewritten alike everywhere; ports and times stay. What is unknown is replaced.
+    """
+    del color, debug
+    from ruleaudit.cli_anonymize import anonymize as rewritten
+
+    rewritten(captures, output, key, limit_factor, _say, _write_bytes)
+    return CLEAN
+
+
+@command.command()
 @click.argument("code")
 @_output_option
 @_common_options
@@ -582,6 +601,16 @@ def _write_all(texts: Sequence[tuple[str, str]]) -> None:
     for text, output in texts:
         if output == "-":
             _print(text)
+
+
+def _write_bytes(data: bytes, output: str) -> None:
+    """One file, as a whole or not at all."""
+    for temporary, target, _ in _prepared(data, output):
+        try:
+            temporary.replace(target)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise OutputError(f"{output}: cannot be written: {error.strerror or error}") from error
 
 
 def _print(text: str) -> None:

@@ -237,7 +237,7 @@ _MISTAKES: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
 )
 _REFUSED_IPVS = re.compile(
-    r"(?P<proc>^(?:TCP|UDP|SCTP) {1,2}(?:[0-9A-F]{8}|\[(?:[0-9a-f]{4}:){7}[0-9a-f]{4}\]):[0-9A-F]{4} "
+    r"(?P<proc>^(?:TCP|UDP|SCTP) {1,2}(?:[0-9A-F]{8}|\[(?:[0-9a-f]{4}:){7}[0-9a-f]{4}\](?=:0|:[0-9]*[A-F])):[0-9A-F]{4} "
     r"|^  -> RemoteAddress:Port Forward|^Pro FromIP +FPrt )"
     r"|^(?:(?:TCP|UDP|SCTP) {1,2}|  -> )(?P<listed>(?:\[[^\]\s]*[g-z][^\]\s]*\]|[^\s\[\]:]*[a-zA-Z][^\s\[\]:]*):\S+|\S+:[a-z][\w.+-]*) "
     r"|^-[Aa] (?:-[tu]|--sctp-service) (?P<saved>(?:\[[^\]\s]*[g-z][^\]\s]*\]|[^\s\[\]:]*[a-zA-Z][^\s\[\]:]*):\S+|\S+:[a-z][\w.+-]*) ",

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ruleaudit.findings import Finding, Report
     from ruleaudit.sources import Source
 
-BUNDLED = ("healthy", "changed-destination", "stopped-kube-proxy")
+BUNDLED = ("healthy", "changed-destination", "stopped-kube-proxy", "ipvs-healthy", "ipvs-drained-endpoint")
 SAMPLE = (
     "features-1.16-iptables",
     "features-1.20-iptables",

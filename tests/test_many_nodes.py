@@ -479,6 +479,17 @@ def test_options(nodes: Path, options: list[str], status: int, says: str) -> Non
     assert "Traceback" not in done.stderr
 
 
+def test_a_baseline_is_of_every_node(nodes: Path, tmp_path: Path) -> None:
+    paths = [str(nodes / name) for name in ("changed-destination", "stopped-kube-proxy")]
+    baseline = tmp_path / "baseline.json"
+    assert run(*paths, "--write-baseline", str(baseline)).returncode == 0
+    done = run(*paths, "--baseline", str(baseline))
+    assert done.returncode == 0, done.stdout
+    assert "known findings in the baseline" in done.stdout
+    assert done.stdout.splitlines()[-1].startswith("2 nodes: nothing to show")
+    assert run(*paths, str(nodes / "healthy"), "--baseline", str(baseline)).returncode == 0
+
+
 def test_shared_settings_name_no_node(cluster_of_four: Path, tmp_path: Path) -> None:
     """Settings that all nodes have in common hold the name of the one that they were taken from."""
     arguments = tmp_path / "kube-proxy.args"

@@ -143,7 +143,7 @@ def _service_names(_context: click.Context, _parameter: click.Parameter, values:
 class _Commands(click.Group):
     """The commands, of which some stand in modules of their own and are imported when they are asked for."""
 
-    elsewhere: ClassVar[Mapping[str, str]] = {"lint": "ruleaudit.cli_lint"}
+    elsewhere: ClassVar[Mapping[str, str]] = {"anonymize": "ruleaudit.cli_anonymize", "lint": "ruleaudit.cli_lint"}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Every command, by name."""
@@ -329,25 +329,6 @@ def check(
     if not quiet:
         _say_beside(shown[0], hidden, targets, aside.notices)
     return judge(aside.reports[0], shown[0])
-
-
-@command.command()
-@click.argument("captures", metavar="CAPTURE...", nargs=-1, required=True)
-@click.option("--output", metavar="DIR|FILE.tar.gz", required=True, help="A new or empty folder, or an archive, to write to.")
-@click.option("--key", metavar="TEXT", help="Names and addresses depend on this key alone; keep it secret.  [default: a new one]")
-@click.option("--limit-factor", type=click.IntRange(1, 1000), default=1, help="As for check.")
-@_common_options
-def anonymize(*, captures: tuple[str, ...], output: str, key: str | None, limit_factor: int, color: Color, debug: bool) -> int:
-    """Rewrite the names and addresses of a node's capture, so that it can be shown to others and an audit of it finds the same.
-
-    CAPTURE is what `check` takes. Names of objects, hosts, nodes, zones and labels, addresses (networks stay networks), hashes in names
-    of chains, comments and settings are rewritten alike everywhere; ports and times stay. What is unknown is replaced.
-    """
-    del color, debug
-    from ruleaudit.cli_anonymize import anonymize as rewritten
-
-    rewritten(captures, output, key, limit_factor, _say, _write_bytes)
-    return CLEAN
 
 
 @command.command()

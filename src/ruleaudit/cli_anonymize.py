@@ -10,27 +10,31 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ruleaudit import cli
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
 
 __all__ = ["anonymize"]
 
 _ENDINGS = (".tar.gz", ".tgz")
 
 
-def anonymize(
-    paths: tuple[str, ...],
-    output: str,
-    key: str | None,
-    limit_factor: int,
-    say: Callable[[str], None],
-    write: Callable[[bytes, str], None],
-) -> None:
-    """Read the capture at `paths`, rewrite it, and write it to `output`: a folder, or a file whose name is that of an archive.
+@click.command()
+@click.argument("paths", metavar="CAPTURE...", nargs=-1, required=True)
+@click.option("--output", metavar="DIR|FILE.tar.gz", required=True, help="A new or empty folder, or an archive, to write to.")
+@click.option("--key", metavar="TEXT", help="Names and addresses depend on this key alone; keep it secret.  [default: a new one]")
+@click.option(
+    "--limit-factor", type=click.IntRange(1, 1000), default=1, show_default=True, help="Read inputs so many times larger."
+)
+@cli._common_options
+def anonymize(*, paths: tuple[str, ...], output: str, key: str | None, limit_factor: int, color: cli.Color, debug: bool) -> int:
+    """Rewrite the names and addresses of a node's capture, so that it can be shown to others and an audit of it finds the same.
 
-    `key`: None for a new one. `write` writes a file as a whole or not at all. Raises UsageError for a folder that holds something,
-    InputError for inputs that cannot be read.
+    CAPTURE is what `check` takes. Names of objects, hosts, nodes, zones and labels, addresses (networks stay networks), hashes in names
+    of chains, comments and settings are rewritten alike everywhere; ports and times stay. What is unknown is replaced.
     """
+    del color, debug
     from ruleaudit.anonymize import Mapping, anonymized
     from ruleaudit.reports.printable import printable
     from ruleaudit.sources import read
@@ -48,7 +52,7 @@ def anonymize(
         limit_factor=limit_factor,
     )
     if archive:
-        write(_packed(found.files), output)
+        cli._write_bytes(_packed(found.files), output)
     else:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -56,11 +60,12 @@ def anonymize(
             what = f"--output {output}: cannot be written: {error.strerror or error}."
             raise click.UsageError(what, click.get_current_context()) from error
         for name, text in found.files.items():
-            write(text.encode("utf-8", "surrogateescape"), str(folder / name))
+            cli._write_bytes(text.encode("utf-8", "surrogateescape"), str(folder / name))
     for what in found.left_out:
-        say(f"left out: {printable(what)}")
+        cli._say(f"left out: {printable(what)}")
     kept = "names that every cluster has (default/kubernetes, kube-system, kube-dns), ports and times are as they were"
-    say(f"{output}: {len(found.files)} files; {kept}")
+    cli._say(f"{output}: {len(found.files)} files; {kept}")
+    return cli.CLEAN
 
 
 def _packed(files: Mapping[str, str]) -> bytes:

@@ -330,9 +330,15 @@ class ExpectedServicePort:
                 outcome = self._made[key] = Forwarding(Verdict.FORWARD, backends, masquerade, self.affinity)
         else:
             outcome = _REJECT
-        if not self.source_ranges or not self._is_load_balancer(frontend):
-            return (outcome,)
         release = self._situation.release
+        if not self.source_ranges or not self._is_load_balancer(frontend):
+            refused = (
+                frontend.kind is FrontendKind.EXTERNAL_IP
+                and vantage is not Vantage.NODE
+                and release.ipvs_filter_may_refuse_local_external_ips
+                and self.keeps_source(frontend)
+            )
+            return (outcome, _REJECT) if refused and outcome is not _REJECT else (outcome,)
         if vantage is Vantage.NODE:
             if not release.node_held_to_source_ranges:
                 return (outcome,)

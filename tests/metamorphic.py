@@ -4,7 +4,8 @@
 
 Each rule of kube-proxy's own chains, and each jump into them, is removed, altered in each of its parts, narrowed, widened and moved.
 Each change must give a finding that the healthy node does not give, or belong to one of `HARMLESS`: the classes of changes that decide
-nothing, each with its reason. What is left has slipped through; it is listed, and the exit status is 1.
+nothing, each with its reason. What is left has slipped through; it is listed, and the exit status is 1. So is a change of which an audit
+that shares no answers among destinations finds anything else.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from unittest.mock import patch
 import ruleaudit.audit.inputs as audits
 from ruleaudit.audit import audit_inputs
 from ruleaudit.cluster import Cluster, load
+from ruleaudit.dataplane.evaluator import Evaluator
 from ruleaudit.findings import Severity
 from ruleaudit.formats.iptables_save import parse
 from ruleaudit.kubeproxy import is_kube_proxy_chain
@@ -30,6 +32,8 @@ from ruleaudit.sources import InputKind, Source, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
+
+    from ruleaudit.dataplane.packet import Packet
 
 __all__ = ["HARMLESS", "Change", "Result", "Rule", "changes", "examine", "main"]
 
@@ -93,12 +97,15 @@ class Change:
 
 
 class Result(NamedTuple):
-    """What became of one change: `shown` by findings (their codes), or `harmless` (the class), or neither."""
+    """What became of one change: `shown` by findings (their codes), or `harmless` (the class), or neither; and `unlike`, the codes of the
+    findings that an audit without shared answers (S13) gives and this one does not, or the reverse.
+    """
 
     node: str
     change: Change
     shown: tuple[str, ...]
     harmless: str | None
+    unlike: tuple[str, ...]
 
 
 # --- changing --------------------------------------------------------------------------------------------------------------------------
@@ -424,11 +431,25 @@ class Node:
             self.cluster = load(parts, limit_factor=limit_factor)
         return self.cluster
 
-    def examine(self, number: int, change: Change, lines: Sequence[str]) -> tuple[str, ...]:
-        """The codes of the findings that a change of dump `number` brings; `lines` are the dump's."""
-        found = self.findings(self.dumps[number], "\n".join(changed(change, lines)) + "\n")
+    def examine(self, number: int, change: Change, lines: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The codes of the findings that a change of dump `number` brings, and `Result.unlike`; `lines` are the dump's."""
+        text = "\n".join(changed(change, lines)) + "\n"
+        found = self.findings(self.dumps[number], text)
         new = [value for key, value in found.items() if key not in self.healthy[number]]
-        return tuple(sorted({code for code, severity in new if severity in _SHOWS or code in _SHOWING_INFO}))
+        with patch.object(Evaluator, "place", _no_place), patch.object(Evaluator, "bundled_for_all", _nothing_for_all):
+            in_full = self.findings(self.dumps[number], text)
+        unlike = {(found.get(key) or in_full[key])[0] for key in found.keys() ^ in_full.keys()}
+        return tuple(sorted({code for code, severity in new if severity in _SHOWS or code in _SHOWING_INFO})), tuple(
+            sorted(unlike)
+        )
+
+
+def _no_place(_self: Evaluator, _client: Packet, _destination: str, _port: int) -> None:
+    """For `Evaluator.place`: whatever is asked, is asked in full."""
+
+
+def _nothing_for_all(_self: Evaluator, _clients: tuple[Packet, ...], _destination: str, _port: int, _mark: int) -> None:
+    """For `Evaluator.bundled_for_all`: every client is asked for itself."""
 
 
 def changed(change: Change, lines: Sequence[str]) -> list[str]:
@@ -507,9 +528,9 @@ def _slice(folder: Path, part: int, parts: int, sample: int) -> list[Result]:
             chosen += 1
             if chosen % parts != part:
                 continue
-            shown = node.examine(number, change, lines)
+            shown, unlike = node.examine(number, change, lines)
             harmless = None if shown else next((one.name for one in HARMLESS if one.holds(change)), None)
-            results.append(Result(f"{node.name} IPv{family}", change, shown, harmless))
+            results.append(Result(f"{node.name} IPv{family}", change, shown, harmless, unlike))
     return results
 
 
@@ -530,7 +551,7 @@ def _slice_of(work: tuple[Path, int, int], sample: int) -> list[Result]:
 
 
 def main() -> int:
-    """The command; 0 when nothing slipped through, 1 otherwise."""
+    """The command; 0 when nothing slipped through and no shared answer was wrong, 1 otherwise."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("folders", nargs="+", type=Path)
     parser.add_argument("--jobs", type=int, default=2)
@@ -538,18 +559,22 @@ def main() -> int:
     given = parser.parse_args()
     results = examine(given.folders, jobs=given.jobs, sample=given.sample)
     slipped = [one for one in results if not one.shown and one.harmless is None]
+    unlike = [one for one in results if one.unlike]
     groups: dict[tuple[str, ...], list[Result]] = defaultdict(list)
     for one in slipped:
         groups[kind_of(one.change)[:4]].append(one)
     for kind, group in sorted(groups.items(), key=lambda item: (item[0][1:], item[0][0])):
         first = group[0]
         print(f"{len(group):5}  {kind[0]}: {first.change.rule.table} {first.change.rule.text}  [{first.node}]")
+    for one in unlike:
+        print(f"unlike without shared answers ({', '.join(one.unlike)}): {one.change.kind}: {one.change.rule.text}  [{one.node}]")
     shown = sum(1 for one in results if one.shown)
     counted = Counter(one.harmless for one in results if one.harmless)
     print(f"{len(results)} changes: {shown} shown, {sum(counted.values())} harmless, {len(slipped)} slipped through")
+    print(f"{len(unlike)} of which an audit without shared answers finds anything else")
     for name, number in counted.most_common():
         print(f"{number:6}  {name}")
-    return 1 if slipped else 0
+    return 1 if slipped or unlike else 0
 
 
 if __name__ == "__main__":

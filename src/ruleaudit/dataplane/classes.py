@@ -136,7 +136,9 @@ class Classes:
 
 
 class Place(NamedTuple):
-    """A destination as the rules see it: destinations of equal `key` share an answer but for the endpoints of their `balances`."""
+    """A destination as the rules see it: destinations of equal `key` share an answer but for the endpoints of their `balances`, which are
+    all different ones.
+    """
 
     key: tuple[object, ...]
     balances: tuple[Balance, ...]
@@ -160,7 +162,7 @@ class Places:
     def __init__(self, rules: Ruleset, hook: str, sibling: Places | None = None) -> None:
         self.rules = rules
         self.before = Classes(rules, [(table, hook) for table in ("raw", "mangle", "nat")], dispatched=False)
-        self._constant: dict[str, tuple[object, ...]] = {}
+        self._constant: dict[tuple[str, str], tuple[object, ...]] = {}
         self._left = 0
         alike = sibling is not None and sibling.before.dispatching == self.before.dispatching
         self._latest: _Latest = sibling._latest if sibling is not None and alike else _Latest()
@@ -212,7 +214,7 @@ class Places:
         return tuple(found)
 
     def _of_chain(self, table: str, name: str, key: str, port: str, balances: list[Balance]) -> tuple[object, ...]:
-        known = self._constant.get(name)
+        known = self._constant.get((table, name))
         if known is not None:
             return known
         chain = self.rules.prepared(table, name)
@@ -226,8 +228,11 @@ class Places:
             head = head[: balance.start]
         found: tuple[object, ...] = tuple([self._of_rule(table, entry, key, port, balances) for entry in head])
         if balance is not None:
-            balances.append(balance)
-            return (*found, balance.protocol, balance.rest > 0, balance.affinity)
+            # Two rules may lead to one balance (the second for the node's own clients, say): alike are only those of whom that holds, too.
+            number = next((number for number, one in enumerate(balances) if one is balance), len(balances))
+            if number == len(balances):
+                balances.append(balance)
+            return (*found, number, balance.protocol, balance.rest > 0, balance.affinity)
         if all(entry.action not in (A_JUMP, A_GOTO) and not entry.plan.named_slots for entry in chain.head):
-            self._constant[name] = found
+            self._constant[table, name] = found
         return found

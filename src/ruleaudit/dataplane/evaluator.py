@@ -245,7 +245,7 @@ class Evaluator:
             known = self._bundled[key]
         except KeyError:
             found = self._ask_bundled(client.to(destination, port), balances, mark)
-            if len({id(balances[number]) for number, _marked in found}) > 1:
+            if len(found) > 1:
                 return None  # balances over the same endpoints: which it is, another destination tells
             known = self._bundled[key] = found[0] if found else None
         return None if known is None else (balances[known[0]], known[1])
@@ -258,6 +258,8 @@ class Evaluator:
         first = by_hook[clients[0].from_node]
         if first is None or not first.balances or None in by_hook.values():
             return None
+        if any(place is not None and not _same(place.balances, first.balances) for place in by_hook.values()):
+            return None  # the hooks lead to different balances: what is remembered is a place among those of the first
         places = [by_hook[client.from_node] for client in clients]
         for balance in first.balances:
             for client in clients:
@@ -302,7 +304,9 @@ class Evaluator:
         return [
             (number, bool(seen.marked))
             for number, balance in enumerate(balances)
-            if seen.affinity == balance.affinity and equal_shares(seen.backends, balance.backends)
+            if balance.protocol == packet.protocol
+            and seen.affinity == balance.affinity
+            and equal_shares(seen.backends, balance.backends)
         ]
 
     def _told_apart(self) -> Classes:
@@ -422,6 +426,11 @@ class Evaluator:
             out.extend(ways)
         run.in_interface = run_in
         return out
+
+
+def _same(some: tuple[Balance, ...], others: tuple[Balance, ...]) -> bool:
+    """Whether these are the very same balances, in the same order; mostly they are one tuple."""
+    return some is others or (len(some) == len(others) and all(one is other for one, other in zip(some, others, strict=True)))
 
 
 def _applied(flow: Flow, share: float, endpoint: str | None, outcome: Outcome) -> Outcome:

@@ -249,7 +249,7 @@ class Run:
     def spread(self, table: str, name: str, balance: Balance, flow: Flow) -> list[Flow]:
         """Send a flow to all endpoints of a balance at once; what falls through goes on."""
         left = []
-        if balance.rest > 1e-12:
+        if balance.rest > 0:
             left.append(flow.clone(flow.share * balance.rest))
             if not balance.backends:
                 return left

@@ -554,6 +554,13 @@ def test_more_than_the_limit_is_refused_and_never_held(pack: Callable[[bytes], b
         read([str(file)], limit=100_000)
 
 
+def test_the_limit_is_one_of_all_inputs(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).write_text(DUMP + "\n" * (600 - len(DUMP)))
+    with pytest.raises(InputError, match=r"b: holds more bytes than are read \(1,000, 600 of them from the inputs before\)"):
+        read([str(tmp_path / "a"), str(tmp_path / "b")], limit=1000)
+
+
 def test_the_limit_is_one_of_all_members_together(tmp_path: Path) -> None:
     file = tmp_path / "bombs.zip"
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -375,14 +375,18 @@ def _magic(data: bytes) -> str | None:
     return "tar" if data[_TAR_MAGIC_AT : _TAR_MAGIC_AT + 5] == b"ustar" else None
 
 
-def _limited(stream: BinaryIO | io.BufferedIOBase, path: str, limit: int) -> bytes:
-    data = stream.read(limit + 1)
-    if len(data) > limit:
-        raise InputError(f"holds more bytes than are read ({limit:,}); name only what belongs to the node; {RAISE_LIMIT}", path)
+def _limited(stream: BinaryIO | io.BufferedIOBase, path: str, limit: int, taken: int = 0) -> bytes:
+    """All of a stream; `limit` is how many bytes all inputs may have, `taken` how many the others had."""
+    data = stream.read(limit - taken + 1)
+    if len(data) > limit - taken:
+        beside = f", {taken:,} of them from the inputs before" if taken else ""
+        raise InputError(
+            f"holds more bytes than are read ({limit:,}{beside}); name only what belongs to the node; {RAISE_LIMIT}", path
+        )
     return data
 
 
-def _decompressed(data: bytes, path: str, limit: int) -> bytes:
+def _decompressed(data: bytes, path: str, limit: int, taken: int = 0) -> bytes:
     """The content of a compressed file; other data as it is. Compression within compression is not undone."""
     name = _magic(data)
     if name == "zstd":
@@ -391,7 +395,7 @@ def _decompressed(data: bytes, path: str, limit: int) -> bytes:
         return data
     try:
         with _opened(name, data) as stream:
-            return _limited(stream, path, limit)
+            return _limited(stream, path, limit, taken)
     except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
         raise InputError(f"is a {name} file that is cut short or damaged ({error}); copy it again", path) from error
 
@@ -615,10 +619,12 @@ def _source(path: str, data: bytes, *, given: bool) -> Source:
 
 @dataclass(slots=True)
 class _Reader:
-    left: int
-    """How many bytes may still be read, decompressed: the limit is one of all inputs together."""
+    limit: int
+    """How many bytes may be read, decompressed: the limit is one of all inputs together."""
     max_files: int
     """How many files of one folder or archive are looked at."""
+    taken: int = 0
+    """How many bytes were read."""
     sources: list[Source] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
 
@@ -629,7 +635,7 @@ class _Reader:
         elif stdin is None:
             raise InputError("there is no standard input to read", STDIN)
         else:
-            self.content(STDIN, _limited(stdin, STDIN, self.left), given=True)
+            self.content(STDIN, _limited(stdin, STDIN, self.limit, self.taken), given=True)
 
     def named(self, path: str) -> None:
         """A path that the user gave."""
@@ -639,7 +645,7 @@ class _Reader:
                 self._folder(path)
             elif self._is_new(path):
                 with Path(path).open("rb") as stream:
-                    self.content(path, _limited(stream, path, self.left), given=True)
+                    self.content(path, _limited(stream, path, self.limit, self.taken), given=True)
         except FileNotFoundError as error:
             raise InputError("there is no such file or folder", path) from error
         except OSError as error:
@@ -647,10 +653,10 @@ class _Reader:
 
     def content(self, path: str, data: bytes, *, given: bool) -> None:
         """Bytes of a file or of standard input: maybe compressed, maybe an archive."""
-        data = _decompressed(data, path, self.left)
+        data = _decompressed(data, path, self.limit, self.taken)
         kind = _magic(data)
         if kind not in ("tar", "zip"):
-            self.left -= len(data)
+            self.taken += len(data)
             self.sources.extend(_sources(path, data, given=given))
             return
         if not given:
@@ -658,7 +664,7 @@ class _Reader:
             return
         members = _tar_members if kind == "tar" else _zip_members
         before = len(self.sources)
-        for member, content in members(path, data, self.left, self.max_files):
+        for member, content in members(path, data, self.limit - self.taken, self.max_files):
             self._found(f"{path}:{member}", content)
         self._require_any(path, before, "archive")
 
@@ -677,7 +683,7 @@ class _Reader:
                 with file.open("rb") as stream:
                     head = stream.read(_HEAD)
                     if _is_ours(head, name):
-                        self._found(name, head + _limited(stream, name, self.left))
+                        self._found(name, head + _limited(stream, name, self.limit, self.taken))
                     else:
                         self._found(name, head)
             except OSError as error:

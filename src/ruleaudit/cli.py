@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ruleaudit.reports.selection import Hidden
     from ruleaudit.reports.text import Grouping, Layout, Line
     from ruleaudit.sources import Source
+    from ruleaudit.trace import Nodes
 
 __all__ = ["command", "main"]
 
@@ -119,6 +120,29 @@ def _common_options(function: Function) -> Function:
     return function
 
 
+def _input_options(function: Function) -> Function:
+    """INPUT, and what is said of it."""
+    for option in (
+        click.option(
+            "--limit-factor",
+            type=click.IntRange(1, 1000),
+            default=1,
+            show_default=True,
+            help="Read inputs so many times larger than the limits that refusals name.",
+        ),
+        click.option(
+            "--kube-proxy-config",
+            metavar="FILE",
+            help="kube-proxy's settings: its configuration, the ConfigMap or DaemonSet that holds it, or its command line.",
+        ),
+        click.option("--node", metavar="NAME", help="The node whose rules these are.  [default: the only Node of the objects]"),
+        click.option("--objects", metavar="FILE", multiple=True, help="Kubernetes objects, JSON or YAML; same as an INPUT."),
+        click.argument("inputs", metavar="[INPUT]...", nargs=-1),
+    ):
+        function = option(function)
+    return function
+
+
 def _output_option(function: Function) -> Function:
     return click.option("--output", metavar="FILE", help="Write to FILE, as a whole or not at all.")(function)
 
@@ -163,17 +187,10 @@ def command() -> None:
 
 
 @command.command(epilog=_CHECK_EPILOG)
-@click.argument("inputs", metavar="[INPUT]...", nargs=-1)
-@click.option("--objects", metavar="FILE", multiple=True, help="Kubernetes objects, JSON or YAML; same as an INPUT.")
+@_input_options
 @click.option("--live", is_flag=True, help="Read the rules of the node that this runs on, as root; nothing is changed.")
 @click.option("--cluster", is_flag=True, help="Read the objects from the API server; nothing is changed.")
 @cluster_options
-@click.option("--node", metavar="NAME", help="The node whose rules these are.  [default: the only Node of the objects]")
-@click.option(
-    "--kube-proxy-config",
-    metavar="FILE",
-    help="kube-proxy's settings: its configuration, the ConfigMap or DaemonSet that holds it, or its command line.",
-)
 @click.option(
     "--format",
     "format_",
@@ -218,13 +235,6 @@ def command() -> None:
     help="How text is ordered.",
 )
 @click.option("--statistics", is_flag=True, help="Add a count for each code to the text.")
-@click.option(
-    "--limit-factor",
-    type=click.IntRange(1, 1000),
-    default=1,
-    show_default=True,
-    help="Read inputs so many times larger than the limits that refusals name.",
-)
 @click.option("--quiet", is_flag=True, help="Print findings only: no notes, no summary, no progress.")
 @cli_configuration.baseline_options
 @cli_configuration.configuration_options
@@ -296,6 +306,80 @@ def check(
     if not quiet:
         _say_beside(shown, hidden, targets, aside.notices)
     return _status(report, shown, threshold, exit_zero=exit_zero or bool(known), strict_coverage=strict_coverage)
+
+
+_TRACE_EPILOG = """\b
+Examples:
+  ruleaudit trace collected/ --from pod/demo/client --to web.demo.svc.cluster.local:80
+  ruleaudit trace collected/ --from node --to 10.96.1.1:80/tcp
+  ruleaudit trace collected/ --from 198.51.100.7 --to 192.168.100.11:30080
+  ruleaudit trace node-a/ node-b/ --from 198.51.100.7 --to https://shop.example.com/cart
+
+\b
+Exit status: 0 every connection reaches a ready endpoint, 1 one does not or may not, 2 usage or unreadable input.
+"""
+
+
+@command.command(epilog=_TRACE_EPILOG)
+@_input_options
+@click.option("--from", "client", metavar="CLIENT", required=True, help="pod/NAMESPACE/NAME, node, or an ADDRESS.")
+@click.option("--to", "target", metavar="TARGET", required=True, help="(NAME | ADDRESS | URL)[:PORT][/PROTOCOL]")
+@click.option(
+    "--controller", metavar="NAMESPACE/NAME", help="The Ingress controller: a Service, a Deployment, a DaemonSet or a pod."
+)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["text", "json", "dot", "mermaid"]),
+    default="text",
+    show_default=True,
+    help="A tree, JSON, or a picture for Graphviz or Mermaid.",
+)
+@_output_option
+@click.option("--quiet", is_flag=True, help="Print the answer only, and no progress.")
+@_common_options
+def trace(
+    *,
+    inputs: tuple[str, ...],
+    objects: tuple[str, ...],
+    node: str | None,
+    kube_proxy_config: str | None,
+    limit_factor: int,
+    client: str,
+    target: str,
+    controller: str | None,
+    format_: Literal["text", "json", "dot", "mermaid"],
+    output: str | None,
+    quiet: bool,
+    color: Color,
+    debug: bool,
+) -> int:
+    """Follow a connection from its client to the pod, with the rules that decide.
+
+    INPUT is as for check; several folders with a meta.json each are several nodes, through which the connection is followed.
+    """
+    del debug
+    from ruleaudit.audit import without_collection
+    from ruleaudit.trace import trace as follow
+
+    with _Progress(shown=not quiet) as progress, without_collection():
+        nodes = _nodes([*(inputs or _piped()), *objects], node, kube_proxy_config, progress.step, limit_factor)
+        found = follow(nodes, client, target, controller=controller)
+    if format_ == "json":
+        from ruleaudit.trace.structured import json_trace
+
+        text = json_trace(found)
+    elif format_ == "text":
+        from ruleaudit.trace.text import trace_lines
+
+        lines = list(trace_lines(found))
+        text = _drawn(lines[-1:] if quiet else lines, color, printed=output in (None, "-"))
+    else:
+        from ruleaudit.trace.picture import dot_trace, mermaid_trace
+
+        text = dot_trace(found) if format_ == "dot" else mermaid_trace(found)
+    _write(text, output)
+    return CLEAN if found.reached else FOUND
 
 
 @command.command()
@@ -394,6 +478,18 @@ def _audit(
     return ruleaudit.audit_inputs(
         [*sources, *outside], node=node, settings=settings, progress=progress, limit_factor=limit_factor
     )
+
+
+def _nodes(
+    paths: Sequence[str], node: str | None, config: str | None, progress: Callable[[str, float], None], limit_factor: int
+) -> Nodes:
+    from ruleaudit.sources import read_plain
+    from ruleaudit.trace import read_nodes
+
+    settings = None if config is None else ruleaudit.read_settings(read_plain(config), config)
+    standard_input: TextIO | None = sys.stdin
+    stream = standard_input.buffer if "-" in paths and standard_input is not None else None
+    return read_nodes(paths, stream, node=node, settings=settings, progress=progress, limit_factor=limit_factor)
 
 
 class _Progress:

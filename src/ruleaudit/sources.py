@@ -24,7 +24,7 @@ from ruleaudit.errors import RAISE_LIMIT, InputError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-__all__ = ["MAX_BYTES", "MAX_FILES", "STDIN", "UNKNOWN", "InputKind", "Source", "read", "read_plain", "recognise"]
+__all__ = ["MAX_BYTES", "MAX_FILES", "STDIN", "UNKNOWN", "InputKind", "Source", "read", "read_nodes", "read_plain", "recognise"]
 
 STDIN = "<stdin>"
 MAX_BYTES = 1 << 30
@@ -807,16 +807,43 @@ def read(paths: Sequence[str], stdin: BinaryIO | None = None, *, limit: int = MA
     kind EMPTY. Raises InputError when a path cannot be read, is named and none of ours, when all hold more than `limit` bytes, or
     when they are dumps of several nodes. `limit_factor` times as many bytes and files are read.
     """
-    reader = _Reader(limit * limit_factor, MAX_FILES * limit_factor)
+    sources = [one for found in _read_each(paths, stdin, limit * limit_factor, MAX_FILES * limit_factor) for one in found]
+    _require_one_node(sources)
+    return sources
+
+
+def read_nodes(
+    paths: Sequence[str], stdin: BinaryIO | None = None, *, limit: int = MAX_BYTES, limit_factor: int = 1
+) -> list[list[Source]]:
+    """What `read` reads, by node: each path that holds the description of a capture (meta.json) is a node of its own, whose sources those of
+    the paths without one follow. Without two descriptions that differ all is one node's, as in `read`. Raises what `read` raises.
+    """
+    found = _read_each(paths, stdin, limit * limit_factor, MAX_FILES * limit_factor)
+    described = [one for one in found if any(source.kind is InputKind.CAPTURE_META for source in one)]
+    apart = {source.data for one in described for source in one if source.kind is InputKind.CAPTURE_META}
+    if len(described) < 2 or len(apart) < 2:
+        sources = [one for each in found for one in each]
+        _require_one_node(sources)
+        return [sources]
+    shared = [source for one in found if one not in described for source in one]
+    for one in described:
+        _require_one_node(one)
+    return [[*one, *shared] for one in described]
+
+
+def _read_each(paths: Sequence[str], stdin: BinaryIO | None, limit: int, max_files: int) -> list[list[Source]]:
+    reader = _Reader(limit, max_files)
+    found: list[list[Source]] = []
     for path in _once(paths):
+        before = len(reader.sources)
         if path != "-":
             reader.named(path)
         elif stdin is None:
             raise InputError("there is no standard input to read", STDIN)
         else:
             reader.content(STDIN, _limited(stdin, STDIN, reader.left), given=True)
-    _require_one_node(reader.sources)
-    return reader.sources
+        found.append(reader.sources[before:])
+    return found
 
 
 def _once(paths: Iterable[str]) -> Iterable[str]:

@@ -5,29 +5,31 @@ from __future__ import annotations
 import gc
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ruleaudit.audit.coverage import is_cut, mode_of, node_name, serving
 from ruleaudit.audit.inputs import FAMILIES, Inputs, Progress, chosen_tables, note, partial_dumps, read_inputs
 from ruleaudit.audit.iptables import open_family
 from ruleaudit.audit.ipvs import IpvsNode, ipvs_node, open_ipvs_family
-from ruleaudit.checks import nodewide, virtual_leftovers
+from ruleaudit.checks import leftovers, nodewide, virtual_leftovers
 from ruleaudit.checks.services import ServiceJudge
 from ruleaudit.checks.virtual_servers import VirtualServerJudge
 from ruleaudit.dataplane.ruleset import Ruleset
 from ruleaudit.expect import expect
+from ruleaudit.findings import Finding, Severity
 from ruleaudit.kubeproxy import read_ipvs_signs, read_signs
 from ruleaudit.release import ProxyMode
 from ruleaudit.settings import resolve
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from ruleaudit.checks.context import FamilyAudit
+    from ruleaudit.checks.observer import Observer
     from ruleaudit.cluster import Cluster
     from ruleaudit.dataplane.evaluator import Evaluator
     from ruleaudit.expect import Expectation, ExpectedServicePort
-    from ruleaudit.findings import Finding
     from ruleaudit.kubeproxy import Signs
     from ruleaudit.release import Release
     from ruleaudit.rules import Table
@@ -84,8 +86,32 @@ class FamilyModel:
                 )
             yield known
 
+    @cached_property
+    def observer(self) -> Observer:
+        """What asks the rules about every frontend; here for what a healthy node may do (`accepted`)."""
+        return self._judge(self.audit).observer
+
+    def _judge(self, audit: FamilyAudit) -> ServiceJudge:
+        if audit.virtual is None:
+            return ServiceJudge(audit)
+        return VirtualServerJudge(audit, audit.virtual, rules_known=self.rules_known)
+
+    def stale_at(self, lines: Collection[tuple[str, int]]) -> list[Finding]:
+        """What `check` says of frontends that no Service has, of which one of these lines (file, number) is a proof."""
+        audit = self.audit
+        if not audit.cluster.services:
+            return []
+        found = (
+            leftovers.stale_frontends(audit, self._judge(audit))
+            if audit.virtual is None
+            else virtual_leftovers.stale_servers(audit, audit.virtual, audit.settings.ipvs_exclude_cidrs)
+        )
+        return [one for one in found if any((each.file, each.line) in lines for each in one.locations)]
+
     def findings_of(self, expected: ExpectedServicePort) -> list[Finding]:
-        """What `check` says of one service port, and of the node where that may concern it; what is only information is left out."""
+        """What `check` says of one service port, and of the node where that may concern it. What is only information is left out, but for what
+        other software's rules do.
+        """
         audit = self.audit
         one = replace(audit, expectation=replace(audit.expectation, service_ports=(expected,)))
         one.__dict__["evaluator"] = audit.evaluator
@@ -100,7 +126,7 @@ class FamilyModel:
                 found += nodewide.dispatching(audit)
         if self.ipvs is not None:
             found += self._dummy(one, found)
-        return [each for each in found if each.severity.rank < 2]
+        return [each for each in found if each.severity is not Severity.INFO or each.code.startswith("RA6")]
 
     def _dummy(self, audit: FamilyAudit, told: Sequence[Finding]) -> Iterator[Finding]:
         assert self.ipvs is not None

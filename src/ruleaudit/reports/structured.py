@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ruleaudit.findings import Finding, Report
     from ruleaudit.forwarding import Frontend
 
-__all__ = ["SCHEMA", "json_report"]
+__all__ = ["SCHEMA", "dumps", "finding_fields", "json_report"]
 
 SCHEMA = "ruleaudit/report/v1"
 
@@ -50,8 +50,8 @@ def json_report(report: Report) -> str:
             "codes": dict(sorted(Counter(finding.code for finding in report.findings).items())),
         },
     }
-    members = [f'  "{name}": {_dumps(value)}' for name, value in head.items()]
-    findings = ",\n".join(f"    {_dumps(_finding(finding))}" for finding in report.findings)
+    members = [f'  "{name}": {dumps(value)}' for name, value in head.items()]
+    findings = ",\n".join(f"    {dumps(finding_fields(finding))}" for finding in report.findings)
     members.append(f'  "findings": [\n{findings}\n  ]' if findings else '  "findings": []')
     suppressed = ",\n".join(
         f"    {_dumps({**_finding(one.finding), 'suppressed_by': one.by, 'reason': one.reason, 'place': one.place})}"
@@ -64,13 +64,13 @@ def json_report(report: Report) -> str:
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def _dumps(value: object) -> str:
+def dumps(value: object, indent: int | None = None) -> str:
     r"""JSON in ASCII. Bytes that were no UTF-8 stand as `\xff`: half a surrogate pair is text that some readers refuse."""
-    text = json.dumps(value)
+    text = json.dumps(value, indent=indent)
     if "\\ud" not in text:
         return text
     whole = json.dumps(value, ensure_ascii=False)
-    return json.dumps(json.loads(_SURROGATE.sub(lambda found: f"\\{escape(found[0])}", whole)))
+    return json.dumps(json.loads(_SURROGATE.sub(lambda found: f"\\{escape(found[0])}", whole)), indent=indent)
 
 
 def _severities(report: Report) -> Mapping[str, int]:
@@ -78,7 +78,8 @@ def _severities(report: Report) -> Mapping[str, int]:
     return {severity.value: counts[severity] for severity in Severity}
 
 
-def _finding(finding: Finding) -> Mapping[str, object]:
+def finding_fields(finding: Finding) -> Mapping[str, object]:
+    """A finding's fields, as every JSON of ruleaudit has them."""
     return {
         "code": finding.code,
         "name": finding.name,

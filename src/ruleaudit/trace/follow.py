@@ -94,6 +94,12 @@ class _Question:
             protocol = _protocol_of(port, services, self.cluster.services.values())
         branch = balancers.to_address(self.follower, self.client, address, port, protocol)
         self._require_known(address, branch)
+        if services and not any(
+            one.port == port and (one.protocol or "TCP") == protocol for each in services for one in each.spec.ports
+        ):
+            listed = _listed([(each, one) for each in services for one in each.spec.ports])
+            names = ", ".join("/".join(each.metadata.key) for each in services)
+            self.notes.append(f"{address} is an address of Service {names}, which has no port {port}/{protocol}: it has {listed}")
         key = self._service_of(address, port, protocol) or (services[0].metadata.key if services else None)
         return branch, Party(target.text, "address", (address,), service=key, port=port, protocol=protocol)
 

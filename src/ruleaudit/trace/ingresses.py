@@ -57,6 +57,24 @@ def through_ingress(follower: Follower, client: Client, url: URL, given: str | N
     return way.branch(), party
 
 
+def _some(texts: Sequence[str], most: int = 4) -> str:
+    return ", ".join(texts[:most]) + (f" and {len(texts) - most} more" if len(texts) > most else "")
+
+
+def _entry_text(entry: Entry) -> str:
+    """A way into the controller, as steps name it."""
+    whose = f" of Service {'/'.join(entry.service)}" if entry.service is not None else ""
+    places = _some((*entry.addresses, *entry.hostnames))
+    return {
+        EntryKind.LOAD_BALANCER: f"the load balancer{whose} at {places}, port {entry.port}",
+        EntryKind.EXTERNAL_IP: f"external IP {places}{whose}, port {entry.port}",
+        EntryKind.NODE_PORT: f"node port {entry.port}{whose}",
+        EntryKind.CLUSTER_IP: f"cluster IP {places}{whose}, port {entry.port}",
+        EntryKind.HOST_NETWORK: f"port {entry.port} of the nodes on which it runs (host network)",
+        EntryKind.HOST_PORT: f"port {entry.port} of the nodes on which it runs (host port)",
+    }[entry.kind]
+
+
 class _Way:
     """One URL and the Ingress path that serves it."""
 
@@ -96,18 +114,17 @@ class _Way:
         branch = self._grafted(branch, {one.metadata.key for one in controller.pods})
         certainty = search.certainty
         if entry is not None:
-            where += f"; reached by {entry}"
+            where += f"; reached by {_entry_text(entry)}"
             if entry.port != self.url.port:
                 notes.append(
-                    f"something in front is to lead port {self.url.port} to port {entry.port}: the objects do not show it"
+                    f"something in front is to lead port {self.url.port} to port {entry.port}, which the objects do not show"
                 )
-                certainty = Certainty.POSSIBLE
         step = Step(StepKind.CONTROLLER, where, certainty=certainty, notes=tuple(dict.fromkeys(notes)), steps=branch.steps)
         return Branch((self._name_step(entry, (step,)),), scaled(branch.outcomes, 1.0, certainty))
 
     def _name_step(self, entry: Entry | None, steps: tuple[Step, ...]) -> Step:
         places = (*entry.addresses, *entry.hostnames) if entry is not None else ()
-        to = f"is to lead to {', '.join(places)}" if places else "leads somewhere that the objects do not show"
+        to = f"is to lead to {_some(places)}" if places else "leads somewhere that the objects do not show"
         text = f"name {self.url.host}: DNS outside of the cluster {to}"
         return Step(StepKind.DNS, text, steps=steps)
 

@@ -109,8 +109,9 @@ class FamilyModel:
         return [one for one in found if any((each.file, each.line) in lines for each in one.locations)]
 
     def findings_of(self, expected: ExpectedServicePort) -> list[Finding]:
-        """What `check` says of one service port, and of the node where that may concern it. What is only information is left out, but for what
-        other software's rules do.
+        """What `check` says of one service port, and of the node where that concerns it: lost hooks with their effect on it alone.
+
+        What is only information is left out, but for what other software's rules do.
         """
         audit = self.audit
         one = replace(audit, expectation=replace(audit.expectation, service_ports=(expected,)))
@@ -120,7 +121,7 @@ class FamilyModel:
         )
         found = judge.run()
         if self.rules_known:
-            found += nodewide.hooks(audit)
+            found += [each for each in nodewide.hooks(one) if each.severity is Severity.ERROR]
             found += nodewide.masquerade(audit, judge, self.faults)
             if audit.virtual is None:
                 found += nodewide.dispatching(audit)

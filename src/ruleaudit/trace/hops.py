@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ruleaudit.audit import FamilyModel, NodeModel
     from ruleaudit.checks.objects_oddities import Oddity
+    from ruleaudit.dataplane.observe import Observation
     from ruleaudit.dataplane.packet import Packet
     from ruleaudit.dataplane.walk import Outcome as Walked
     from ruleaudit.endpoints import Candidates
@@ -134,7 +135,7 @@ class Follower:
         steps: list[Step] = []
         outcomes: list[Outcome] = []
         for one, used in zip(walked, rules, strict=True):
-            way = self._onward(model, found, one, packet, protocol, used[common:], claims, hop, arriving=arriving)
+            way = self._onward(model, found, sender, one, packet, protocol, used[common:], claims, hop, arriving=arriving)
             steps.extend(way.steps)
             outcomes.extend(replace(each, rules=(*used, *each.rules)) for each in way.outcomes)
         notes = self._node_notes(found, walked, packet)
@@ -224,6 +225,10 @@ class Follower:
                 return first, []
             seen = seen or observe(found.evaluator, packet, audit.mark)
             same = next((one for one in accepted if equal(one, seen)), None)
+            unmasked = self._unmasked(found, same, seen)
+            if unmasked is not None:
+                best = (0, unmasked, frontend, claims[0])
+                break
             if same is not None:
                 self.expected.append(Expected(model.name, vantage, frontend, service, port, same, True))
                 return first, []
@@ -250,6 +255,14 @@ class Follower:
         remarks = [Remark(wanted, told[0].code if told else None)]
         remarks += [Remark(f"{one.name}: {one.message}", one.code) for one in told]
         return first, remarks
+
+    def _unmasked(self, found: FamilyModel, same: Forwarding | None, seen: Observation) -> Forwarding | None:
+        """What was asked for, where packets that are marked for masquerade leave the node with their own source all the same (RA402)."""
+        if same is None or not same.masquerade:
+            return None
+        local = found.evaluator.host.is_local
+        keeps = any(one.endpoint is not None and not local(split_endpoint(one.endpoint)[0]) for one in seen.not_masqueraded)
+        return same if keeps else None
 
     def _stale(self, found: FamilyModel, rules: Sequence[tuple[RuleUse, ...]]) -> list[Remark]:
         """A destination that no Service has, and kube-proxy's rules lead somewhere all the same."""
@@ -294,6 +307,7 @@ class Follower:
         self,
         model: NodeModel,
         found: FamilyModel,
+        sender: Sender,
         walked: Walked,
         packet: Packet,
         protocol: str,
@@ -332,13 +346,24 @@ class Follower:
             return Branch((step,), (base,))
         if not translated and not arriving:
             return self._untranslated(model, walked, base, rules, packet, protocol, hop)
-        notes, broken = self._source_notes(model, packet, walked, after, who)
+        notes, broken = self._source_notes(model, sender, packet, walked, after, who)
+        remarks: list[Remark] = []
+        for claim in claims if broken else ():
+            told = [one for one in found.findings_of(claim) if one.code == "RA403" and one.endpoint == walked.endpoint]
+            for one in told:
+                self.findings.setdefault(one.fingerprint, one)
+            remarks += [Remark(f"{one.name}: {one.message}", one.code) for one in told]
         reached = who.ready is True and not broken and (not claims or self._belongs(claims, walked.endpoint))
         if claims and not self._belongs(claims, walked.endpoint) and translated:
             notes.append(f"{walked.endpoint} is no endpoint of {claims[0].name.namespace}/{claims[0].name.name}")
         where = _where(who, model)
         lead = "to " if translated else "for "
         text = f"{part}{lead}{_host_port(address, port)}, {where}"
+        if claims and walked.masquerade is False and who.node != model.name and sender.vantage is Vantage.OUTSIDE:
+            wanted = self.expected[-1].forwarding
+            if wanted is not None and wanted.masquerade:
+                certainty = Certainty.POSSIBLE
+                base = replace(base, certainty=certainty)
         base = replace(base, reached=reached, verdict=walked.verdict if not arriving or translated else Verdict.FORWARD)
         other = self.nodes.named(who.node) if who.node != model.name and not arriving else None
         steps: tuple[Step, ...] = ()
@@ -372,6 +397,7 @@ class Follower:
             after,
             rules,
             tuple(notes),
+            tuple(remarks),
             endpoint=who,
             steps=steps,
         )
@@ -578,7 +604,7 @@ class Follower:
         return Connection(None, address, port, protocol, f"an address of node {model.name or '(name not known)'}")
 
     def _source_notes(
-        self, model: NodeModel, packet: Packet, walked: Walked, after: Connection, who: Endpoint
+        self, model: NodeModel, sender: Sender, packet: Packet, walked: Walked, after: Connection, who: Endpoint
     ) -> tuple[list[str], bool]:
         """What the pod sees as its client, and whether answers cannot find back."""
         hairpin = walked.endpoint is not None and split_endpoint(walked.endpoint)[0] == packet.source
@@ -599,7 +625,15 @@ class Follower:
             return [f"{lead} sees {after.source_text} as the client ({kind})"], False
         if walked.masquerade is None:
             return [f"{lead} sees {after.source_text} as the client"], False
-        return [f"{lead} sees {packet.source} as the client"], False
+        notes = [f"{lead} sees {packet.source} as the client"]
+        if walked.endpoint is None or sender.vantage is not Vantage.OUTSIDE or who.node in (None, model.name):
+            return notes, False
+        # What was translated here is only known here: answers that go another way keep the pod's address, and nobody takes them. Routes are
+        # not looked at, and from 1.24 on kube-proxy itself leaves it so in IPVS mode (T-20): it counts where masquerade was asked for.
+        return [
+            *notes,
+            "unless its answers come back by this node, the client sees them come from an address that it has not asked",
+        ], False
 
     def _own(self, model: NodeModel, family: int) -> str:
         found = model.family(family)

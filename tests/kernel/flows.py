@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ruleaudit.dataplane.walk import Outcome
     from ruleaudit.rules import Dump
 
-__all__ = ["Captured", "Tally", "compare", "compare_loaded"]
+__all__ = ["Captured", "Tally", "compare", "compare_loaded", "without_accounting"]
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 REPEATS = 4
@@ -401,7 +401,7 @@ def compare(captured: Captured, backend: str, *, flows: int, spread: int, seed: 
         node = Node(captured.node_addresses, captured.pod_networks, captured.pod_interface)
         try:
             for family, dump in captured.dumps.items():
-                node.load(family, _without_accounting(dump.render()), backend)
+                node.load(family, without_accounting(dump.render()), backend)
             for family in captured.dumps:
                 compare_loaded(captured, family, node, total, flows=flows, spread=spread, seed=seed)
         finally:
@@ -417,7 +417,7 @@ def compare_loaded(captured: Captured, family: int, node: Node, tally: Tally, *,
     comparison.weigh(questions, spread)
 
 
-def _without_accounting(text: str) -> str:
+def without_accounting(text: str) -> str:
     """A dump that loads: accounting objects are made where there is a tool for it, else the match, which always says yes, is left out."""
     names = sorted({one.group(1) for one in _NFACCT.finditer(text)})
     if not names:

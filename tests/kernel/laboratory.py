@@ -227,10 +227,10 @@ class Node:
         tool = ("iptables" if family == 4 else "ip6tables") + f"-{backend}-restore"
         _run(tool, *(["-w"] if backend == "legacy" else []), stdin=dump)
 
-    def saved(self, family: int, backend: str) -> str:
-        """The rules of one family as iptables-save prints them."""
+    def saved(self, family: int, backend: str, *, counters: bool = False) -> str:
+        """The rules of one family as iptables-save prints them, with `counters` as `iptables-save -c` does."""
         tool = ("iptables" if family == 4 else "ip6tables") + f"-{backend}-save"
-        return subprocess.run([tool], capture_output=True, text=True, check=True).stdout
+        return subprocess.run([tool, *(["-c"] if counters else [])], capture_output=True, text=True, check=True).stdout
 
     def forget(self) -> None:
         """Forget every connection: the next packet is the first of one again."""

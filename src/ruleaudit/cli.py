@@ -382,6 +382,66 @@ def trace(
     return CLEAN if found.reached else FOUND
 
 
+@command.group()
+def show() -> None:
+    """Read the model of a node: what is there, what it means, who leads to it."""
+
+
+def _show_command(kind: str, metavar: str, help_: str) -> None:
+    """One command of `show`, for one kind of thing."""
+    name = (click.argument("name", metavar=metavar),) if metavar else ()
+
+    def shown(
+        *,
+        inputs: tuple[str, ...],
+        objects: tuple[str, ...],
+        node: str | None,
+        kube_proxy_config: str | None,
+        limit_factor: int,
+        format_: Literal["text", "json"],
+        output: str | None,
+        color: Color,
+        debug: bool,
+        name: str = "",
+    ) -> int:
+        del debug
+        from ruleaudit.audit import without_collection
+        from ruleaudit.show import json_sections, section_lines
+        from ruleaudit.show import show as show_of
+
+        with _Progress(shown=True) as progress, without_collection():
+            model = _nodes([*(inputs or _piped()), *objects], node, kube_proxy_config, progress.step, limit_factor).first
+            section = show_of(model, kind, name)
+        if format_ == "json":
+            _write(json_sections(model.name, section), output)
+        else:
+            _write(_drawn(list(section_lines(section)), color, printed=output in (None, "-")), output)
+        return CLEAN
+
+    function: Callable[..., int] = shown
+    for option in (_common_options, _output_option, _show_format, _input_options, *name):
+        function = option(function)
+    show.command(kind, help=help_)(function)
+
+
+_show_format = click.option(
+    "--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True, help="For people or programs."
+)
+for _kind, _metavar, _help in (
+    (
+        "service",
+        "NAMESPACE/NAME",
+        "A Service: its endpoints, its addresses, who gets their connections, and the rules that name them.",
+    ),
+    ("chain", "CHAIN", "A chain: what it means, whose it is, who jumps to it, and its rules."),
+    ("endpoint", "ADDRESS[:PORT]", "An endpoint: whose it is, and who sends traffic to it."),
+    ("virtual-server", "ADDRESS:PORT[/PROTOCOL]", "A virtual server of IPVS and its real servers."),
+    ("set", "SET", "A set of ipset, and the rules that ask it."),
+    ("summary", "", "The node in short: modes, tables, chains, virtual servers, sets, objects."),
+):
+    _show_command(_kind, _metavar, _help)
+
+
 @command.command()
 @click.argument("code")
 @_output_option

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ruleaudit.ingress import Backend
     from ruleaudit.trace.nodes import Nodes
 
-__all__ = ["Branch", "Follower", "Sender", "of_several", "scaled", "with_share"]
+__all__ = ["Branch", "Follower", "Sender", "of_several", "scaled", "state_of", "with_share"]
 
 Key = tuple[str, str]
 MAX_HOPS: Final = 4
@@ -705,18 +705,16 @@ def _where(who: Endpoint, model: NodeModel) -> str:
         return "which no pod has and no Service names"
     pod = f"pod {'/'.join(who.pod)}" if who.pod is not None else "an endpoint without a pod"
     node = "" if who.node is None else " on this node" if who.node == model.name else f" on node {who.node}"
-    state = (
-        "ready"
-        if who.ready and not who.terminating
-        else "ready and terminating"
-        if who.ready
-        else "terminating"
-        if who.terminating
-        else "not ready"
-        if who.ready is False
-        else "of which nothing says whether it is ready"
-    )
-    return f"{pod}{node}, {state}"
+    return f"{pod}{node}, {state_of(who.ready, terminating=who.terminating)}"
+
+
+def state_of(ready: bool | None, *, terminating: bool) -> str:
+    """How an endpoint is, in words."""
+    if ready:
+        return "ready and terminating" if terminating else "ready"
+    if terminating:
+        return "terminating"
+    return "not ready" if ready is False else "of which nothing says whether it is ready"
 
 
 def _wanted(forwarding: Forwarding) -> str:

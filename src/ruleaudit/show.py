@@ -15,8 +15,9 @@ from ruleaudit.audit import open_node
 from ruleaudit.chains import chain_hash
 from ruleaudit.checks.context import service_port_of
 from ruleaudit.checks.judgement import bare, percent
+from ruleaudit.checks.observer import address_inside
 from ruleaudit.errors import RuleauditError
-from ruleaudit.forwarding import Vantage, Verdict, endpoint_text, split_endpoint
+from ruleaudit.forwarding import FrontendKind, Vantage, Verdict, endpoint_text, split_endpoint
 from ruleaudit.kubeproxy import dispatches, is_kube_proxy_chain
 from ruleaudit.near import UnknownNameError, did_you_mean, near_matches, unknown
 from ruleaudit.reports.printable import shortened
@@ -168,12 +169,16 @@ class _Shown:
     ) -> Section:
         facts = []
         places = [frontend.address] if frontend.address is not None else list(found.audit.node_port_addresses[:1])
+        asking = [(Sender(vantage), whence) for vantage, whence in _WHENCE.items()]
+        if frontend.kind is FrontendKind.LOAD_BALANCER_IP and expected.source_ranges:
+            asking[-1] = (asking[-1][0], "from outside of the source ranges")
+            admitted = address_inside(expected.source_ranges[0])
+            asking.append((Sender(Vantage.OUTSIDE, admitted), f"from within, as {admitted}"))
         for address in places:
-            for vantage, whence in _WHENCE.items():
-                branch = follower.at_node(self.node, Sender(vantage), address, frontend.port, frontend.protocol)
+            for sender, whence in asking:
+                branch = follower.at_node(self.node, sender, address, frontend.port, frontend.protocol)
                 facts.append(f"{whence}: {_ends(branch.outcomes)}")
         rules = self._rules_for(family, found, frontend)
-        del expected
         return Section(f"{frontend.kind.value} {bare(frontend)}", tuple(facts), tuple(rules))
 
     def _rules_for(self, family: int, found: FamilyModel, frontend: Frontend) -> Iterator[RuleUse]:

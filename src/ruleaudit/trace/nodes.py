@@ -79,13 +79,15 @@ def open_nodes(
 ) -> Nodes:
     """The nodes whose sources are given, a group for each. Raises what `read_nodes` raises."""
     if len(groups) == 1:
-        model = open_node(groups[0], node=node, settings=settings, progress=progress, limit_factor=limit_factor)
+        model = _usable(
+            open_node(groups[0], node=node, settings=settings, progress=progress, limit_factor=limit_factor), groups[0]
+        )
         return Nodes(model, (model,), chosen=node is not None)
     objects = next(([one for one in group if one.kind is InputKind.OBJECTS] for group in groups if _has_objects(group)), [])
     models: dict[str, NodeModel] = {}
     for group in groups:
         sources = [*group] if _has_objects(group) else [*group, *objects]
-        model = open_node(sources, settings=settings, progress=progress, limit_factor=limit_factor)
+        model = _usable(open_node(sources, settings=settings, progress=progress, limit_factor=limit_factor), sources)
         if model.name is None:
             raise InputError("the description of the capture names no node", sources[0].path)
         if model.name in models:
@@ -96,6 +98,17 @@ def open_nodes(
         raise UnknownNodeError(f"no dumps of node {node!r} were given, but of {', '.join(models)}{near}")
     first = models[node] if node is not None else next(iter(models.values()))
     return Nodes(first, tuple(models.values()), chosen=node is not None)
+
+
+def _usable(model: NodeModel, sources: Sequence[Source]) -> NodeModel:
+    """The node, where there are rules to be asked. Raises InputError with what is said of the inputs where there are none."""
+    if model.families:
+        return model
+    told = [one.message for one in model.findings if one.code in ("RA001", "RA002", "RA004", "RA005")]
+    raise InputError(
+        f"no rules or virtual servers of kube-proxy were given: {'; '.join(told) or 'nothing serves Services here'}",
+        sources[0].path,
+    )
 
 
 def _has_objects(group: Sequence[Source]) -> bool:

@@ -240,6 +240,9 @@ def _nodes_behind(follower: Follower, service: Service, port: ServicePort, famil
     how = f"their health check on port {check} says so" if check else "no health check node port tells it"
     notes = [f"externalTrafficPolicy Local: it is to use nodes with a ready endpoint: {there} ({how})"]
     using = [one for one in every if one.name in holding]
+    left = sorted(holding.keys() - {one.name for one in using})
+    if using and left:
+        notes.append(f"followed on {', '.join(str(one.name) for one in using)} only, not on {_some(left)}")
     if not using:
         notes.append(
             f"it uses none of {', '.join(str(one.name) for one in every)}; this is what happens if a connection comes there all the same"

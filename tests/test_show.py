@@ -15,7 +15,7 @@ from ruleaudit.show import Section, json_sections, section_lines, show
 from ruleaudit.sources import read
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator
 
     from ruleaudit.trace.values import RuleUse
 
@@ -85,11 +85,8 @@ def test_what_is_not_there(node: NodeModel, kind: str, name: str, message: str) 
         show(node, kind, name)
 
 
-def test_a_node_in_ipvs_mode(capture_folders: Sequence[Path]) -> None:
-    folder = next((one for one in capture_folders if one.name == "features-1.36-ipvs"), None)
-    if folder is None:
-        pytest.skip("no capture of a node in IPVS mode")
-    found = open_node(read([str(folder)]))
+def test_a_node_in_ipvs_mode() -> None:
+    found = open_node(read([str(FIXTURES / "ipvs-healthy")]))
 
     def text(kind: str, name: str = "") -> str:
         return plain(section_lines(show(found, kind, name)))

@@ -93,10 +93,11 @@ def check_ingresses(nodes: Nodes) -> int:
     return count
 
 
-def test_bundled_healthy_node(nodes: Path) -> None:
-    opened = read_nodes([str(nodes / "healthy")])
+@pytest.mark.parametrize(("name", "count"), [("healthy", 464), ("ipvs-healthy", 429)])
+def test_bundled_healthy_nodes(nodes: Path, name: str, count: int) -> None:
+    opened = read_nodes([str(nodes / name)])
     assert local_pod(opened) is not None
-    assert check_frontends(opened) > 450
+    assert check_frontends(opened) == count
     assert check_ingresses(opened) == 6
 
 

@@ -275,6 +275,47 @@ def test_changed_rules_are_shown(tmp_path: Path, name: str) -> None:
     assert (case.code in {one.code for one in found.findings}) is bool(case.code), text
 
 
+def test_without_the_filter_table_nothing_is_certain(tmp_path: Path) -> None:
+    nodes = read_nodes(
+        [changed(tmp_path, "node", lambda text: re.sub(r"^\*filter\n.*?^COMMIT\n", "", text, flags=re.MULTILINE | re.DOTALL))]
+    )
+    found = trace(nodes, "pod/demo/web-0", "np:80")
+    assert found.answer.startswith("may be reached")
+    assert "the dump has no filter table" in text_of(found)
+
+
+# --- IPVS mode ---
+
+
+def test_a_real_server_that_takes_nothing() -> None:
+    found = trace(read_nodes([str(FIXTURES / "ipvs-drained-endpoint")]), "pod/demo/web-0", "web:80")
+    assert {one.code for one in found.findings} == {"RA303"}
+    assert {rule.table for one in found.outcomes for rule in one.rules} >= {"nat", "ipvs"}
+    assert "ipvs " in text_of(found)
+
+
+def test_an_address_that_kube_ipvs0_lacks(tmp_path: Path) -> None:
+    copy = tmp_path / "node"
+    shutil.copytree(FIXTURES / "ipvs-healthy", copy)
+    listing = copy / "ip-addr-kube-ipvs0.json"
+    text = listing.read_text()
+    (entry,) = re.findall(r'\{[^{}]*"local":\s*"10\.96\.1\.1"[^{}]*\},?', text)
+    listing.write_text(text.replace(entry, ""))
+    nodes = read_nodes([str(copy)])
+    found = trace(nodes, "pod/demo/web-0", "web:80")
+    assert {one.verdict for one in found.outcomes} == {Verdict.PASS}
+    assert {one.code for one in found.findings} == {"RA111"}
+    assert trace(nodes, "node", "10.96.1.1:80").reached
+
+
+def test_virtual_servers_alone(tmp_path: Path) -> None:
+    paths = [str(FIXTURES / "ipvs-healthy" / name) for name in ("ipvsadm.txt", "objects.json.xz")]
+    found = trace(read_nodes(paths, node="node-a"), "pod/demo/web-0", "web:80")
+    assert found.answer == "may be reached: to pod demo/web-0, pod demo/web-1 and pod demo/web-2"
+    assert {one.masquerade for one in found.outcomes} == {None}
+    assert "only its virtual servers are known" in text_of(found)
+
+
 # --- several nodes ---
 
 

@@ -124,6 +124,10 @@ class Follower:
             return Branch((step,), (outcome,))
         packet = self._packet(found, sender, destination, port, protocol)
         walked = _merged(found.evaluator.evaluate(packet, tracing=True)[0])
+        if not found.rules_known:
+            walked = [replace(one, masquerade=None, possible=True) for one in walked]
+        elif not found.audit.rules.has_table("filter"):
+            walked = [replace(one, possible=True) for one in walked]
         book = self._book(found)
         rules = [deciding(book, one) for one in walked]
         claims, remarks = self._judged(model, found, sender, packet, protocol, rules, arriving=arriving)

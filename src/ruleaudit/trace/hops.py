@@ -143,6 +143,7 @@ class Follower:
             steps.extend(way.steps)
             outcomes.extend(replace(each, rules=(*used, *each.rules)) for each in way.outcomes)
         notes = self._node_notes(found, walked, packet)
+        notes += self._unserved_node_port(found, destination, port, protocol) if not claims and not arriving else []
         if not arriving:
             ends = (each.endpoint.node for each in outcomes if each.endpoint is not None)
             away = sorted({one for one in ends if one is not None and one != model.name and self.nodes.named(one) is None})
@@ -172,6 +173,14 @@ class Follower:
         if sender.inside:
             return replace(packet, in_interface=ANY_INTERFACE, bridged=None)
         return packet
+
+    def _unserved_node_port(self, found: FamilyModel, address: str, port: int, protocol: str) -> list[str]:
+        """A node port at an address of the node at which kube-proxy is not to serve node ports."""
+        claims = found.audit.expectation.by_frontend.get((None, port, protocol), ())
+        if not claims or not found.evaluator.host.is_local(address):
+            return []
+        served = ", ".join(found.audit.node_port_addresses) or "no address that is known"
+        return [f"{port} is a node port of {claims[0].name}, but kube-proxy serves node ports at {served}, not at {address}"]
 
     def _node_notes(self, found: FamilyModel, walked: Sequence[Walked], packet: Packet) -> list[str]:
         notes = []

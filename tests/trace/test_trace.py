@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import lzma
 import re
 import shutil
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
@@ -314,6 +315,87 @@ def test_virtual_servers_alone(tmp_path: Path) -> None:
     assert found.answer == "may be reached: to pod demo/web-0, pod demo/web-1 and pod demo/web-2"
     assert {one.masquerade for one in found.outcomes} == {None}
     assert "only its virtual servers are known" in text_of(found)
+
+
+# --- Ingress controllers ---
+
+
+def with_objects(folder: Path, change: Callable[[dict[tuple[str, str], dict[str, Any]]], None]) -> Nodes:
+    """The healthy node with its objects changed; `change` is given them by kind and name."""
+    copy = folder / "node"
+    shutil.copytree(FIXTURES / "healthy", copy)
+    packed = copy / "objects.json.xz"
+    listed = json.loads(lzma.decompress(packed.read_bytes()))
+    change({(one["kind"], one["metadata"]["name"]): one for one in listed["items"]})
+    packed.unlink()
+    (copy / "objects.json").write_text(json.dumps(listed))
+    return read_nodes([str(copy)])
+
+
+Objects = dict[tuple[str, str], dict[str, Any]]
+
+
+def balanced(objects: Objects) -> None:
+    service = objects["Service", "ingress-nginx-controller"]
+    service["spec"]["type"] = "LoadBalancer"
+    service["status"] = {"loadBalancer": {"ingress": [{"ip": "203.0.113.99", "ipMode": "Proxy"}]}}
+
+
+def balanced_by_name(objects: Objects) -> None:
+    service = objects["Service", "ingress-nginx-controller"]
+    service["spec"]["type"] = "LoadBalancer"
+    service["status"] = {"loadBalancer": {"ingress": [{"hostname": "ingress.example.net"}]}}
+
+
+def nowhere(objects: Objects) -> None:
+    for (kind, name), one in objects.items():
+        if kind == "Pod" and name.startswith("ingress-nginx-controller"):
+            one["metadata"]["labels"] = {}
+
+
+def in_the_cloud(objects: Objects) -> None:
+    objects["IngressClass", "nginx"]["spec"]["controller"] = "ingress.k8s.aws/alb"
+
+
+def elsewhere(objects: Objects) -> None:
+    for (kind, name), one in objects.items():
+        if kind == "Pod" and name.startswith("traefik"):
+            one["spec"]["nodeName"] = "node-c"
+
+
+CONTROLLERS: dict[str, tuple[Callable[[Objects], None], str, str, tuple[str, ...]]] = {
+    "a load balancer": (balanced, "https://shop.example.com/", "reached: ", ("the load balancer of Service ingress-nginx/ingress-nginx-controller at 203.0.113.99, port 443", "node port 30443 of a node itself")),
+    "a load balancer with a name": (balanced_by_name, "https://shop.example.com/", "may be reached: ", ("ingress.example.net", "it has a name only")),
+    "not found": (nowhere, "https://shop.example.com/", "may be reached: ", ("Ingress controller: not found; --controller NAMESPACE/NAME names it", "looked at: pods with the labels")),
+    "outside of the cluster": (in_the_cloud, "https://shop.example.com/", "may be reached: ", ("the cloud's load balancer serves it",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONTROLLERS)
+def test_ingress_controllers(tmp_path: Path, name: str) -> None:
+    change, url, answer, says = CONTROLLERS[name]
+    found = trace(with_objects(tmp_path, change), "198.51.100.7", url)
+    text = text_of(found)
+    assert found.answer.startswith(answer), text
+    assert sum(one.share for one in found.outcomes) == pytest.approx(1)
+    for words in says:
+        assert words in text, text
+
+
+def test_a_controller_on_other_nodes(tmp_path: Path) -> None:
+    nodes = with_objects(tmp_path, elsewhere)
+    with pytest.raises(
+        RuleauditError, match="no way to the Ingress controller can be followed: the controller listens on node-c"
+    ):
+        trace(nodes, "198.51.100.7", "http://tools.example.com/")
+
+
+def test_a_node_port_that_is_not_served_here(tmp_path: Path) -> None:
+    def labelled(objects: Objects) -> None:
+        objects["Service", "np"]["metadata"]["labels"] = {"service.kubernetes.io/service-proxy-name": "other"}
+
+    found = trace(with_objects(tmp_path, labelled), "198.51.100.7", "192.168.100.11:30080")
+    assert "30080 is a node port of Service demo/np, which kube-proxy passes over here" in text_of(found)
 
 
 # --- several nodes ---

@@ -175,12 +175,19 @@ class Follower:
         return packet
 
     def _unserved_node_port(self, found: FamilyModel, address: str, port: int, protocol: str) -> list[str]:
-        """A node port at an address of the node at which kube-proxy is not to serve node ports."""
-        claims = found.audit.expectation.by_frontend.get((None, port, protocol), ())
-        if not claims or not found.evaluator.host.is_local(address):
+        """A node port at an address of the node at which kube-proxy is not to serve it."""
+        if not found.evaluator.host.is_local(address):
             return []
-        served = ", ".join(found.audit.node_port_addresses) or "no address that is known"
-        return [f"{port} is a node port of {claims[0].name}, but kube-proxy serves node ports at {served}, not at {address}"]
+        expectation = found.audit.expectation
+        if (None, port, protocol) in expectation.by_frontend:
+            served = ", ".join(found.audit.node_port_addresses) or "no address that is known"
+            return [f"{port} is a node port, but kube-proxy serves node ports at {served}, not at {address}"]
+        return [
+            f"{port} is a node port of Service {'/'.join(key)}, which kube-proxy passes over here: {reason}"
+            for key, reason in expectation.ignored.items()
+            for one in self.cluster.services[key].spec.ports
+            if one.node_port == port and (one.protocol or "TCP") == protocol
+        ]
 
     def _node_notes(self, found: FamilyModel, walked: Sequence[Walked], packet: Packet) -> list[str]:
         notes = []

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
 from ruleaudit.addresses import canonical_address, family_of
 from ruleaudit.findings import Certainty
 from ruleaudit.forwarding import Verdict
 from ruleaudit.names import Answer, Record, cluster_dns, resolve
 from ruleaudit.near import UnknownNameError, did_you_mean, near_matches
 from ruleaudit.trace import balancers, ingresses
-from ruleaudit.trace.hops import Branch, Follower, of_several, scaled
+from ruleaudit.trace.hops import Branch, Follower, of_several
 from ruleaudit.trace.question import Client, QuestionError, Target, client_of, node_addresses, parse_target
 from ruleaudit.trace.summary import answer_of
 from ruleaudit.trace.values import Outcome, Party, Step, StepKind, Trace
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     from ruleaudit.names import Resolution
     from ruleaudit.trace.nodes import Nodes
 
-__all__ = ["trace"]
+__all__ = ["known_addresses", "trace"]
 
 _FAMILIES: Final = {4: "IPv4", 6: "IPv6"}
 Key = tuple[str, str]
@@ -265,9 +267,9 @@ class _Question:
                 made = service.spec.ports[0] if service.spec.ports else None
                 if made is None:
                     raise QuestionError(f"--to {target.text}: the Service has no ports")
-                from msgspec.structs import replace as changed
-
-                return changed(made, port=target.port, name=None, node_port=None, protocol=target.protocol or "TCP")
+                return msgspec.structs.replace(
+                    made, port=target.port, name=None, node_port=None, protocol=target.protocol or "TCP"
+                )
             return fitting[0]
         return _chosen(target.text, target.port, target.protocol, ports, "/".join(services[0].metadata.key))
 
@@ -372,6 +374,3 @@ def known_addresses(nodes: Nodes) -> set[str]:
         texts += [one.ip for subset in endpoints.subsets for one in (*subset.addresses, *subset.not_ready_addresses)]
     known.update(one for text in texts if text and (one := _canonical(text)) is not None)
     return known
-
-
-__all__ += ["known_addresses", "scaled"]

@@ -152,7 +152,7 @@ class Follower:
         what = "packets for" if not arriving else "brought from another node:"
         step = Step(
             StepKind.NODE_RULES,
-            f"node {name}: {what} {_host_port(destination, port)}/{protocol}",
+            f"node {name}: {what} {endpoint_text(destination, port)}/{protocol}",
             model.name,
             before=before,
             rules=rules[0][:common] if rules else (),
@@ -347,7 +347,7 @@ class Follower:
         target = (address, port, protocol)
         after = self._after(model, found, walked, packet, target)
         translated = walked.endpoint is not None
-        who = self.endpoint(found, claims, address, port, model)
+        who = self.endpoint(claims, address, port, model)
         base = Outcome(
             walked.verdict,
             share,
@@ -361,7 +361,7 @@ class Follower:
         part = _part(share)
         if walked.verdict in (Verdict.DROP, Verdict.REJECT):
             what = {Verdict.DROP: "dropped: the client waits in vain", Verdict.REJECT: "rejected: the client is told at once"}
-            where = f", on its way to {_host_port(address, port)}" if translated else ""
+            where = f", on its way to {endpoint_text(address, port)}" if translated else ""
             step = Step(StepKind.END, f"{part}{what[walked.verdict]}{where}", model.name, share, certainty, rules=rules)
             return Branch((step,), (base,))
         if not translated and not arriving:
@@ -378,7 +378,7 @@ class Follower:
             notes.append(f"{walked.endpoint} is no endpoint of {claims[0].name.namespace}/{claims[0].name.name}")
         where = _where(who, model)
         lead = "to " if translated else "for "
-        text = f"{part}{lead}{_host_port(address, port)}, {where}"
+        text = f"{part}{lead}{endpoint_text(address, port)}, {where}"
         if claims and walked.masquerade is False and who.node != model.name and sender.vantage is Vantage.OUTSIDE:
             wanted = self.expected[-1].forwarding
             if wanted is not None and wanted.masquerade:
@@ -510,7 +510,7 @@ class Follower:
                 )
             step = Step(
                 StepKind.BACKEND,
-                f"{part}routed, untranslated, to {_host_port(address, port)}, {_where(who, model)}",
+                f"{part}routed, untranslated, to {endpoint_text(address, port)}, {_where(who, model)}",
                 who.node,
                 base.share,
                 certainty,
@@ -527,12 +527,10 @@ class Follower:
 
     # --- who is there ---
 
-    def endpoint(
-        self, found: FamilyModel | None, claims: Sequence[ExpectedServicePort], address: str, port: int, model: NodeModel | None
-    ) -> Endpoint:
+    def endpoint(self, claims: Sequence[ExpectedServicePort], address: str, port: int, model: NodeModel) -> Endpoint:
         """Who has an endpoint's address: as the Service's slices have it, else the pod that has the address."""
         text = endpoint_text(address, port)
-        here = model.name if model is not None else None
+        here = model.name
         for claim in claims:
             for candidates in (claim.candidates, *claim.other_candidates):
                 for one in _every(candidates):
@@ -553,7 +551,6 @@ class Follower:
             return Endpoint(address, port)
         held = pods[0]
         node = held.spec.node_name
-        del found
         return Endpoint(
             address,
             port,
@@ -714,10 +711,6 @@ def _common(rules: Sequence[tuple[RuleUse, ...]]) -> int:
 
 def _part(share: float) -> str:
     return "" if share > 0.9995 else f"{percent(share)} "
-
-
-def _host_port(address: str, port: int) -> str:
-    return endpoint_text(address, port)
 
 
 def _where(who: Endpoint, model: NodeModel) -> str:

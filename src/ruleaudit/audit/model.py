@@ -12,6 +12,7 @@ from ruleaudit.audit.coverage import is_cut, mode_of, node_name, serving
 from ruleaudit.audit.inputs import FAMILIES, Inputs, Progress, chosen_tables, note, partial_dumps, read_inputs
 from ruleaudit.audit.iptables import open_family
 from ruleaudit.audit.ipvs import IpvsNode, ipvs_node, open_ipvs_family
+from ruleaudit.audit.node import own_addresses
 from ruleaudit.checks import leftovers, nodewide, virtual_leftovers
 from ruleaudit.checks.services import ServiceJudge
 from ruleaudit.checks.virtual_servers import VirtualServerJudge
@@ -65,6 +66,8 @@ class FamilyModel:
     faults: tuple[str, ...] = ()
     rules_known: bool = True
     ipvs: IpvsNode | None = None
+    own: tuple[str, ...] = ()
+    """In IPVS mode: the addresses that the Node object and the inputs give the node."""
     _others: dict[int, Expectation] = field(default_factory=dict, repr=False)
 
     def expectations(self) -> Iterator[Expectation]:
@@ -134,7 +137,9 @@ class FamilyModel:
         held = self.ipvs.dummy(audit.family)
         if held is None:
             return
-        found = virtual_leftovers.dummy_addresses(audit, held, self.ipvs.elsewhere(audit.family), self.ipvs.dummy_place(), told)
+        found = virtual_leftovers.dummy_addresses(
+            audit, held, self.own, self.ipvs.elsewhere(audit.family), self.ipvs.dummy_place(), told
+        )
         yield from (one for one in found if one.code == "RA111")
 
 
@@ -191,6 +196,7 @@ class NodeModel:
                 tuple(case.faults),
                 known,
                 self.ipvs,
+                tuple(own_addresses(family, audit.node_object, self.inputs.given)),
             )
         opened = open_family(family, self)
         audit = opened.audit

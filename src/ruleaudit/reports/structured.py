@@ -54,7 +54,7 @@ def json_report(report: Report) -> str:
     findings = ",\n".join(f"    {dumps(finding_fields(finding))}" for finding in report.findings)
     members.append(f'  "findings": [\n{findings}\n  ]' if findings else '  "findings": []')
     suppressed = ",\n".join(
-        f"    {_dumps({**_finding(one.finding), 'suppressed_by': one.by, 'reason': one.reason, 'place': one.place})}"
+        f"    {dumps({**finding_fields(one.finding), 'suppressed_by': one.by, 'reason': one.reason, 'place': one.place})}"
         for one in report.suppressed
     )
     members.append(f'  "suppressed": [\n{suppressed}\n  ]' if suppressed else '  "suppressed": []')

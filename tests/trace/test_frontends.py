@@ -93,7 +93,7 @@ def check_ingresses(nodes: Nodes) -> int:
     return count
 
 
-@pytest.mark.parametrize(("name", "count"), [("healthy", 464), ("ipvs-healthy", 429)])
+@pytest.mark.parametrize(("name", "count"), [("healthy", 464), ("ipvs-healthy", 648)])
 def test_bundled_healthy_nodes(nodes: Path, name: str, count: int) -> None:
     opened = read_nodes([str(nodes / name)])
     assert local_pod(opened) is not None

@@ -266,8 +266,14 @@ class _Case:
         held = self.ipvs.dummy(self.family)
         if held is None:
             return audit.host
+        lacking = self._wanted(audit.expectation) - held.keys()
         own = own_addresses(self.family, audit.node_object, self.inputs.given)
-        return Host(frozenset({*own, *self.ipvs.elsewhere(self.family), audit.clients.node_address, *held}))
+        kept = {*own, *self.ipvs.elsewhere(self.family), audit.clients.node_address}
+        return Host(frozenset((audit.host.addresses - lacking) | kept))
+
+    def _wanted(self, expectation: Expectation) -> set[str]:
+        """The addresses that kube-ipvs0 is to hold, as far as frontends name them."""
+        return {one.address for port in expectation.service_ports for one in port.frontends if one.address is not None}
 
     def judged(self, release: Release) -> tuple[FamilyAudit, VirtualServerJudge | None, list[Finding], list[Finding]]:
         """The audit under a release, its judge, the findings about services, and those about what is stale."""
@@ -290,7 +296,7 @@ class _Case:
         node = self.cluster.nodes.get(self.name or "")
         own = own_addresses(self.family, node, given)
         held = self.ipvs.dummy(self.family)
-        wanted = {one.address for port in expectation.service_ports for one in port.frontends if one.address is not None}
+        wanted = self._wanted(expectation)
         others = [one for one in self.ipvs.elsewhere(self.family) if one not in own]
         others += self.answering(expectation, virtual, {*own, *others, *wanted})
         clients = clients_of(self.family, self.rules, self.cluster, node, expectation, [*own, *others])

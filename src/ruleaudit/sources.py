@@ -807,7 +807,7 @@ def read(paths: Sequence[str], stdin: BinaryIO | None = None, *, limit: int = MA
     kind EMPTY. Raises InputError when a path cannot be read, is named and none of ours, when all hold more than `limit` bytes, or
     when they are dumps of several nodes. `limit_factor` times as many bytes and files are read.
     """
-    sources = [one for found in _read_each(paths, stdin, limit * limit_factor, MAX_FILES * limit_factor) for one in found]
+    sources = _read_all(paths, stdin, limit * limit_factor, MAX_FILES * limit_factor)
     _require_one_node(sources)
     return sources
 
@@ -815,35 +815,36 @@ def read(paths: Sequence[str], stdin: BinaryIO | None = None, *, limit: int = MA
 def read_nodes(
     paths: Sequence[str], stdin: BinaryIO | None = None, *, limit: int = MAX_BYTES, limit_factor: int = 1
 ) -> list[list[Source]]:
-    """What `read` reads, by node: each path that holds the description of a capture (meta.json) is a node of its own, whose sources those of
-    the paths without one follow. Without two descriptions that differ all is one node's, as in `read`. Raises what `read` raises.
+    """What `read` reads, by node: each folder (or part of an archive) that holds the description of a capture (meta.json) is a node of its own,
+    whose sources those that lie in no such folder follow. Without two descriptions that differ all is one node's, as in `read`. Raises what
+    `read` raises.
     """
-    found = _read_each(paths, stdin, limit * limit_factor, MAX_FILES * limit_factor)
-    described = [one for one in found if any(source.kind is InputKind.CAPTURE_META for source in one)]
-    apart = {source.data for one in described for source in one if source.kind is InputKind.CAPTURE_META}
-    if len(described) < 2 or len(apart) < 2:
-        sources = [one for each in found for one in each]
-        _require_one_node(sources)
-        return [sources]
-    shared = [source for one in found if one not in described for source in one]
-    for one in described:
+    found = _read_all(paths, stdin, limit * limit_factor, MAX_FILES * limit_factor)
+    described = {source.data: _folder_of(source.path) for source in found if source.kind is InputKind.CAPTURE_META}
+    nodes: dict[str, list[Source]] = {folder: [] for folder in described.values()}
+    if len(nodes) < 2:
+        _require_one_node(found)
+        return [found]
+    shared: list[Source] = []
+    for source in found:
+        folder = _folder_of(source.path)
+        within = [one for one in nodes if folder == one or _lies_in(folder, one)]
+        (nodes[max(within, key=len)] if within else shared).append(source)
+    for one in nodes.values():
         _require_one_node(one)
-    return [[*one, *shared] for one in described]
+    return [[*one, *shared] for one in nodes.values()]
 
 
-def _read_each(paths: Sequence[str], stdin: BinaryIO | None, limit: int, max_files: int) -> list[list[Source]]:
+def _read_all(paths: Sequence[str], stdin: BinaryIO | None, limit: int, max_files: int) -> list[Source]:
     reader = _Reader(limit, max_files)
-    found: list[list[Source]] = []
     for path in _once(paths):
-        before = len(reader.sources)
         if path != "-":
             reader.named(path)
         elif stdin is None:
             raise InputError("there is no standard input to read", STDIN)
         else:
             reader.content(STDIN, _limited(stdin, STDIN, reader.left), given=True)
-        found.append(reader.sources[before:])
-    return found
+    return reader.sources
 
 
 def _once(paths: Iterable[str]) -> Iterable[str]:

@@ -425,6 +425,17 @@ def test_pods_of_every_given_node_can_ask(tmp_path: Path) -> None:
     assert trace(nodes, "pod/demo/web-0", "192.168.100.12:30080").reached
 
 
+def test_one_folder_may_hold_several_nodes(tmp_path: Path) -> None:
+    changed(tmp_path, "a", lambda text: text)
+    second = changed(tmp_path, "b", lambda text: text, node="node-b")
+    (tmp_path / "objects.json.xz").write_bytes(Path(second, "objects.json.xz").read_bytes())
+    for name in ("a", "b"):
+        (tmp_path / name / "objects.json.xz").unlink()
+    nodes = read_nodes([str(tmp_path)])
+    assert [one.name for one in nodes.models] == ["node-a", "node-b"]
+    assert trace(nodes, "pod/demo/web-1", "np:80").reached
+
+
 def test_load_balancers_use_every_given_node(tmp_path: Path) -> None:
     second = changed(tmp_path, "b", lambda text: text, node="node-b")
     paths = [str(FIXTURES / "healthy"), second]

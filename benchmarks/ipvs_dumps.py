@@ -60,7 +60,8 @@ class IpvsDumps:
     def virtual_servers(self) -> Iterator[str]:
         """The lines of `ipvsadm -Sn`."""
         for port in self.node.ports:
-            inside = port.local or port.endpoints if port.internal_local else port.endpoints
+            elsewhere = port.endpoints if port.uses_cluster else ()  # KPR 2.3: not chosen where nothing may use them
+            inside = port.local or elsewhere if port.internal_local else port.endpoints
             outside = port.local or port.endpoints if port.external_local else port.endpoints
             yield from self._virtual_server(f"{port.cluster_ip}:{port.port}", port.affinity, inside)
             if port.vip:

@@ -1,9 +1,10 @@
 """Generate a healthy node of any size: what kube-proxy 1.36 writes in iptables or IPVS mode, and the objects that ask for it.
 
-    python benchmarks/node.py --services N --endpoints M [--mode MODE] FOLDER
+    python benchmarks/node.py --services N --endpoints M [--mode MODE] [--nodes K --which I] FOLDER
 
 FOLDER receives iptables-save.txt, objects.json, kube-proxy.args and meta.json, in IPVS mode also ipvsadm-save.txt, ipset.txt and
-ip-addr-kube-ipvs0.json; `ruleaudit check FOLDER` finds no fault there. Of every
+ip-addr-kube-ipvs0.json; `ruleaudit check FOLDER` finds no fault there. The cluster has K nodes, over which endpoints are spread; the rules
+are those of number I. Of every
 hundred Services 8 are of type NodePort, 3 more of them with external traffic policy Local, 2 have a load balancer, 4 have session
 affinity, 3 no endpoints, 2 internal traffic policy Local, 1 an endpoint that is not ready, 10 two ports. A capture of a real
 kube-proxy with 10,000 such Services of 10 endpoints has as many lines of every shape as the node generated here.
@@ -37,12 +38,13 @@ FILES = {
     "ipvs": ("iptables-save.txt", "ipvsadm-save.txt", "ipset.txt", "ip-addr-kube-ipvs0.json"),
 }
 """The dumps of a node by kube-proxy's mode."""
-_NODES = ("node-a", "node-b", "node-c")
-_NODE_ADDRESSES = ("192.168.100.11", "192.168.100.12", "192.168.100.13")
 _CLUSTER_CIDR = "10.128.0.0/9"
-# Each node's pods have a network of their own, with room for two million.
-_POD_NETWORKS = tuple(IPv4Address(text) for text in ("10.128.0.0", "10.160.0.0", "10.192.0.0"))
-_POD_LIMIT = 1 << 21
+_FIRST_POD_NETWORK = IPv4Address("10.128.0.0")
+_POD_BITS = 23
+"""So many bits of a pod's address are not fixed by the cluster's network: each node has a part of it, with room for two million where
+there are three."""
+_FIRST_NODE_ADDRESS = IPv4Address("192.168.100.11")
+_NODE_LIMIT = 5_000
 _FIRST_POD = 256
 _FIRST_CLUSTER_IP = IPv4Address("10.96.10.1")
 _FIRST_VIP = IPv4Address("203.0.0.1")
@@ -106,14 +108,35 @@ class _Port(TypedDict):
 
 
 class Node:
-    """`services` Services of `endpoints` endpoints each, and kubernetes itself. Raises ValueError where addresses do not suffice."""
+    """`services` Services of `endpoints` endpoints each, and kubernetes itself, on number `which` of `nodes` nodes.
 
-    def __init__(self, services: int, endpoints: int) -> None:
-        if not 0 < services <= _SERVICE_LIMIT or endpoints < 0 or services * endpoints + _FIRST_POD > _POD_LIMIT:
-            raise ValueError(f"1 to {_SERVICE_LIMIT:,} services, and at most {_POD_LIMIT - _FIRST_POD:,} endpoints in all")
-        self.services, self.endpoints = services, endpoints
+    Raises ValueError where addresses do not suffice.
+    """
+
+    def __init__(self, services: int, endpoints: int, nodes: int = 3, which: int = 0) -> None:
+        if not 0 <= which < nodes <= _NODE_LIMIT:
+            raise ValueError(f"1 to {_NODE_LIMIT:,} nodes, and one of them")
+        self.pod_bits = _POD_BITS - (nodes - 1).bit_length()
+        limit = 1 << self.pod_bits
+        if not 0 < services <= _SERVICE_LIMIT or endpoints < 0 or services * endpoints + _FIRST_POD > limit:
+            raise ValueError(f"1 to {_SERVICE_LIMIT:,} services, and at most {limit - _FIRST_POD:,} endpoints in all")
+        self.services, self.endpoints, self.nodes, self.which = services, endpoints, nodes, which
         self.ports = [_kubernetes(), *(port for number in range(services) for port in self._service_ports(number))]
         self.large = 1 + sum(self._backends(number) * len(self._ports(number)) for number in range(services)) > _LARGE
+
+    # --- the cluster's nodes -----------------------------------------------------------------------------------------------------------
+
+    def node_name(self, node: int) -> str:
+        """The name of a node, by its number."""
+        return f"node-{chr(ord('a') + node)}" if self.nodes <= 26 else f"node-{node:04}"
+
+    def node_address(self, node: int) -> str:
+        """The InternalIP of a node, by its number."""
+        return str(_FIRST_NODE_ADDRESS + node)
+
+    def pod_network(self, node: int) -> IPv4Address:
+        """The first address of a node's pods."""
+        return _FIRST_POD_NETWORK + (node << self.pod_bits)
 
     # --- what each Service is like -----------------------------------------------------------------------------------------------------
 
@@ -152,8 +175,8 @@ class Node:
     def _pods(self, number: int) -> Iterator[tuple[str, int, bool]]:
         """Address, index of the node, and readiness of every endpoint."""
         for index in range(self._backends(number)):
-            node = (number + index) % len(_NODES)
-            address = _POD_NETWORKS[node] + _FIRST_POD + number * self.endpoints + index
+            node = (number + index) % self.nodes
+            address = self.pod_network(node) + _FIRST_POD + number * self.endpoints + index
             yield str(address), node, not (number % 100 == 30 and index == 0)
 
     def _service_ports(self, number: int) -> Iterator[ServicePort]:
@@ -172,8 +195,8 @@ class Node:
                 self._external_local(number),
                 self._internal_local(number),
                 tuple(endpoint for endpoint, _node in used),
-                tuple(endpoint for endpoint, node in used if node == 0),
-                tuple(f"{address}:{port['target']}" for address, node, _ready in every if node == 0),
+                tuple(endpoint for endpoint, node in used if node == self.which),
+                tuple(f"{address}:{port['target']}" for address, node, _ready in every if node == self.which),
             )
 
     # --- the dump ----------------------------------------------------------------------------------------------------------------------
@@ -298,12 +321,13 @@ class Node:
         for number in range(self.services):
             namespace, name = self._name(number)
             endpoints = [
-                _endpoint(address, _NODES[node], ready=ready, pod=(namespace, f"{name}-{index}"))
+                _endpoint(address, self.node_name(node), zone=_zone(node), ready=ready, pod=(namespace, f"{name}-{index}"))
                 for index, (address, node, ready) in enumerate(self._pods(number))
             ]
             yield _slice(namespace, name, endpoints, [(port["name"], port["target"]) for port in self._ports(number)])
-        for name, address, pods in zip(_NODES, _NODE_ADDRESSES, _POD_NETWORKS, strict=True):
-            yield _node(name, address, f"{pods}/11")
+        for node in range(self.nodes):
+            network = f"{self.pod_network(node)}/{32 - self.pod_bits}"
+            yield _node(self.node_name(node), self.node_address(node), network, _zone(node))
 
     def _service(self, number: int) -> dict[str, object]:
         kind = self._kind(number)
@@ -484,12 +508,16 @@ def _service(
     }
 
 
+def _zone(node: int) -> str:
+    return f"zone-{'abc'[node % 3]}"
+
+
 def _endpoint(
-    address: str, node: str | None = None, *, ready: bool = True, pod: tuple[str, str] | None = None
+    address: str, node: str | None = None, *, zone: str | None = None, ready: bool = True, pod: tuple[str, str] | None = None
 ) -> dict[str, object]:
     known: dict[str, object] = {"addresses": [address], "conditions": {"ready": ready, "serving": ready, "terminating": False}}
     if node is not None:
-        known |= {"nodeName": node, "zone": node.replace("node", "zone")}
+        known |= {"nodeName": node, "zone": zone}
     if pod is not None:
         known["targetRef"] = {"kind": "Pod", "name": pod[1], "namespace": pod[0]}
     return known
@@ -512,11 +540,11 @@ def _slice(
     }
 
 
-def _node(name: str, address: str, pods: str) -> dict[str, object]:
+def _node(name: str, address: str, pods: str, zone: str) -> dict[str, object]:
     labels = {
         "kubernetes.io/hostname": name,
         "kubernetes.io/os": "linux",
-        "topology.kubernetes.io/zone": name.replace("node", "zone"),
+        "topology.kubernetes.io/zone": zone,
     }
     return {
         "apiVersion": "v1",
@@ -530,30 +558,46 @@ def _node(name: str, address: str, pods: str) -> dict[str, object]:
 # --- files -----------------------------------------------------------------------------------------------------------------------------
 
 
-def write_node(folder: Path, services: int, endpoints: int, mode: str = "iptables") -> None:
+def write_node(
+    folder: Path,
+    services: int,
+    endpoints: int,
+    mode: str = "iptables",
+    *,
+    nodes: int = 3,
+    which: int = 0,
+    with_objects: bool = True,
+) -> None:
     """Write the node into a folder, which is made if need be. `mode`: "iptables" or "ipvs". Raises ValueError as `Node` does, OSError where it
     cannot be written.
     """
-    node = Node(services, endpoints)
+    node = Node(services, endpoints, nodes, which)
     folder.mkdir(parents=True, exist_ok=True)
     dumps = {"iptables-save.txt": node.dump()}
     if mode == "ipvs":
-        ipvs = IpvsDumps(node, (_NODE_ADDRESSES[0], str(_POD_NETWORKS[0] + 1)), _CLUSTER_CIDR, _AFFINITY_SECONDS)
+        own = (node.node_address(which), str(node.pod_network(which) + 1))
+        ipvs = IpvsDumps(node, own, _CLUSTER_CIDR, _AFFINITY_SECONDS)
         dumps = {"iptables-save.txt": ipvs.rules(), "ipvsadm-save.txt": ipvs.virtual_servers(), "ipset.txt": ipvs.ipset()}
         (folder / "ip-addr-kube-ipvs0.json").write_text(ipvs.dummy())
     for name, lines in dumps.items():
         with (folder / name).open("w") as dump:
             dump.writelines(line + "\n" for line in lines)
-    with (folder / "objects.json").open("wb") as objects:
-        objects.writelines(node.objects())
+    if with_objects:
+        with (folder / "objects.json").open("wb") as objects:
+            objects.writelines(node.objects())
     arguments = (
-        f"--hostname-override={NODE}",
+        f"--hostname-override={node.node_name(which)}",
         f"--proxy-mode={mode}",
         "--detect-local-mode=ClusterCIDR",
         f"--cluster-cidr={_CLUSTER_CIDR}",
     )
     (folder / "kube-proxy.args").write_text("\n".join(("kube-proxy-1.36", *arguments)) + "\n")
-    meta = {"node": NODE, "node_ips": [_NODE_ADDRESSES[0]], "kube_proxy_version": "Kubernetes v1.36.2", "mode": mode}
+    meta = {
+        "node": node.node_name(which),
+        "node_ips": [node.node_address(which)],
+        "kube_proxy_version": "Kubernetes v1.36.2",
+        "mode": mode,
+    }
     (folder / "meta.json").write_text(json.dumps(meta, indent=1) + "\n")
 
 
@@ -563,10 +607,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--services", type=int, default=10_000, metavar="N")
     parser.add_argument("--endpoints", type=int, default=10, metavar="M", help="endpoints of each Service")
     parser.add_argument("--mode", choices=("iptables", "ipvs"), default="iptables", help="how kube-proxy programs the node")
+    parser.add_argument("--nodes", type=int, default=3, metavar="K", help="nodes of the cluster")
+    parser.add_argument("--which", type=int, default=0, metavar="I", help="the node that the rules are of")
     parser.add_argument("folder", type=Path)
     given = parser.parse_args(arguments)
     try:
-        write_node(given.folder, given.services, given.endpoints, given.mode)
+        write_node(given.folder, given.services, given.endpoints, given.mode, nodes=given.nodes, which=given.which)
     except ValueError as error:
         parser.error(str(error))
     return 0

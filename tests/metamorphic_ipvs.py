@@ -200,12 +200,6 @@ class Harmless(NamedTuple):
 _ALL = ("removed", "altered", "port altered", "one more")
 HARMLESS = (
     Harmless(
-        "another scheduler",
-        "it decides which of the real servers gets the next connection, and each of them is right",
-        ".*virtual server|lone node port",
-        ("scheduler altered",),
-    ),
-    Harmless(
         "session affinity of a virtual server without real servers",
         "there is nothing that a client could be kept at",
         "empty virtual server",
@@ -222,13 +216,6 @@ HARMLESS = (
         "kube-proxy leaves it with weight 0 until its connections have ended (KPR 11.4)",
         "real server",
         ("one more that drains",),
-    ),
-    Harmless(
-        "one-packet scheduling of TCP and SCTP",
-        "the kernel looks at it for UDP only (ip_vs_core.c, ip_vs_schedule)",
-        ".*virtual server|lone node port",
-        ("one packet",),
-        "-t|--sctp",
     ),
     Harmless(
         "a node port at one address more",

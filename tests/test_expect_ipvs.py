@@ -145,8 +145,8 @@ def all_kinds(cluster: tuple[str, ...], others: tuple[str, ...]) -> dict[str, tu
             26,
             ALL_KINDS | EXTERNAL,
             [LEAVING, THERE],
-            all_kinds(THERE_ALONE, ("leaving",) * 3),
-            id="1.26 external Local, one leaving",
+            all_kinds(THERE_ALONE, ("leaving",) * 3) | {"external": ("leaving | REJECT", "leaving", "leaving | REJECT")},
+            id="1.26 external Local, one leaving; external IPs may be refused up to 1.29",
         ),
         pytest.param(
             25, ALL_KINDS | EXTERNAL, [LEAVING, THERE], all_kinds(THERE_ALONE, ("there",) * 3), id="1.25 leaving ones do not stand in"

@@ -411,6 +411,16 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
         read([str(tmp_path / "loop")])
 
 
+def test_a_listing_of_ipvsadm_with_long_addresses_is_no_file_of_proc() -> None:
+    server = "TCP  [2001:1db8:1111:2222:3333:4444:5555:6666]:{} rr\n"
+    assert recognise(server.format("8443")).kind is InputKind.IPVSADM
+    for port in ("01BB", "0050", "20FB"):  # /proc/net/ip_vs prints four hexadecimal digits
+        found = recognise(server.format(port))
+        assert found.kind is InputKind.OTHER
+        assert found.refusal is not None
+        assert "/proc/net" in found.refusal
+
+
 LATER = DUMP.replace("-j X", "-j Y")
 META = '{"kube_proxy_version": "v1", "node": "%s"}'
 SEVERAL = [
@@ -447,7 +457,7 @@ def written(folder: Path, files: dict[str, str]) -> Path:
 @pytest.mark.parametrize(("files", "names"), SEVERAL)
 def test_dumps_of_several_nodes_are_refused(files: dict[str, str], names: str, tmp_path: Path) -> None:
     folder = written(tmp_path / "captures", files)
-    with pytest.raises(InputError, match=f"{folder}: .*: {names}; audit each by itself: `ruleaudit check {folder}/"):
+    with pytest.raises(InputError, match=f"{folder}: .*: {names}; name the folder of each: `ruleaudit check {folder}/"):
         read([str(folder)])
     archive = tmp_path / "captures.tar"
     with tarfile.open(archive, "w") as tarred:
@@ -459,7 +469,7 @@ def test_dumps_of_several_nodes_are_refused(files: dict[str, str], names: str, t
 
 def test_several_folders_that_are_named_are_several_nodes_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(written(tmp_path, {"node-a/dump": DUMP, "node-b/dump": LATER}))
-    with pytest.raises(InputError, match=r"^\.: .*: node-a, node-b; .* `ruleaudit check node-a`"):
+    with pytest.raises(InputError, match=r"^\.: .*: node-a, node-b; .* `ruleaudit check node-a ...`"):
         read(["node-a", "node-b"])
     assert len(read(["node-a/dump", "node-b/dump"])) == 2  # who names files knows what they are
 

@@ -9,6 +9,7 @@ import os
 import stat
 import sys
 import time
+from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING, ClassVar, Literal, TextIO, TypeVar
 
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from ruleaudit.reports.formats import Target
     from ruleaudit.reports.selection import Hidden
     from ruleaudit.reports.text import Grouping, Layout, Line
-    from ruleaudit.sources import Source
+    from ruleaudit.settings import GivenSettings
+    from ruleaudit.sources import Captures, Source
     from ruleaudit.trace import Nodes
 
 __all__ = ["command", "main"]
@@ -165,7 +167,7 @@ def _service_names(_context: click.Context, _parameter: click.Parameter, values:
 class _Commands(click.Group):
     """The commands, of which some stand in modules of their own and are imported when they are asked for."""
 
-    elsewhere: ClassVar[Mapping[str, str]] = {"lint": "ruleaudit.cli_lint"}
+    elsewhere: ClassVar[Mapping[str, str]] = {"anonymize": "ruleaudit.cli_anonymize", "lint": "ruleaudit.cli_lint"}
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Every command, by name."""
@@ -212,6 +214,9 @@ def command() -> None:
     show_default=True,
     help="Exit with 1 on findings of this severity or worse. info also shows notes in full.",
 )
+@click.option(
+    "--jobs", type=click.IntRange(1), metavar="N", help="Audit so many nodes at once.  [default: as many as there are cores]"
+)
 @click.option("--exit-zero", is_flag=True, help="Exit with 0 whatever is found.")
 @click.option("--strict-coverage", is_flag=True, help="Exit with 2 when something could not be checked (RA004).")
 @click.option("--select", metavar="PREFIX,...", multiple=True, callback=_split, help="Only codes that begin so.")
@@ -253,6 +258,7 @@ def check(
     format_: str | None,
     outputs: tuple[str, ...],
     fail_on: str,
+    jobs: int | None,
     exit_zero: bool,
     strict_coverage: bool,
     select: tuple[str, ...],
@@ -272,15 +278,16 @@ def check(
 
     INPUT is a dump (iptables-save), a file of objects, a folder or an archive of both, or - for standard input; what each is, is
     found by its content. Without INPUT a pipe on standard input is read. --live reads the node that this runs on, --cluster the
-    objects from the API server.
+    objects from the API server. Where INPUTs are folders or archives of several nodes, each is audited by itself, against the objects
+    that are given beside them, with --objects or --cluster, or that lie in its own folder.
     """
-    del debug  # main looks for it itself, as it must hold when this function is never reached
+    from ruleaudit import cli_nodes
     from ruleaudit.findings import Severity
     from ruleaudit.reports.selection import Selection, code_prefix
 
     selection = Selection(tuple(map(code_prefix, select)), tuple(map(code_prefix, ignore)), services, namespaces)
     threshold = Severity(fail_on)
-    paths = [*(inputs or (() if live else _piped())), *objects]
+    paths = inputs or (() if live else _piped())
     targets = _targets(outputs, format_)
     with _Progress(shown=not quiet) as progress:
         outside = outside_sources(
@@ -292,20 +299,46 @@ def check(
             progress=progress.step,
             limit_factor=limit_factor,
         )
-        audited = _audit(paths, outside, node, kube_proxy_config, progress.step, limit_factor)
-        aside = cli_configuration.put_aside([audited], baseline)
-        (report,) = aside.reports
-        shown, hidden = selection.apply(report)
+        given = _given(paths, objects, limit_factor)
+        settings = _settings(kube_proxy_config)
+        audited = (
+            ruleaudit.audit_inputs(
+                [*given, *outside], node=node, settings=settings, progress=progress.step, limit_factor=limit_factor
+            )
+            if isinstance(given, list)
+            else cli_nodes.audit(given, outside, node, settings, jobs, progress.step, limit_factor)
+        )
+    reports = [one.report for one in audited if one.report is not None] if isinstance(audited, list) else [audited]
+    aside = cli_configuration.put_aside(reports, baseline)
+    shown, hidden = selection.apply_to_all(aside.reports)
     hidden = aside.hidden(cli_configuration.with_origins(hidden))
-    known = cli_configuration.written_baseline(aside, [shown], write_baseline, threshold)
+    known = cli_configuration.written_baseline(aside, shown, write_baseline, threshold)
     from ruleaudit.reports.text import Layout
 
     layout = Layout(group_by, notes=threshold is Severity.INFO or bool(select), quiet=quiet, statistics=statistics)
-    texts = _texts(shown, hidden, targets, layout, threshold, color, aside.notices)
+    judge = partial(_status, threshold=threshold, exit_zero=exit_zero or bool(known), strict_coverage=strict_coverage)
+    if isinstance(audited, list):
+        if debug:
+            _say("".join(one.trace for one in audited).rstrip())
+        comparison = cli_nodes.beside_each_other(audited, shown)
+        texts = cli_nodes.made(
+            comparison,
+            hidden,
+            targets,
+            layout,
+            threshold,
+            lambda lines, printed: _drawn(lines, color, printed=printed),
+            aside.notices,
+        )
+        _write_all([*known, *((texts[one.format, one.path == "-"], one.path) for one in targets)])
+        if not quiet or comparison.failures:
+            cli_nodes.say_beside(comparison, hidden, targets, _say, aside.notices)
+        return max([*map(judge, aside.reports, shown), FAILED if comparison.failures else CLEAN])
+    texts = _texts(shown[0], hidden, targets, layout, threshold, color, aside.notices)
     _write_all([*known, *((texts[one.format, one.path == "-"], one.path) for one in targets)])
     if not quiet:
-        _say_beside(shown, hidden, targets, aside.notices)
-    return _status(report, shown, threshold, exit_zero=exit_zero or bool(known), strict_coverage=strict_coverage)
+        _say_beside(shown[0], hidden, targets, aside.notices)
+    return judge(aside.reports[0], shown[0])
 
 
 _TRACE_EPILOG = """\b
@@ -520,36 +553,28 @@ def _piped() -> tuple[str, ...]:
     return ("-",)
 
 
-def _audit(
-    paths: Sequence[str],
-    outside: Sequence[Source],
-    node: str | None,
-    config: str | None,
-    progress: Callable[[str, float], None],
-    limit_factor: int,
-) -> Report:
+def _settings(config: str | None) -> GivenSettings | None:
     from ruleaudit.sources import read_plain
 
-    settings = None if config is None else ruleaudit.read_settings(read_plain(config), config)
+    return None if config is None else ruleaudit.read_settings(read_plain(config), config)
+
+
+def _given(paths: Sequence[str], objects: Sequence[str], limit_factor: int) -> list[Source] | Captures:
+    from ruleaudit.sources import gather
+
     standard_input: TextIO | None = sys.stdin  # None where the caller closed it
-    sources = ruleaudit.read(
-        paths, standard_input.buffer if "-" in paths and standard_input is not None else None, limit_factor=limit_factor
-    )
-    return ruleaudit.audit_inputs(
-        [*sources, *outside], node=node, settings=settings, progress=progress, limit_factor=limit_factor
-    )
+    stream = standard_input.buffer if "-" in (*paths, *objects) and standard_input is not None else None
+    return gather(paths, stream, shared=objects, limit_factor=limit_factor)
 
 
 def _nodes(
     paths: Sequence[str], node: str | None, config: str | None, progress: Callable[[str, float], None], limit_factor: int
 ) -> Nodes:
-    from ruleaudit.sources import read_plain
     from ruleaudit.trace import read_nodes
 
-    settings = None if config is None else ruleaudit.read_settings(read_plain(config), config)
-    standard_input: TextIO | None = sys.stdin
+    standard_input: TextIO | None = sys.stdin  # None where the caller closed it
     stream = standard_input.buffer if "-" in paths and standard_input is not None else None
-    return read_nodes(paths, stream, node=node, settings=settings, progress=progress, limit_factor=limit_factor)
+    return read_nodes(paths, stream, node=node, settings=_settings(config), progress=progress, limit_factor=limit_factor)
 
 
 class _Progress:
@@ -590,7 +615,7 @@ command.add_command(collect_command(_common_options, _Progress))
 # --- judging and writing ---
 
 
-def _status(report: Report, shown: Report, threshold: Severity, *, exit_zero: bool, strict_coverage: bool) -> int:
+def _status(report: Report, shown: Report, *, threshold: Severity, exit_zero: bool, strict_coverage: bool) -> int:
     if strict_coverage and any(finding.code == "RA004" for finding in report.findings):
         return FAILED
     if not exit_zero and any(finding.severity.rank <= threshold.rank for finding in shown.findings):
@@ -711,6 +736,16 @@ def _write_all(texts: Sequence[tuple[str, str]]) -> None:
     for text, output in texts:
         if output == "-":
             _print(text)
+
+
+def _write_bytes(data: bytes, output: str) -> None:
+    """One file, as a whole or not at all."""
+    for temporary, target, _ in _prepared(data, output):
+        try:
+            temporary.replace(target)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            raise OutputError(f"{output}: cannot be written: {error.strerror or error}") from error
 
 
 def _print(text: str) -> None:

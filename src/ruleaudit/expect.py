@@ -7,7 +7,7 @@ and release, and nothing of rules.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -36,7 +36,15 @@ if TYPE_CHECKING:
     from ruleaudit.cluster.objects import Node, Service, ServicePort
     from ruleaudit.settings import Detection, ProxySettings
 
-__all__ = ["LARGE_CLUSTER_ENDPOINTS", "Expectation", "ExpectedServicePort", "FrontendKey", "ServicePortName", "expect"]
+__all__ = [
+    "LARGE_CLUSTER_ENDPOINTS",
+    "Expectation",
+    "Expectations",
+    "ExpectedServicePort",
+    "FrontendKey",
+    "ServicePortName",
+    "expect",
+]
 
 LARGE_CLUSTER_ENDPOINTS: Final = 1000
 """Above so many endpoints kube-proxy leaves out comments and cleans up late (KPR 7.1; largeClusterEndpointsThreshold)."""
@@ -50,6 +58,7 @@ _ZONE_LABEL: Final = "topology.kubernetes.io/zone"
 _HINTS_ANNOTATION: Final = "service.kubernetes.io/topology-aware-hints"
 _MODE_ANNOTATION: Final = "service.kubernetes.io/topology-mode"
 _MAX_SELECTIONS: Final = 16
+_MAX_SITUATIONS: Final = 8
 
 _REJECT: Final = Forwarding(Verdict.REJECT)
 _DROP: Final = Forwarding(Verdict.DROP)
@@ -321,9 +330,15 @@ class ExpectedServicePort:
                 outcome = self._made[key] = Forwarding(Verdict.FORWARD, backends, masquerade, self.affinity)
         else:
             outcome = _REJECT
-        if not self.source_ranges or not self._is_load_balancer(frontend):
-            return (outcome,)
         release = self._situation.release
+        if not self.source_ranges or not self._is_load_balancer(frontend):
+            refused = (
+                frontend.kind is FrontendKind.EXTERNAL_IP
+                and vantage is not Vantage.NODE
+                and release.ipvs_filter_may_refuse_local_external_ips
+                and self.keeps_source(frontend)
+            )
+            return (outcome, _REJECT) if refused and outcome is not _REJECT else (outcome,)
         if vantage is Vantage.NODE:
             if not release.node_held_to_source_ranges:
                 return (outcome,)
@@ -410,11 +425,13 @@ def expect(
     settings: ProxySettings,
     release: Release,
     mode: ProxyMode = ProxyMode.IPTABLES,
+    known: Expectations | None = None,
 ) -> Expectation:
     """What the objects of `cluster` ask of the node that kube-proxy knows as `node`, in `family` (4 or 6).
 
-    `release` says which kube-proxy it is, with its feature gates; `mode` how it programs the node, iptables or IPVS. Nothing
-    raises: what the objects do not say is left open, and in `notes`.
+    `release` says which kube-proxy it is, with its feature gates; `mode` how it programs the node, iptables or IPVS. `known`
+    keeps what was asked of the same objects for other nodes. Nothing raises: what the objects do not say is left open, and in
+    `notes`.
     """
     notes: list[str] = []
     situation = _situation(cluster, node, family, settings, release, mode, notes)
@@ -422,6 +439,7 @@ def expect(
     by_frontend: dict[FrontendKey, list[ExpectedServicePort]] = {}
     ignored: dict[tuple[str, str], str] = {}
     total = 0
+    kept = None if known is None else known.of(situation)
     for key, service in cluster.services.items():
         cluster_ip, reason = _cluster_ip_of(service, family, release)
         if cluster_ip is None:
@@ -429,7 +447,11 @@ def expect(
             continue
         common = _common(service, cluster_ip, situation)
         for port in service.spec.ports:
-            expected = _service_port(cluster, service, port, common, situation)
+            expected = (
+                _service_port(cluster, service, port, common, situation)
+                if kept is None
+                else kept.service_port(cluster, service, port, common, situation)
+            )
             total += len(expected.candidates.endpoints)
             service_ports.append(expected)
             for frontend in expected.frontends:
@@ -693,6 +715,80 @@ def _service_port(
         other_candidates=tuple(held[1:]),
         _situation=situation,
     )
+
+
+class Expectations:
+    """What was asked of the same objects for other nodes: a service port none of whose endpoints is on the node, and that no hint
+    gives to it, is expected alike of every such node.
+    """
+
+    def __init__(self) -> None:
+        self._kept: list[tuple[tuple[object, ...], _Elsewhere]] = []
+        self._placing: dict[tuple[str, str], _Placing] = {}
+
+    def of(self, situation: _Situation) -> _Elsewhere:
+        """What is known for nodes in the same situation, as far as endpoints are chosen by it."""
+        key = (situation.family, situation.release, situation.mode, situation.sources)
+        for other, kept in self._kept:
+            if other == key:
+                return kept
+        kept = _Elsewhere(self._placing)
+        self._kept = [*self._kept[-_MAX_SITUATIONS + 1 :], (key, kept)]
+        return kept
+
+
+class _Placing(NamedTuple):
+    """What the objects of a Service say of nodes: those that endpoints are on, and whether hints name zones, or nodes."""
+
+    nodes: frozenset[str]
+    zones: bool
+    hinted_nodes: bool
+
+
+@dataclass(slots=True)
+class _Elsewhere:
+    """The service ports as nodes are to have them on which none of their endpoints is."""
+
+    placing: dict[tuple[str, str], _Placing]
+    ports: dict[tuple[object, ...], tuple[_Common, ExpectedServicePort]] = field(default_factory=dict)
+
+    def service_port(
+        self, cluster: Cluster, service: Service, port: ServicePort, common: _Common, situation: _Situation
+    ) -> ExpectedServicePort:
+        """As `_service_port` has it, taken from what is known where that is the same."""
+        key = service.metadata.key
+        placing = self.placing.get(key)
+        if placing is None:
+            placing = self.placing[key] = _placing(cluster, key)
+        by_labels = situation.topology_keys and service.spec.topology_keys
+        if situation.node in placing.nodes or placing.hinted_nodes or by_labels:
+            return _service_port(cluster, service, port, common, situation)
+        zone = (situation.zone_known, situation.zone) if placing.zones else None
+        name = (key, port.name or "", port.protocol or "TCP", port.port, port.node_port or 0, zone)
+        held = self.ports.get(name)
+        if held is not None and held[0] == common:
+            return replace(held[1], _situation=situation)
+        expected = _service_port(cluster, service, port, common, situation)
+        self.ports.setdefault(name, (common, expected))
+        return expected
+
+
+def _placing(cluster: Cluster, key: tuple[str, str]) -> _Placing:
+    nodes: set[str | None] = set()
+    zones = hinted_nodes = False
+    for one in cluster.slices_of(*key):
+        for endpoint in one.endpoints:
+            nodes.add(endpoint.node_name)
+            if endpoint.hints is not None:
+                zones = zones or bool(endpoint.hints.for_zones)
+                hinted_nodes = hinted_nodes or bool(endpoint.hints.for_nodes)
+            for topology in (endpoint.topology, endpoint.deprecated_topology):
+                if topology:
+                    nodes.update(topology.values())
+    given = cluster.endpoints.get(key)
+    for subset in given.subsets if given is not None else ():
+        nodes.update(entry.node_name for entry in (*subset.addresses, *subset.not_ready_addresses))
+    return _Placing(frozenset(node for node in nodes if node is not None), zones, hinted_nodes)
 
 
 def _select_for_ipvs(endpoints: tuple[Endpoint, ...], policy: Policy, release: Release) -> Selection:

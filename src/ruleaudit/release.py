@@ -309,6 +309,13 @@ class Release:
         return self.minor >= 25
 
     @property
+    def ipvs_filter_may_refuse_local_external_ips(self) -> bool:
+        """Whether KUBE-IPVS-FILTER refuses external IPs under external policy Local, which it lets by from 1.30 on, and from late patches
+        before (KPR 10.4, 20).
+        """
+        return 26 <= self.minor <= 29
+
+    @property
     def cluster_stands_in_for_local(self) -> bool:
         """In IPVS mode all endpoints serve under a Local policy without a local one, from 1.24 (KPR 2.9; T-20)."""
         return self.minor >= 24

@@ -815,6 +815,21 @@ CLEAN: list[ParameterSet] = [
     clean(
         "a-load-balancer-at-the-nodes-address-with-ip-addr", [*BASE, *ON_NODE], given=(SERVERS, SETS, RULES, "ip-addr-all.json")
     ),
+    clean(
+        "external-ips-under-local-1.28",
+        [
+            *BASE,
+            *service(
+                "shop/port",
+                "10.96.0.21",
+                type="NodePort",
+                ports=NODE_PORT,
+                externalTrafficPolicy="Local",
+                externalIPs=["203.0.113.9"],
+            ),
+        ],
+        minor=28,
+    ),
     clean("every-source-1.33", [*BASE, *OPEN], minor=33),
     clean("every-source-1.34", [*BASE, *OPEN], minor=34),
     clean("every-source-1.24", [*BASE, *OPEN], minor=24),

@@ -15,8 +15,11 @@ from tests.kernel.laboratory import MASQUERADES, OUTSIDE, Fate, Node, Sent, netw
 
 from ruleaudit.cluster import load
 from ruleaudit.dataplane.evaluator import Evaluator
+from ruleaudit.dataplane.ipvs import IpvsEvaluator, VirtualTable
 from ruleaudit.dataplane.packet import Host, Interface, Packet
 from ruleaudit.dataplane.ruleset import Ruleset, destination_of
+from ruleaudit.dataplane.sets import Sets
+from ruleaudit.formats import ip_addr, ipset, ipvsadm
 from ruleaudit.formats.iptables_save import parse
 from ruleaudit.forwarding import Verdict, endpoint_text, split_endpoint
 from ruleaudit.settings import LocalDetection, combine, read_settings, resolve
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
 
     from ruleaudit.cluster import Cluster
     from ruleaudit.dataplane.walk import Outcome
+    from ruleaudit.ip_sets import IpSet
     from ruleaudit.rules import Dump
 
 __all__ = ["Captured", "Tally", "compare", "compare_loaded", "without_accounting"]
@@ -35,12 +39,22 @@ __all__ = ["Captured", "Tally", "compare", "compare_loaded", "without_accounting
 PROTOCOLS = ("tcp", "udp", "sctp")
 REPEATS = 4
 """How often a packet is sent that the rules may send to several places."""
+_SCHEDULED = re.compile(r"^(?:\[\d+:\d+\] )?-A .* -m ipvs .*\n", re.MULTILINE)
+NO_VIRTUAL_SERVERS = """\
+IP Virtual Server version 1.2.1 (size=4096)
+Prot LocalAddress:Port Scheduler Flags
+  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn
+"""
 _NFACCT = re.compile(r"-m nfacct --nfacct-name +(\S+) ?")
 
 
 @dataclass(frozen=True)
 class Captured:
-    """A captured node: its rules by family, and what of its objects says where packets go."""
+    """A captured node: its rules by family, and what of its objects says where packets go.
+
+    `sets`: of a node in IPVS mode, as `ipset save` prints them. There is no IPVS in this kernel: such a node is tried without virtual servers,
+    its node addresses being those of kube-ipvs0, too.
+    """
 
     name: str
     dumps: Mapping[int, Dump]
@@ -48,6 +62,7 @@ class Captured:
     node_addresses: tuple[str, ...]
     pod_networks: tuple[str, ...]
     pod_interface: str
+    sets: str = ""
 
     @classmethod
     def read(cls, folder: Path) -> Captured:
@@ -64,9 +79,13 @@ class Captured:
                 dump = parse(one.text, one.path)
                 for family in {table.family for table in dump.tables}:
                     dumps.setdefault(family, dump)
+        sets = "".join(one.text for one in sources if one.kind is InputKind.IPSET)
         name = (given.node if given is not None else None) or next(iter(cluster.nodes), "")
         node = cluster.nodes.get(name)
         addresses = list(settings.node_addresses)
+        for one in sources if sets else ():
+            if one.kind is InputKind.IP_ADDR:
+                addresses += [held.address for _, held in ip_addr.parse(one.text, one.path).addresses() if held.scope != "link"]
         networks: list[str] = []
         if node is not None:
             addresses += [one.address for one in node.status.addresses if one.type in ("InternalIP", "ExternalIP")]
@@ -85,7 +104,7 @@ class Captured:
             elif isinstance(detection, LocalDetection) and detection.mode == "InterfaceNamePrefix":
                 interface = f"{detection.value}0"
         plain = tuple(dict.fromkeys(str(ip_address(one)) for one in addresses))
-        return cls(folder.name, dumps, cluster, plain, tuple(dict.fromkeys(networks)), interface)
+        return cls(folder.name, dumps, cluster, plain, tuple(dict.fromkeys(networks)), interface, sets)
 
     def uses(self, match: str) -> bool:
         """Whether a rule uses a match."""
@@ -146,6 +165,23 @@ class _Names:
                 if certain and address:
                     self.endpoints[address, given, protocol.values[0]] = None
 
+    def add_sets(self, sets: Mapping[str, IpSet], family: int) -> None:
+        """What the sets of one family name besides: source networks, node ports, endpoints that reach themselves, anything else."""
+        for name, one in sets.items():
+            if name.startswith("KUBE-6-") != (family == 6):
+                continue
+            for entry in one.entries or ():
+                address, _, rest = entry.partition(",")
+                kind, _, port = rest.partition(",")[0].partition(":")
+                if entry.isdecimal():
+                    self.destinations[None, "udp" if "UDP" in name else "tcp", entry] = None
+                elif "LOOP-BACK" in name:
+                    self.endpoints[address, int(port), kind] = None
+                else:
+                    self.destinations[address, kind or None, port or None] = None
+                if "SOURCE" in name:
+                    self.sources[rest.rpartition(",")[2]] = None
+
 
 class _Comparison:
     """One family of one captured node, asked and tried."""
@@ -154,8 +190,16 @@ class _Comparison:
         self.captured, self.family, self.node, self.tally = captured, family, node, tally
         self.dice = random.Random(f"{captured.name} {family} {seed}")
         dump = captured.dumps[family]
-        self.evaluator = Evaluator(Ruleset(family, dump.tables), Host(node.addresses))
         self.names = _Names(dump, family)
+        if captured.sets:
+            sets = ipset.parse(captured.sets, "ipset.txt").sets
+            virtual = VirtualTable(ipvsadm.parse(NO_VIRTUAL_SERVERS, "ipvsadm.txt").listings[0], family)
+            self.evaluator: Evaluator = IpvsEvaluator(
+                Ruleset(family, dump.tables, sets=Sets(sets)), Host(node.addresses), virtual
+            )
+            self.names.add_sets(sets, family)
+        else:
+            self.evaluator = Evaluator(Ruleset(family, dump.tables), Host(node.addresses))
         self.own = [one for one in captured.node_addresses if (":" in one) == (family == 6)] or [MASQUERADES[family][OUTSIDE]]
         flags = {
             option.flag
@@ -255,6 +299,12 @@ class _Comparison:
             for address, _port, kind in self.dice.sample(list(self.names.endpoints), min(2, len(self.names.endpoints)))
             if kind == protocol
         ]
+        if self.captured.sets:  # nothing is translated here, so that it must ask for itself
+            packets += [
+                Sent(self.node.way_to(address), kind, address, address, port, 0)
+                for address, port, kind in self.names.endpoints
+                if not self.node.is_local(address)
+            ]
         if len(packets) > limit:
             packets = self.dice.sample(packets, limit)
         for packet in packets:
@@ -400,6 +450,8 @@ def compare(captured: Captured, backend: str, *, flows: int, spread: int, seed: 
     with network_namespace():
         node = Node(captured.node_addresses, captured.pod_networks, captured.pod_interface)
         try:
+            if captured.sets:
+                node.load_sets(captured.sets)
             for family, dump in captured.dumps.items():
                 node.load(family, without_accounting(dump.render()), backend)
             for family in captured.dumps:
@@ -418,7 +470,11 @@ def compare_loaded(captured: Captured, family: int, node: Node, tally: Tally, *,
 
 
 def without_accounting(text: str) -> str:
-    """A dump that loads: accounting objects are made where there is a tool for it, else the match, which always says yes, is left out."""
+    """Without what this kernel lacks: `ipvs` holds for no packet here, since none has been scheduled.
+
+    A dump that loads: accounting objects are made where there is a tool for it, else the match, which always says yes, is left out.
+    """
+    text = _SCHEDULED.sub("", text)
     names = sorted({one.group(1) for one in _NFACCT.finditer(text)})
     if not names:
         return text

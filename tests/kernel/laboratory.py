@@ -13,6 +13,7 @@ from __future__ import annotations
 import ctypes
 import fcntl
 import os
+import re
 import select
 import shutil
 import socket
@@ -101,6 +102,10 @@ def network_namespace() -> Iterator[None]:
                 raise OSError(ctypes.get_errno(), "setns")
     finally:
         os.close(before)
+
+
+_OF_THE_KERNEL = re.compile(r" (?:bucketsize|initval) \S+")
+"""What older kernels do not know of a set."""
 
 
 class LoadError(Exception):
@@ -226,6 +231,10 @@ class Node:
         """Replace the rules of one family. `backend`: "legacy" or "nft". Raises LoadError."""
         tool = ("iptables" if family == 4 else "ip6tables") + f"-{backend}-restore"
         _run(tool, *(["-w"] if backend == "legacy" else []), stdin=dump)
+
+    def load_sets(self, text: str) -> None:
+        """Make the sets of `ipset save`. Raises LoadError."""
+        _run("ipset", "restore", stdin=_OF_THE_KERNEL.sub("", text))
 
     def saved(self, family: int, backend: str, *, counters: bool = False) -> str:
         """The rules of one family as iptables-save prints them, with `counters` as `iptables-save -c` does."""

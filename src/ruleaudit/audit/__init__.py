@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ruleaudit.audit.inputs import Progress
+    from ruleaudit.audit.shared import Shared
     from ruleaudit.settings import GivenSettings
     from ruleaudit.sources import Source
 
@@ -33,23 +34,35 @@ def audit_inputs(
     settings: GivenSettings | None = None,
     progress: Progress | None = None,
     limit_factor: int = 1,
+    shared: Shared | None = None,
+    place: str | None = None,
 ) -> Report:
     """Audit one node.
 
     `sources` are its dumps, the cluster's objects and what is known of kube-proxy, as `sources.read` gives them; `node` is the node's
     name (None: taken from the objects or the capture's description); `settings` wins over what the sources say; `progress` is called
-    with a step's name and the part done (0 to 1); `limit_factor` times as large inputs are read.
+    with a step's name and the part done (0 to 1); `limit_factor` times as large inputs are read;
+    `shared` keeps what the audits of several nodes have in common; `place` is the name of the folder that a capture lies in, which is
+    the node's where nothing else names it and a Node is called so.
     Raises InputError when an input is unusable, UnknownNodeError for a node that is not
     among the objects.
     """
     with without_collection():
-        return _audit(sources, node, settings, progress or (lambda _step, _part: None), limit_factor)
+        return _audit(sources, node, settings, progress or (lambda _step, _part: None), limit_factor, shared, place)
 
 
 def _audit(
-    sources: Sequence[Source], node: str | None, settings: GivenSettings | None, progress: Progress, limit_factor: int
+    sources: Sequence[Source],
+    node: str | None,
+    settings: GivenSettings | None,
+    progress: Progress,
+    limit_factor: int,
+    shared: Shared | None,
+    place: str | None,
 ) -> Report:
-    model = open_node(sources, node=node, settings=settings, progress=progress, limit_factor=limit_factor)
+    model = open_node(
+        sources, node=node, settings=settings, progress=progress, limit_factor=limit_factor, shared=shared, place=place
+    )
     inputs, cluster, name, mode = model.inputs, model.cluster, model.name, model.mode
     findings = list(model.findings)
     summary = Summary()
@@ -77,7 +90,7 @@ def _audit(
         differs = settings_differ(family, model.proxy, model.signs[family], mode) if model.signs[family].served else None
         if differs is not None:
             findings = [differs, *follow_settings(findings, differs)]
-    findings.extend(objects_alone(cluster))
+    findings.extend(objects_alone(cluster) if shared is None else shared.alone(cluster))
     if not summary.releases or any(release.external_ips for release in summary.releases):
         findings.extend(list(takeover.takeovers(cluster, findings)))
     findings.extend(time_skew(inputs, cluster, model.tables))

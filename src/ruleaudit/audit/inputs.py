@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,8 @@ from ruleaudit.settings import GivenSettings, combine, read_settings
 from ruleaudit.sources import UNKNOWN, InputKind, Source
 
 if TYPE_CHECKING:
+    from ruleaudit.audit.shared import Shared
+    from ruleaudit.expect import Expectations
     from ruleaudit.interfaces import InterfaceDump
     from ruleaudit.ip_sets import IpSetDump
     from ruleaudit.lines import Lines
@@ -53,6 +55,8 @@ class Inputs:
     virtual_servers: list[IpvsDump] = field(default_factory=list)
     set_dumps: list[IpSetDump] = field(default_factory=list)
     interfaces: list[InterfaceDump] = field(default_factory=list)
+    expectations: Expectations | None = None
+    """What was asked of the same objects for other nodes, None where no other node is audited."""
 
 
 def note(subject: str, message: str, hint: str, *, locations: tuple[Location, ...] = ()) -> Finding:
@@ -60,8 +64,13 @@ def note(subject: str, message: str, hint: str, *, locations: tuple[Location, ..
     return Finding("RA004", CATALOGUE["RA004"].name, Severity.INFO, message, hint=hint, subject=subject, locations=locations)
 
 
-def read_inputs(sources: Sequence[Source], settings: GivenSettings | None, progress: Progress, limit_factor: int) -> Inputs:
-    """Read every input and sort what it holds. Raises InputError when there is nothing to audit."""
+def read_inputs(
+    sources: Sequence[Source], settings: GivenSettings | None, progress: Progress, limit_factor: int, shared: Shared | None = None
+) -> Inputs:
+    """Read every input and sort what it holds. Raises InputError when there is nothing to audit.
+
+    `shared` has the objects of the audit before; which node a source is about that is held there says nothing of this one.
+    """
     inputs = Inputs()
     parts: list[tuple[str, bytes]] = []
     given: list[GivenSettings] = []
@@ -87,7 +96,9 @@ def read_inputs(sources: Sequence[Source], settings: GivenSettings | None, progr
         elif kind is InputKind.OBJECTS:
             parts.append((source.path, source.data))
         elif kind in (InputKind.PROXY_CONFIG, InputKind.CAPTURE_META):
-            given.append(read_settings(source.data, source.path))
+            held = read_settings(source.data, source.path)
+            common = shared is not None and shared.holds(source)
+            given.append(replace(held, node=None, node_addresses=None) if common else held)
             if kind is InputKind.CAPTURE_META:
                 inputs.findings.extend(_not_collected(source))
         elif kind is InputKind.EMPTY:
@@ -131,7 +142,11 @@ def read_inputs(sources: Sequence[Source], settings: GivenSettings | None, progr
                 sources[0].path if sources else "input",
             )
     if parts:
-        inputs.cluster = load(parts, limit_factor=limit_factor)
+        if shared is None:
+            inputs.cluster = load(parts, limit_factor=limit_factor)
+        else:
+            inputs.cluster = shared.cluster(parts, limit_factor)
+            inputs.expectations = shared.expectations(inputs.cluster)
         inputs.has_objects = True
         for problem in inputs.cluster.problems:
             inputs.findings.append(

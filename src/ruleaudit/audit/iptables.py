@@ -102,7 +102,9 @@ def open_family(family: int, node: NodeModel) -> OpenFamily:
     releases = releases_of(given, node.signs)
     if given.minor is None:
         inferred.append("layout")
-    expectation = expect(cluster, node=name or "", family=family, settings=settings, release=releases[0])
+    expectation = expect(
+        cluster, node=name or "", family=family, settings=settings, release=releases[0], known=node.inputs.expectations
+    )
     audit, faults = _family_audit(
         family, cluster, node.tables, node.rulesets[family], sign, settings, expectation, name, mark, node.inputs.given
     )

@@ -257,6 +257,7 @@ class _Case:
             settings=self.settings,
             release=release,
             mode=ProxyMode.IPVS,
+            known=self.inputs.expectations,
         )
         virtual = VirtualTable(self.ipvs.listing, self.family) if self.ipvs.listing is not None else None
         return self.audit(expectation, virtual)
@@ -303,7 +304,7 @@ class _Case:
         clients = replace(clients, asks_from_vip=True)
         # What kube-ipvs0 lacks is told by itself (RA111); services are judged as if it held everything.
         local = {*own, *others, clients.node_address, *wanted, *(held or ())}
-        host = Host(frozenset(local))
+        host = Host(frozenset(local), frozenset([*own, *others]) or frozenset([clients.node_address]))
         asked = self.rules if self.with_rules and self.sets_known else Ruleset(self.family, ())
         oldest = expectation.release.minor if "minor" in self.settings.given else self.sign.oldest
         lost = nodewide.missing_hooks(self.rules, self.sign, oldest, IPVS_HOOKS) if self.with_rules else ()

@@ -26,6 +26,7 @@ from ruleaudit.settings import resolve
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
+    from ruleaudit.audit.shared import Shared
     from ruleaudit.checks.context import FamilyAudit
     from ruleaudit.checks.observer import Observer
     from ruleaudit.cluster import Cluster
@@ -210,14 +211,18 @@ def open_node(
     settings: GivenSettings | None = None,
     progress: Progress | None = None,
     limit_factor: int = 1,
+    shared: Shared | None = None,
+    place: str | None = None,
 ) -> NodeModel:
     """Read what `sources` hold of one node, choose what counts, and find out how kube-proxy runs there. Arguments and exceptions are those
     of `audit_inputs`.
     """
-    inputs = read_inputs(sources, settings, progress or (lambda _step, _part: None), limit_factor)
+    inputs = read_inputs(sources, settings, progress or (lambda _step, _part: None), limit_factor, shared)
     cluster = inputs.cluster
     proxy = resolve(inputs.given)
     name = node_name(cluster, node, inputs.given, inputs.interfaces)
+    if name is None and place in cluster.nodes:
+        name = place
     findings = list(inputs.findings)
     tables, table_findings = chosen_tables(inputs.dumps)
     findings.extend(table_findings)

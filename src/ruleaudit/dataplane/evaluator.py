@@ -394,7 +394,8 @@ class Evaluator:
             return [destination_of(given.values[0], run.packet.source, 0)[0] or run.packet.source]
         if run.packet.family == 6:
             return [flow.address]
-        return sorted(one for one in self.host.addresses if ":" not in one) or [run.packet.source]
+        chosen = self.host.addresses if self.host.chosen is None else self.host.chosen
+        return sorted(one for one in chosen if ":" not in one) or [run.packet.source]
 
     def _postrouting(self, run: Run, flows: list[Flow], outcomes: list[Outcome]) -> list[Flow]:
         run_in, run.in_interface = run.in_interface, NO_INTERFACE

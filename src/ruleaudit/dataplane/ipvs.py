@@ -13,6 +13,7 @@ from ruleaudit.dataplane.evaluator import Evaluator, outcome_of
 from ruleaudit.dataplane.matches import inside
 from ruleaudit.dataplane.packet import NO_INTERFACE, Host, Packet, address_number
 from ruleaudit.dataplane.ruleset import A_GOTO, A_JUMP, BUILT_IN, Balance, Leaf, Ruleset
+from ruleaudit.dataplane.sets import BITMAP_PROTOCOLS
 from ruleaudit.dataplane.walk import Flow, Outcome, Run, Scheduled
 from ruleaudit.forwarding import Verdict, endpoint_text
 
@@ -168,7 +169,7 @@ class _VirtualPlaces:
                 [
                     both in plain[1]
                     if (plain := sets.plain(name, flags)) is not None and plain[0] == "ip,port"
-                    else number in plain[1]
+                    else protocol in BITMAP_PROTOCOLS and number in plain[1]
                     if plain is not None and plain[0] == "port"
                     else destination in plain[1]
                     if plain is not None

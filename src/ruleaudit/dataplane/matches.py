@@ -403,7 +403,8 @@ def _set(match: MatchShape) -> Test:
         if sets is None:
             return None
         packet = run.packet
-        found = sets.holds(values[name], values[flags], run.protocol, flow.address, flow.port, packet.source, packet.source_port)
+        source = run.source_key[: -len(run.host_suffix)]  # as POSTROUTING may have left it, of what comes back by lo
+        found = sets.holds(values[name], values[flags], run.protocol, flow.address, flow.port, source, packet.source_port)
         return found if found is None else found is not negated
 
     return test

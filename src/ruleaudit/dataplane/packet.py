@@ -80,10 +80,12 @@ ANY_INTERFACE = Interface(None, None)
 class Host:
     """What the rules' answers depend on beside the rules: the node's own addresses (canonical texts).
 
-    An address that is neither listed nor a loopback address is taken for foreign (S8).
+    An address that is neither listed nor a loopback address is taken for foreign (S8). `chosen`: those among which MASQUERADE chooses for what
+    leaves by lo, where these are not all: the kernel takes the first interface's, which kube-ipvs0 with its many is not (inet_select_addr).
     """
 
     addresses: frozenset[str] = frozenset()
+    chosen: frozenset[str] | None = None
 
     def is_local(self, text: str) -> bool:
         """Whether the kernel would call the address LOCAL."""

@@ -14,9 +14,11 @@ if TYPE_CHECKING:
 
     from ruleaudit.ip_sets import IpSet
 
-__all__ = ["Sets"]
+__all__ = ["BITMAP_PROTOCOLS", "Sets"]
 
 _PORT_PROTOCOLS = ("tcp", "udp", "sctp", "udplite")
+BITMAP_PROTOCOLS = ("tcp", "udp")
+"""The protocols whose ports a set of ports alone knows: others it holds none of."""
 
 
 class Sets:
@@ -58,6 +60,8 @@ class Sets:
                 number = port if end == "dst" else source_port
                 if number is None:
                     return None if known.entries else False
+                if len(dimensions) == 1 and protocol not in BITMAP_PROTOCOLS:
+                    return False  # net/netfilter/ipset/ip_set_getport.c, ip_set_get_ip_port
                 if protocol not in _PORT_PROTOCOLS:
                     return None if known.entries else False
                 parts.append(str(number) if len(dimensions) == 1 else f"{protocol}:{number}")

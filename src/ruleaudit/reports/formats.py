@@ -89,13 +89,15 @@ _KNOWN = _known()
 def render(name: str, reports: Sequence[Report], context: Context) -> str:
     """The reports in a format of FORMATS other than text, which has a layout of its own (`text.report_lines`).
 
-    Ends with a line feed. `json` takes one report.
+    Ends with a line feed. `json` of several reports is of another schema than that of one.
     """
     if name == "json":
-        from ruleaudit.reports.structured import json_report
+        from ruleaudit.reports.nodes import compared
+        from ruleaudit.reports.structured import json_report, json_reports
 
-        (report,) = reports
-        return json_report(report)
+        if len(reports) == 1:
+            return json_report(reports[0])
+        return json_reports(compared(reports))
     if name == "sarif":
         from ruleaudit.reports.sarif import sarif_report
 

@@ -64,6 +64,16 @@ class Selection:
         )
         return replace(report, findings=tuple(kept)), hidden
 
+    def apply_to_all(self, reports: Sequence[Report]) -> tuple[list[Report], Hidden]:
+        """The reports with the findings that are asked for, and what was left out of all of them. Raises UnknownNameError as `apply`."""
+        done = [self.apply(report) for report in reports]
+        severities: Counter[Severity] = Counter()
+        codes: Counter[str] = Counter()
+        for _, hidden in done:
+            severities.update(hidden.severities)
+            codes.update(hidden.codes)
+        return [shown for shown, _ in done], Hidden(severities, dict(sorted(codes.items())), self._options())
+
     def _options(self) -> tuple[str, ...]:
         given = (
             ("--select", self.select),

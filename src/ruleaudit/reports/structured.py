@@ -1,4 +1,4 @@
-"""The report for programs: one JSON object, schema ruleaudit/report/v1.
+"""The report for programs: one JSON object, schema ruleaudit/report/v1; of several nodes ruleaudit/reports/v1.
 
 Its fields and their order are a contract: later releases add fields and take none away.
 """
@@ -14,14 +14,16 @@ from ruleaudit.findings import Severity
 from ruleaudit.reports.printable import escape
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ruleaudit.findings import Finding, Report
     from ruleaudit.forwarding import Frontend
+    from ruleaudit.reports.nodes import Comparison
 
-__all__ = ["SCHEMA", "dumps", "finding_fields", "json_report"]
+__all__ = ["SCHEMA", "SCHEMA_OF_NODES", "dumps", "finding_fields", "json_report", "json_reports"]
 
 SCHEMA = "ruleaudit/report/v1"
+SCHEMA_OF_NODES = "ruleaudit/reports/v1"
 
 
 def json_report(report: Report) -> str:
@@ -59,6 +61,44 @@ def json_report(report: Report) -> str:
     )
     members.append(f'  "suppressed": [\n{suppressed}\n  ]' if suppressed else '  "suppressed": []')
     return "{\n" + ",\n".join(members) + "\n}\n"
+
+
+def json_reports(comparison: Comparison) -> str:
+    """The JSON text of several nodes' reports, each as `json_report` has it, and of what their comparison shows.
+
+    `common` holds every finding that more than one node has, by its fingerprint; the names of nodes there are those of `names`, which
+    stand in the order of `nodes`.
+    """
+    common = [
+        {
+            "fingerprint": one.finding.fingerprint,
+            "code": one.finding.code,
+            "severity": one.finding.severity.value,
+            "service": one.finding.service,
+            "message": one.finding.message,
+            "alike": one.alike,
+            "nodes": one.nodes,
+            "lacking": one.lacking,
+        }
+        for one in comparison.recurring
+        if len(one.nodes) > 1
+    ]
+    odd = [{"what": one.what, "usual": one.usual, "nodes": dict(one.nodes)} for one in comparison.oddities]
+    failed = [{"path": one.path, "error": one.error} for one in comparison.failures]
+    reports = ",\n".join(json_report(report).rstrip("\n") for report in comparison.reports)
+    members = [
+        f'"schema": {dumps(SCHEMA_OF_NODES)}',
+        f'"names": {dumps(comparison.names)}',
+        f'"nodes": [{reports}]',
+        f'"common": [{_lines(common)}]',
+        f'"odd": [{_lines(odd)}]',
+        f'"failed": [{_lines(failed)}]',
+    ]
+    return "{\n" + ",\n".join(members) + "\n}\n"
+
+
+def _lines(values: Sequence[object]) -> str:
+    return ",".join(f"\n  {dumps(value)}" for value in values) + ("\n" if values else "")
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")

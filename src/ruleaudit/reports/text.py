@@ -28,12 +28,17 @@ __all__ = [
     "Piece",
     "Tree",
     "colored",
+    "consequences",
     "entry_lines",
+    "finding_lines",
     "forest",
     "groups",
     "hidden_text",
     "plain",
     "report_lines",
+    "severity_counts",
+    "short_finding",
+    "statistics",
     "summary_line",
 ]
 
@@ -142,15 +147,15 @@ def report_lines(report: Report, layout: Layout, hidden: Hidden | None = None, n
     for heading, roots, tree in groups(full, report, layout.grouping):
         yield Line(0, "", (Piece(heading, "bold"),))
         for root in roots:
-            yield from _finding(root, 2)
-            yield from _consequences(root, tree, 4)
+            yield from finding_lines(root, 2)
+            yield from consequences(root, tree, 4)
         yield _BLANK
     if layout.quiet:
         return
     yield from _notes(notes)
     yield from _not_checked(report)
     if layout.statistics:
-        yield from _statistics(report)
+        yield from statistics(report.findings)
     if full:
         example = full[0].code
         yield Line(0, "", (Piece(f"`ruleaudit explain {example}` says more about a code.", "dim"),))
@@ -166,7 +171,7 @@ def hidden_text(hidden: Hidden) -> str:
     codes = ", ".join(f"{count} {code}" for code, count in hidden.codes.items())
     return (
         f"{plural(hidden.count, 'finding')} not shown ({', '.join(hidden.options)}): "
-        f"{', '.join(_severity_counts(hidden.severities))} ({codes})"
+        f"{', '.join(severity_counts(hidden.severities))} ({codes})"
     )
 
 
@@ -182,7 +187,7 @@ def summary_line(report: Report, hidden: Hidden | None = None) -> Line:
     rest = f"; {plural(unchecked, 'part')} not checked" if unchecked else ""
     if counts[Severity.ERROR] or counts[Severity.WARNING]:
         worst = Severity.ERROR if counts[Severity.ERROR] else Severity.WARNING
-        return Line(0, "", (node, Piece(", ".join(_severity_counts(counts)), _STYLES[worst]), Piece(f" in {of} {size}{rest}")))
+        return Line(0, "", (node, Piece(", ".join(severity_counts(counts)), _STYLES[worst]), Piece(f" in {of} {size}{rest}")))
     noted = f"; {plural(counts[Severity.INFO], 'note')}" if counts[Severity.INFO] else ""
     if report.suppressed or (hidden is not None and hidden.count):
         return Line(0, "", (node, Piece(f"nothing to show{noted} in {of} {size}{rest}")))
@@ -197,7 +202,8 @@ def summary_line(report: Report, hidden: Hidden | None = None) -> Line:
     )
 
 
-def _severity_counts(counts: Mapping[Severity, int]) -> list[str]:
+def severity_counts(counts: Mapping[Severity, int]) -> list[str]:
+    """The counts that are not zero, the worst first: "2 errors", "1 note"."""
     nouns = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
     return [plural(counts[severity], noun) for severity, noun in nouns.items() if counts.get(severity)]
 
@@ -262,7 +268,8 @@ def forest(findings: Sequence[Finding]) -> tuple[list[Finding], Tree]:
         pending.append(lost.fingerprint)
 
 
-def _consequences(root: Finding, tree: Tree, indent: int) -> Iterator[Line]:
+def consequences(root: Finding, tree: Tree, indent: int) -> Iterator[Line]:
+    """What follows from a finding, in short; nothing where nothing does."""
     found: list[tuple[int, Finding]] = []
     pending = [(0, child) for child in reversed(tree.get(root.fingerprint, ()))]
     while pending:
@@ -291,7 +298,8 @@ def _title(finding: Finding) -> tuple[Piece, ...]:
     return (severity, Piece(f" {finding.name}"), *possible)
 
 
-def _finding(finding: Finding, indent: int) -> Iterator[Line]:
+def finding_lines(finding: Finding, indent: int) -> Iterator[Line]:
+    """A finding with all that proves it."""
     yield Line(indent, "", (*_title(finding), Piece(f": {subject(finding)}{finding.message}", "bold")))
     detail = indent + 2
     if finding.expected:
@@ -318,6 +326,12 @@ def _finding(finding: Finding, indent: int) -> Iterator[Line]:
 # --- the rest ---
 
 
+def short_finding(finding: Finding, *, titled: bool = True) -> tuple[Piece, ...]:
+    """A finding in one line, with its code and name where `titled`."""
+    text = f"{subject(finding)}{finding.message}"
+    return (*_title(finding), Piece(f": {text}")) if titled else (Piece(text),)
+
+
 def _notes(notes: Sequence[Finding]) -> Iterator[Line]:
     if not notes:
         return
@@ -327,7 +341,7 @@ def _notes(notes: Sequence[Finding]) -> Iterator[Line]:
         by_code[finding.code].append(finding)
     for code, members in sorted(by_code.items()):
         for finding in members[:_NOTES]:
-            yield Line(2, "", (*_title(finding), Piece(f": {subject(finding)}{finding.message}")))
+            yield Line(2, "", short_finding(finding))
         if len(members) > _NOTES:
             yield Line(2, "", (Piece(f"and {len(members) - _NOTES:,} more {code}; --fail-on info shows each in full", "dim"),))
     yield _BLANK
@@ -348,8 +362,9 @@ def _not_checked(report: Report) -> Iterator[Line]:
         yield _BLANK
 
 
-def _statistics(report: Report) -> Iterator[Line]:
-    counts = Counter((finding.code, finding.name) for finding in report.findings)
+def statistics(findings: Iterable[Finding]) -> Iterator[Line]:
+    """How many findings there are of each code."""
+    counts = Counter((finding.code, finding.name) for finding in findings)
     width = len(f"{max(counts.values(), default=0):,}")
     for (code, name), count in sorted(counts.items()):
         yield Line(0, "", (Piece(f"{count:{width},}  "), Piece(code, "bold"), Piece(f" {name}")))

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ruleaudit.audit import UnknownNodeError, open_node
+from ruleaudit.audit.shared import Shared
 from ruleaudit.errors import InputError
 from ruleaudit.near import did_you_mean, near_matches
 from ruleaudit.sources import InputKind
@@ -85,9 +86,12 @@ def open_nodes(
         return Nodes(model, (model,), chosen=node is not None)
     objects = next(([one for one in group if one.kind is InputKind.OBJECTS] for group in groups if _has_objects(group)), [])
     models: dict[str, NodeModel] = {}
+    shared = Shared()  # the same objects are read once
     for group in groups:
         sources = [*group] if _has_objects(group) else [*group, *objects]
-        model = _usable(open_node(sources, settings=settings, progress=progress, limit_factor=limit_factor), sources)
+        model = _usable(
+            open_node(sources, settings=settings, progress=progress, limit_factor=limit_factor, shared=shared), sources
+        )
         if model.name is None:
             raise InputError("the description of the capture names no node", sources[0].path)
         if model.name in models:

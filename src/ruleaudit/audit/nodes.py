@@ -1,0 +1,186 @@
+"""Audits of many nodes against the same objects, in parallel: each process audits one node at a time, and only reports come back."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import signal
+import traceback
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, wait
+from typing import TYPE_CHECKING, Any
+
+from ruleaudit.audit import audit_inputs
+from ruleaudit.audit.shared import Shared
+from ruleaudit.errors import InputError, RuleauditError
+from ruleaudit.sources import InputKind, capture_name, holds_dumps, read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from multiprocessing.process import BaseProcess
+
+    from ruleaudit.audit.inputs import Progress
+    from ruleaudit.findings import Report
+    from ruleaudit.settings import GivenSettings
+    from ruleaudit.sources import Captures, Source
+
+__all__ = ["NodeAudit", "audit_nodes", "usable_cores"]
+
+
+@dataclass(frozen=True, slots=True)
+class NodeAudit:
+    """The outcome of one node: its report, or why there is none.
+
+    `path` is the folder or the archive as the user gave it. `trace`: the traceback of a fault of ruleaudit itself, else "".
+    """
+
+    path: str
+    report: Report | None
+    error: str = ""
+    trace: str = ""
+
+
+_AHEAD = 8
+"""So many nodes for each process may be done before the first of them."""
+
+
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def audit_nodes(
+    captures: Captures,
+    *,
+    settings: GivenSettings | None = None,
+    jobs: int | None = None,
+    progress: Progress | None = None,
+    limit_factor: int = 1,
+) -> list[NodeAudit]:
+    """Audit every node of `captures`, in `jobs` processes (None: as many as there are cores); the outcomes in the order of the nodes.
+
+    `settings` win over what the nodes' sources say. A node whose inputs cannot be used does not stop the others. `progress` is called
+    with a text and the part done (0 to 1). Raises InputError where the shared inputs cannot be used.
+    """
+    step = progress or (lambda _what, _part: None)
+    shared = Shared(captures.shared)
+    objects = [(one.path, one.data) for one in captures.shared if one.kind is InputKind.OBJECTS]
+    if objects:
+        step("objects", 0.0)
+        shared.cluster(objects, limit_factor)  # before the processes part: all of them look at the same memory
+    work = _Work(captures.shared, shared, settings, limit_factor)
+    first, rest = captures.nodes[:1], captures.nodes[1:]
+    step(f"1 of {len(captures.nodes):,}: {first[0]}", 0.0)
+    outcomes = [work.audit(path) for path in first]  # here, so that what is made for every node is made before the processes part
+    gc.collect()
+    gc.freeze()  # nor looked at by the collector of any of them: it stays in memory that they share
+    try:
+        outcomes += _gathered(rest, _in_parallel(work, rest, min(jobs or usable_cores(), len(rest))), step)
+    finally:
+        gc.unfreeze()
+    step("done", 1.0)
+    return _with_names_once(outcomes)
+
+
+def _gathered(paths: Sequence[str], audited: Iterator[NodeAudit], step: Progress) -> Iterator[NodeAudit]:
+    total = len(paths) + 1
+    for number, path in enumerate(paths, 2):
+        step(f"{number:,} of {total:,}: {path}", (number - 1) / total)
+        yield next(audited)
+
+
+def _with_names_once(outcomes: Sequence[NodeAudit]) -> list[NodeAudit]:
+    """The outcomes, with the names of Services held once where nodes have the same."""
+    known: dict[tuple[str, ...], tuple[str, ...]] = {}
+    return [
+        replace(
+            one, report=replace(one.report, service_names=known.setdefault(one.report.service_names, one.report.service_names))
+        )
+        if one.report is not None
+        else one
+        for one in outcomes
+    ]
+
+
+@dataclass(slots=True)
+class _Work:
+    """What is needed to audit one node after the other."""
+
+    sources: Sequence[Source]
+    shared: Shared
+    settings: GivenSettings | None
+    limit_factor: int
+
+    def audit(self, path: str) -> NodeAudit:
+        """The outcome of the node that the folder or the archive at `path` describes."""
+        try:
+            own = read([path], limit_factor=self.limit_factor)
+            if not any(holds_dumps(one) for one in own):
+                raise InputError("holds no dump of a node's rules; what nodes have in common is given with --objects", path)
+            report = audit_inputs(
+                [*self.sources, *own],
+                settings=self.settings,
+                limit_factor=self.limit_factor,
+                shared=self.shared,
+                place=capture_name(path),
+            )
+        except RuleauditError as error:
+            return NodeAudit(path, None, str(error), traceback.format_exc())
+        except Exception as error:  # a fault of ruleaudit that one node brings up must not cost the reports of the others
+            what = f"internal error: {type(error).__name__}: {error}. This is a fault of ruleaudit: please report it"
+            return NodeAudit(path, None, what, traceback.format_exc())
+        return NodeAudit(path, report)
+
+
+def _audit_alone(work: _Work, path: str, answer: Connection) -> None:
+    """What a process of a node does: it ends without letting go of anything, which would take a third as long again."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process' affair
+    answer.send(work.audit(path))
+    answer.close()
+    os._exit(0)
+
+
+def _in_parallel(work: _Work, paths: Sequence[str], count: int) -> Iterator[NodeAudit]:
+    """The outcomes in the order of `paths`, from a process for each, `count` of them at a time.
+
+    Where processes can be forked they have the objects in common with this one.
+    """
+    processes: Any = multiprocessing.get_context("fork" if "fork" in multiprocessing.get_all_start_methods() else "spawn")
+    running: dict[Connection, tuple[int, BaseProcess]] = {}
+    done: dict[int, NodeAudit] = {}
+    started = given = 0
+    try:
+        while given < len(paths):
+            # Those that are done and wait for an earlier one are few: a slow node must not let the reports of all others pile up.
+            while started < len(paths) and len(running) < count and started < given + _AHEAD * count:
+                receiver, sender = processes.Pipe(duplex=False)
+                process: BaseProcess = processes.Process(target=_audit_alone, args=(work, paths[started], sender))
+                process.start()
+                sender.close()
+                running[receiver] = (started, process)
+                started += 1
+            for receiver in [one for one in wait(list(running)) if isinstance(one, Connection)]:
+                number, process = running.pop(receiver)
+                try:
+                    done[number] = receiver.recv()
+                except EOFError:
+                    done[number] = NodeAudit(paths[number], None, _ended(process))
+                receiver.close()
+                process.join()
+            while given in done:
+                yield done.pop(given)
+                given += 1
+    finally:
+        for receiver, (_, process) in running.items():
+            process.terminate()
+            process.join()
+            receiver.close()
+
+
+def _ended(process: BaseProcess) -> str:
+    """Why a process gave no answer."""
+    process.join()
+    code = process.exitcode or 0
+    how = f"by signal {-code}" if code < 0 else f"with status {code}"
+    return f"the process that audited it was ended by the system ({how}), most likely for lack of memory; run with fewer --jobs"

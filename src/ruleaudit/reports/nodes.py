@@ -1,0 +1,315 @@
+"""Nodes beside each other: which findings they share, and which node is unlike its peers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from ruleaudit.findings import Severity
+from ruleaudit.reports.evidence import plural
+from ruleaudit.reports.text import (
+    Line,
+    Piece,
+    consequences,
+    finding_lines,
+    groups,
+    hidden_text,
+    severity_counts,
+    short_finding,
+    statistics,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from ruleaudit.findings import Finding, Report
+    from ruleaudit.reports.selection import Hidden
+    from ruleaudit.reports.text import Layout
+
+__all__ = ["Comparison", "Failure", "Oddity", "Recurring", "compared", "nodes_lines", "nodes_summary"]
+
+_NOT_CHECKED = "RA004"
+_SHOWN = 5
+"""How many nodes are named before the rest is counted."""
+_NOTES = 3
+_BLANK = Line(0, "", ())
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A node that could not be audited: its folder or archive as the user gave it, and why."""
+
+    path: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recurring:
+    """A finding as it is on one node or on several: findings of equal fingerprint and severity are the same.
+
+    `finding` is the first node's; `nodes` and `lacking` are the names of the nodes that have it and of those that do not, in their
+    order; `alike`: whether it reads the same on all that have it.
+    """
+
+    finding: Finding
+    nodes: tuple[str, ...]
+    lacking: tuple[str, ...]
+    alike: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Oddity:
+    """What most nodes have in common and some do not. `nodes`: what those have instead, by their names."""
+
+    what: str
+    usual: str
+    nodes: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Several nodes' reports with a name for each that no other one has, and what a look at all of them at once shows."""
+
+    names: tuple[str, ...]
+    reports: tuple[Report, ...]
+    recurring: tuple[Recurring, ...]
+    oddities: tuple[Oddity, ...]
+    failures: tuple[Failure, ...] = ()
+
+
+# --- comparing -------------------------------------------------------------------------------------------------------------------------
+
+
+def compared(reports: Sequence[Report], paths: Sequence[str] = (), failures: Sequence[Failure] = ()) -> Comparison:
+    """The reports beside each other. `paths`: where the nodes' inputs lie, for those whose name is not known or not their own alone."""
+    names = _names(reports, paths)
+    found: dict[tuple[str, Severity], list[tuple[str, Finding]]] = {}
+    for name, report in zip(names, reports, strict=True):
+        for key, finding in {(one.fingerprint, one.severity): one for one in reversed(report.findings)}.items():
+            found.setdefault(key, []).append((name, finding))
+    recurring = []
+    for members in found.values():
+        having = tuple(name for name, _ in members)
+        held = set(having)
+        first = members[0][1]
+        alike = all(one.message == first.message for _, one in members)
+        recurring.append(Recurring(first, having, tuple(name for name in names if name not in held), alike))
+    place = {name: number for number, name in enumerate(names)}
+    recurring.sort(
+        key=lambda one: (
+            -len(one.nodes),
+            [place[name] for name in one.nodes],
+            one.finding.severity.rank,
+            one.finding.cause is not None,
+            one.finding.code,
+            one.finding.service or "",
+            one.finding.port or "",
+            one.finding.message,
+        )
+    )
+    return Comparison(names, tuple(reports), tuple(recurring), tuple(_oddities(names, reports)), tuple(failures))
+
+
+def _names(reports: Sequence[Report], paths: Sequence[str]) -> tuple[str, ...]:
+    counts = Counter(report.node for report in reports)
+    names: list[str] = []
+    for number, report in enumerate(reports):
+        path = paths[number] if number < len(paths) else f"node {number + 1}"
+        name = path if report.node is None else report.node if counts[report.node] == 1 else f"{report.node} ({path})"
+        while name in names:
+            name += "'"
+        names.append(name)
+    return tuple(names)
+
+
+def _oddities(names: Sequence[str], reports: Sequence[Report]) -> Iterator[Oddity]:
+    """What at least two thirds of three or more nodes have in common."""
+    properties: dict[str, list[str | None]] = {
+        "mode": [report.proxy.mode for report in reports],
+        "layout of the rules": [report.proxy.layout for report in reports],
+        "masquerade mark": [report.proxy.masquerade_mark for report in reports],
+        "detection of local traffic": [report.proxy.local_detection for report in reports],
+        "Services": [f"{report.services:,}" for report in reports],
+        "frontends": [f"{report.frontends:,}" for report in reports],
+        "dumps": [_dumps(report) for report in reports],
+    }
+    for what, values in properties.items() if len(reports) >= 3 else ():
+        usual, count = Counter(values).most_common(1)[0]
+        if count < len(reports) and 3 * count >= 2 * len(reports):
+            odd = tuple((name, value or "not known") for name, value in zip(names, values, strict=True) if value != usual)
+            yield Oddity(what, usual or "not known", odd)
+
+
+def _dumps(report: Report) -> str:
+    """Which dumps were given, by kind and family."""
+    kinds = Counter(
+        one.kind + (f" IPv{one.family}" if one.family else "") for one in report.inputs if one.used and one.kind not in _OBJECTS
+    )
+    return ", ".join(sorted(kinds)) or "none"
+
+
+_OBJECTS = ("objects", "kube-proxy-configuration", "capture-description")
+
+
+# --- as text ---------------------------------------------------------------------------------------------------------------------------
+
+
+def nodes_lines(
+    comparison: Comparison, layout: Layout, hidden: Hidden | None = None, notices: Sequence[str] = ()
+) -> Iterator[Line]:
+    """The nodes as a table, who is odd among them, and every finding once; a summary of one line last.
+
+    `hidden` is what a selection left out; `notices` are sentences on the whole.
+    """
+    if not layout.quiet:
+        yield from _table(comparison)
+    for failure in comparison.failures:
+        yield Line(0, "", (Piece(f"{failure.path}: ", "bold"), Piece("not audited: ", "bold red"), Piece(failure.error)))
+    if comparison.failures:
+        yield _BLANK
+    if comparison.oddities and not layout.quiet:
+        yield from _odd_ones(comparison)
+    full = [one for one in comparison.recurring if _is_full(one, layout)]
+    total = len(comparison.names)
+    sets: dict[tuple[str, ...], list[Recurring]] = {}
+    for one in full:
+        sets.setdefault(one.nodes, []).append(one)
+    for members in sets.values():
+        yield Line(0, "", (Piece(where(members[0], total), "bold underline"),))
+        findings = [one.finding for one in members]
+        other = {id(one.finding) for one in members if not one.alike}
+        for heading, roots, tree in groups(
+            findings, comparison.reports[comparison.names.index(members[0].nodes[0])], layout.grouping
+        ):
+            if layout.grouping == "code" or not heading.startswith(("node ", "the node")):
+                yield Line(2, "", (Piece(heading, "bold"),))
+            for root in roots:
+                yield from finding_lines(root, 4)
+                if id(root) in other:
+                    yield Line(6, "", (Piece(f"as on {members[0].nodes[0]}; on other nodes the numbers differ", "dim"),))
+                yield from consequences(root, tree, 6)
+        yield _BLANK
+    if layout.quiet:
+        return
+    yield from _short(
+        comparison, "notes", [one for one in comparison.recurring if one not in full and one.finding.code != _NOT_CHECKED]
+    )
+    yield from _short(comparison, "not checked", [one for one in comparison.recurring if one.finding.code == _NOT_CHECKED])
+    if layout.statistics:
+        yield from statistics([finding for report in comparison.reports for finding in report.findings])
+    if full:
+        yield Line(0, "", (Piece(f"`ruleaudit explain {full[0].finding.code}` says more about a code.", "dim"),))
+    if hidden is not None and hidden.count:
+        yield Line(0, "", (Piece(hidden_text(hidden), "yellow"),))
+    for notice in notices:
+        yield Line(0, "", (Piece(notice, "yellow"),))
+    yield nodes_summary(comparison)
+
+
+def where(one: Recurring, total: int) -> str:
+    """On which of `total` nodes a finding is, in words: the shorter of those that have it and those that lack it are named."""
+    count = len(one.nodes)
+    if count == total:
+        return f"on all {plural(total, 'node')}"
+    if count == 1:
+        return f"on {one.nodes[0]} alone"
+    if len(one.lacking) * 3 <= total:
+        return f"on {count:,} of {total:,} nodes: all but {_listed(one.lacking)}"
+    return f"on {count:,} of {total:,} nodes: {_listed(one.nodes)}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def _is_full(one: Recurring, layout: Layout) -> bool:
+    return one.finding.code != _NOT_CHECKED and (layout.notes or one.finding.severity is not Severity.INFO)
+
+
+def _table(comparison: Comparison) -> Iterator[Line]:
+    columns: list[tuple[str, Literal["left", "right"]]] = [
+        ("node", "left"),
+        ("errors", "right"),
+        ("warnings", "right"),
+        ("notes", "right"),
+        ("mode", "left"),
+        ("layout", "left"),
+    ]
+    rows = []
+    for name, report in zip(comparison.names, comparison.reports, strict=True):
+        counts = Counter(one.severity for one in report.findings if one.code != _NOT_CHECKED)
+        numbers = [f"{counts[severity]:,}" if counts[severity] else "-" for severity in Severity]
+        rows.append((name, *numbers, report.proxy.mode or "?", report.proxy.layout or "?"))
+    widths = [max(len(title), *(len(row[at]) for row in rows)) if rows else len(title) for at, (title, _) in enumerate(columns)]
+    styles = ("bold", "bold red", "bold yellow", "cyan", "", "")
+
+    def cells(row: Sequence[str]) -> Iterator[str]:
+        for text, width, (_, side) in zip(row, widths, columns, strict=True):
+            yield text.rjust(width) if side == "right" else text.ljust(width)
+
+    if rows:
+        yield Line(0, "", (Piece("  ".join(cells([title for title, _ in columns])).rstrip(), "dim"),))
+    for row in rows:
+        pieces = []
+        for at, text in enumerate(cells(row)):
+            pieces.append(Piece(("  " if at else "") + text, "" if row[at] == "-" else styles[at]))
+        yield Line(0, "", tuple(pieces))
+    if rows:
+        yield _BLANK
+
+
+def _odd_ones(comparison: Comparison) -> Iterator[Line]:
+    yield Line(0, "", (Piece("unlike the others", "bold underline"),))
+    for one in comparison.oddities:
+        by_value: dict[str, list[str]] = {}
+        for name, value in one.nodes:
+            by_value.setdefault(value, []).append(name)
+        for value, names in by_value.items():
+            text = f": {one.what} {value}; the others have {one.usual}"
+            yield Line(2, "", (Piece(_listed(names), "bold"), Piece(text)))
+    yield _BLANK
+
+
+def _short(comparison: Comparison, heading: str, members: Sequence[Recurring]) -> Iterator[Line]:
+    if not members:
+        return
+    yield Line(0, "", (Piece(heading, "bold underline"),))
+    by_code: dict[str, list[Recurring]] = {}
+    for one in members:
+        by_code.setdefault(one.finding.code, []).append(one)
+    for code, found in sorted(by_code.items()):
+        for one in found[:_NOTES]:
+            on = Piece(f" ({where(one, len(comparison.names))})", "dim")
+            yield Line(2, "", (*short_finding(one.finding, titled=code != _NOT_CHECKED), on))
+        if len(found) > _NOTES:
+            yield Line(2, "", (Piece(f"and {len(found) - _NOTES:,} more {code}; --format json gives them all", "dim"),))
+    yield _BLANK
+
+
+def nodes_summary(comparison: Comparison) -> Line:
+    """How much was found on how many nodes."""
+    total = len(comparison.names) + len(comparison.failures)
+    counts = Counter(one.severity for report in comparison.reports for one in report.findings if one.code != _NOT_CHECKED)
+    touched = sum(any(one.severity is not Severity.INFO for one in report.findings) for report in comparison.reports)
+    head = Piece(f"{plural(total, 'node')}: ", "bold")
+    failed = Piece(f"; {len(comparison.failures):,} not audited", "bold red") if comparison.failures else Piece("")
+    if touched:
+        worst = "bold red" if counts[Severity.ERROR] else "bold yellow"
+        return Line(
+            0, "", (head, Piece(", ".join(severity_counts(counts)), worst), Piece(f" on {plural(touched, 'node')}"), failed)
+        )
+    if not comparison.reports:
+        return Line(0, "", (head, Piece("none could be audited", "bold red")))
+    silent = [
+        name
+        for name, report in zip(comparison.names, comparison.reports, strict=True)
+        if report.services and not report.frontends
+    ]
+    if silent:  # silence is no health
+        return Line(0, "", (head, Piece(f"no faults found, and no Service checked on {_listed(silent)}", "bold yellow"), failed))
+    noted = f"; {plural(counts[Severity.INFO], 'note')}" if counts[Severity.INFO] else ""
+    if any(report.suppressed for report in comparison.reports):
+        return Line(0, "", (head, Piece("nothing to show"), Piece(noted), failed))
+    return Line(0, "", (head, Piece("no faults found", "green"), Piece(noted), failed))

@@ -75,6 +75,21 @@ def run(*arguments: str, stdin: bytes | int = subprocess.DEVNULL) -> subprocess.
         pytest.param(["check", "NODES/changed-destination", "--ignore", "RA206"], 0, id="the finding ignored"),
         pytest.param(["check", "NODES/changed-destination", "--select", "RA1,RA3"], 0, id="other codes selected"),
         pytest.param(["check", "NODES/changed-destination", "--select", "RA1", "--select", "RA206"], 1, id="selected twice"),
+        pytest.param(["trace", "NODES/healthy", "--from", "pod/demo/web-0", "--to", "web:80"], 0, id="trace: reached"),
+        pytest.param(["trace", "NODES/healthy", "--from", "node", "--to", "10.96.1.43:80"], 1, id="trace: refused"),
+        pytest.param(
+            ["trace", "NODES/changed-destination", "--from", "node", "--to", "10.96.1.8:80"], 1, id="trace: partly reached"
+        ),
+        pytest.param(["trace", "NODES/healthy", "--from", "pod/demo/web-9", "--to", "web:80"], 2, id="trace: no such pod"),
+        pytest.param(["trace", "NODES/healthy", "--from", "node", "--to", "10.96.1.199:80"], 2, id="trace: no such address"),
+        pytest.param(["trace", "NODES/healthy", "--to", "web:80"], 2, id="trace: no --from"),
+        pytest.param(
+            ["trace", "NODES/healthy", "--node", "node-z", "--from", "node", "--to", "10.96.1.8:80"], 2, id="trace: no such node"
+        ),
+        pytest.param(["trace", "NODES/absent", "--from", "node", "--to", "10.96.1.8:80"], 2, id="trace: no such input"),
+        pytest.param(["show", "summary", "NODES/healthy"], 0, id="show"),
+        pytest.param(["show", "service", "demo/nobody", "NODES/healthy"], 2, id="show: no such Service"),
+        pytest.param(["show", "--help"], 0, id="help of show"),
         pytest.param(["check", "NODES/absent"], 2, id="an input that is not there"),
         pytest.param(["check", "NODES/README.md"], 2, id="an input that is none of ours"),
         pytest.param(["check", "NODES/healthy", "--exit-zero", "--node", "node-zz"], 2, id="--exit-zero hides no failure"),
@@ -695,3 +710,56 @@ def test_json_does_not_load_rich(nodes: Path) -> None:
     arguments = ["check", str(nodes / "healthy"), "--format", "json"]
     done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60)
     assert done.stderr == "False\n"
+
+
+# --- trace and show ---
+
+ASKED = ["--from", "198.51.100.7", "--to", "192.168.100.11:30080"]
+
+
+def test_a_trace_may_be_its_answer_alone(nodes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["trace", str(nodes / "healthy"), *ASKED, "--quiet"]) == 0
+    assert capsys.readouterr().out == "reached: to pod demo/np-0, pod demo/np-1 and pod demo/np-2\n"
+
+
+@pytest.mark.parametrize(
+    ("format_", "start"), [("json", "{"), ("dot", "digraph trace {"), ("mermaid", "flowchart LR"), ("text", "from ")]
+)
+def test_traces_are_written_in_every_format(nodes: Path, format_: str, start: str, tmp_path: Path) -> None:
+    target = tmp_path / "trace"
+    assert cli.main(["trace", str(nodes / "healthy"), *ASKED, "--format", format_, "--output", str(target)]) == 0
+    assert target.read_text().startswith(start)
+
+
+def test_a_trace_reads_a_pipe(nodes: Path) -> None:
+    healthy = nodes / "healthy"
+    words = ["trace", "--objects", str(healthy / "objects.json.xz"), "--node", "node-a", *ASKED]
+    done = run(*words, stdin=(healthy / "iptables-save.txt").read_bytes())
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"lines of <stdin>" in done.stdout
+
+
+def test_a_trace_without_objects_says_what_the_rules_do(nodes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        cli.main(["trace", str(nodes / "healthy" / "iptables-save.txt"), "--from", "198.51.100.7", "--to", "10.96.1.8:80"]) == 1
+    )
+    assert "to 10.244.1.23:8080, which no pod has and no Service names" in capsys.readouterr().out
+
+
+def test_a_trace_needs_rules(nodes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    objects = str(nodes / "healthy" / "objects.json.xz")
+    assert cli.main(["trace", objects, "--node", "node-a", "--from", "node", "--to", "10.96.1.8:80"]) == 2
+    assert "no dump of the node's rules was given" in capsys.readouterr().err
+
+
+def test_colours_of_a_trace(nodes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["trace", str(nodes / "healthy"), *ASKED]
+    assert cli.main(words) == 0
+    plain = capsys.readouterr().out
+    assert cli.main([*words, "--color", "always"]) == 0
+    assert re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out) == plain
+
+
+def test_show_as_json(nodes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["show", "service", "demo/np", str(nodes / "healthy"), "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "Service demo/np"

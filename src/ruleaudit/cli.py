@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from ruleaudit.reports.text import Grouping, Layout, Line
     from ruleaudit.settings import GivenSettings
     from ruleaudit.sources import Captures, Source
+    from ruleaudit.trace import Nodes
 
 __all__ = ["command", "main"]
 
@@ -121,6 +122,29 @@ def _common_options(function: Function) -> Function:
     return function
 
 
+def _input_options(function: Function) -> Function:
+    """INPUT, and what is said of it."""
+    for option in (
+        click.option(
+            "--limit-factor",
+            type=click.IntRange(1, 1000),
+            default=1,
+            show_default=True,
+            help="Read inputs so many times larger than the limits that refusals name.",
+        ),
+        click.option(
+            "--kube-proxy-config",
+            metavar="FILE",
+            help="kube-proxy's settings: its configuration, the ConfigMap or DaemonSet that holds it, or its command line.",
+        ),
+        click.option("--node", metavar="NAME", help="The node whose rules these are.  [default: the only Node of the objects]"),
+        click.option("--objects", metavar="FILE", multiple=True, help="Kubernetes objects, JSON or YAML; same as an INPUT."),
+        click.argument("inputs", metavar="[INPUT]...", nargs=-1),
+    ):
+        function = option(function)
+    return function
+
+
 def _output_option(function: Function) -> Function:
     return click.option("--output", metavar="FILE", help="Write to FILE, as a whole or not at all.")(function)
 
@@ -165,17 +189,10 @@ def command() -> None:
 
 
 @command.command(epilog=_CHECK_EPILOG)
-@click.argument("inputs", metavar="[INPUT]...", nargs=-1)
-@click.option("--objects", metavar="FILE", multiple=True, help="Kubernetes objects, JSON or YAML; same as an INPUT.")
+@_input_options
 @click.option("--live", is_flag=True, help="Read the rules of the node that this runs on, as root; nothing is changed.")
 @click.option("--cluster", is_flag=True, help="Read the objects from the API server; nothing is changed.")
 @cluster_options
-@click.option("--node", metavar="NAME", help="The node whose rules these are.  [default: the only Node of the objects]")
-@click.option(
-    "--kube-proxy-config",
-    metavar="FILE",
-    help="kube-proxy's settings: its configuration, the ConfigMap or DaemonSet that holds it, or its command line.",
-)
 @click.option(
     "--format",
     "format_",
@@ -223,13 +240,6 @@ def command() -> None:
     help="How text is ordered.",
 )
 @click.option("--statistics", is_flag=True, help="Add a count for each code to the text.")
-@click.option(
-    "--limit-factor",
-    type=click.IntRange(1, 1000),
-    default=1,
-    show_default=True,
-    help="Read inputs so many times larger than the limits that refusals name.",
-)
 @click.option("--quiet", is_flag=True, help="Print findings only: no notes, no summary, no progress.")
 @cli_configuration.baseline_options
 @cli_configuration.configuration_options
@@ -331,6 +341,140 @@ def check(
     return judge(aside.reports[0], shown[0])
 
 
+_TRACE_EPILOG = """\b
+Examples:
+  ruleaudit trace collected/ --from pod/demo/client --to web.demo.svc.cluster.local:80
+  ruleaudit trace collected/ --from node --to 10.96.1.1:80/tcp
+  ruleaudit trace collected/ --from 198.51.100.7 --to 192.168.100.11:30080
+  ruleaudit trace node-a/ node-b/ --from 198.51.100.7 --to https://shop.example.com/cart
+
+\b
+Exit status: 0 every connection reaches a ready endpoint, 1 one does not or may not, 2 usage or unreadable input.
+"""
+
+
+@command.command(epilog=_TRACE_EPILOG)
+@_input_options
+@click.option("--from", "client", metavar="CLIENT", required=True, help="pod/NAMESPACE/NAME, node, or an ADDRESS.")
+@click.option("--to", "target", metavar="TARGET", required=True, help="(NAME | ADDRESS | URL)[:PORT][/PROTOCOL]")
+@click.option(
+    "--controller", metavar="NAMESPACE/NAME", help="The Ingress controller: a Service, a Deployment, a DaemonSet or a pod."
+)
+@click.option(
+    "--format",
+    "format_",
+    type=click.Choice(["text", "json", "dot", "mermaid"]),
+    default="text",
+    show_default=True,
+    help="A tree, JSON, or a picture for Graphviz or Mermaid.",
+)
+@_output_option
+@click.option("--quiet", is_flag=True, help="Print the answer only, and no progress.")
+@_common_options
+def trace(
+    *,
+    inputs: tuple[str, ...],
+    objects: tuple[str, ...],
+    node: str | None,
+    kube_proxy_config: str | None,
+    limit_factor: int,
+    client: str,
+    target: str,
+    controller: str | None,
+    format_: Literal["text", "json", "dot", "mermaid"],
+    output: str | None,
+    quiet: bool,
+    color: Color,
+    debug: bool,
+) -> int:
+    """Follow a connection from its client to the pod, with the rules that decide.
+
+    INPUT is as for check; several folders with a meta.json each are several nodes, through which the connection is followed.
+    """
+    del debug
+    from ruleaudit.audit import without_collection
+    from ruleaudit.trace import trace as follow
+
+    with _Progress(shown=not quiet) as progress, without_collection():
+        nodes = _nodes([*(inputs or _piped()), *objects], node, kube_proxy_config, progress.step, limit_factor)
+        found = follow(nodes, client, target, controller=controller)
+    if format_ == "json":
+        from ruleaudit.trace.structured import json_trace
+
+        text = json_trace(found)
+    elif format_ == "text":
+        from ruleaudit.trace.text import trace_lines
+
+        lines = list(trace_lines(found))
+        text = _drawn(lines[-1:] if quiet else lines, color, printed=output in (None, "-"))
+    else:
+        from ruleaudit.trace.picture import dot_trace, mermaid_trace
+
+        text = dot_trace(found) if format_ == "dot" else mermaid_trace(found)
+    _write(text, output)
+    return CLEAN if found.reached else FOUND
+
+
+@command.group()
+def show() -> None:
+    """Read the model of a node: what is there, what it means, who leads to it."""
+
+
+def _show_command(kind: str, metavar: str, help_: str) -> None:
+    """One command of `show`, for one kind of thing."""
+    name = (click.argument("name", metavar=metavar),) if metavar else ()
+
+    def shown(
+        *,
+        inputs: tuple[str, ...],
+        objects: tuple[str, ...],
+        node: str | None,
+        kube_proxy_config: str | None,
+        limit_factor: int,
+        format_: Literal["text", "json"],
+        output: str | None,
+        color: Color,
+        debug: bool,
+        name: str = "",
+    ) -> int:
+        del debug
+        from ruleaudit.audit import without_collection
+        from ruleaudit.show import json_sections, section_lines
+        from ruleaudit.show import show as show_of
+
+        with _Progress(shown=True) as progress, without_collection():
+            model = _nodes([*(inputs or _piped()), *objects], node, kube_proxy_config, progress.step, limit_factor).first
+            section = show_of(model, kind, name)
+        if format_ == "json":
+            _write(json_sections(model.name, section), output)
+        else:
+            _write(_drawn(list(section_lines(section)), color, printed=output in (None, "-")), output)
+        return CLEAN
+
+    function: Callable[..., int] = shown
+    for option in (_common_options, _output_option, _show_format, _input_options, *name):
+        function = option(function)
+    show.command(kind, help=help_)(function)
+
+
+_show_format = click.option(
+    "--format", "format_", type=click.Choice(["text", "json"]), default="text", show_default=True, help="For people or programs."
+)
+for _kind, _metavar, _help in (
+    (
+        "service",
+        "NAMESPACE/NAME",
+        "A Service: its endpoints, its addresses, who gets their connections, and the rules that name them.",
+    ),
+    ("chain", "CHAIN", "A chain: what it means, whose it is, who jumps to it, and its rules."),
+    ("endpoint", "ADDRESS[:PORT]", "An endpoint: whose it is, and who sends traffic to it."),
+    ("virtual-server", "ADDRESS:PORT[/PROTOCOL]", "A virtual server of IPVS and its real servers."),
+    ("set", "SET", "A set of ipset, and the rules that ask it."),
+    ("summary", "", "The node in short: modes, tables, chains, virtual servers, sets, objects."),
+):
+    _show_command(_kind, _metavar, _help)
+
+
 @command.command()
 @click.argument("code")
 @_output_option
@@ -421,6 +565,16 @@ def _given(paths: Sequence[str], objects: Sequence[str], limit_factor: int) -> l
     standard_input: TextIO | None = sys.stdin  # None where the caller closed it
     stream = standard_input.buffer if "-" in (*paths, *objects) and standard_input is not None else None
     return gather(paths, stream, shared=objects, limit_factor=limit_factor)
+
+
+def _nodes(
+    paths: Sequence[str], node: str | None, config: str | None, progress: Callable[[str, float], None], limit_factor: int
+) -> Nodes:
+    from ruleaudit.trace import read_nodes
+
+    standard_input: TextIO | None = sys.stdin  # None where the caller closed it
+    stream = standard_input.buffer if "-" in paths and standard_input is not None else None
+    return read_nodes(paths, stream, node=node, settings=_settings(config), progress=progress, limit_factor=limit_factor)
 
 
 class _Progress:

@@ -36,6 +36,7 @@ __all__ = [
     "gather",
     "holds_dumps",
     "read",
+    "read_nodes",
     "read_plain",
     "recognise",
 ]
@@ -942,10 +943,38 @@ def read(paths: Sequence[str], stdin: BinaryIO | None = None, *, limit: int = MA
     kind EMPTY. Raises InputError when a path cannot be read, is named and none of ours, when all hold more than `limit` bytes, or
     when they are dumps of several nodes. `limit_factor` times as many bytes and files are read.
     """
-    reader = _Reader(limit * limit_factor, MAX_FILES * limit_factor)
+    sources = _read_all(paths, stdin, limit * limit_factor, MAX_FILES * limit_factor)
+    _require_one_node(sources)
+    return sources
+
+
+def read_nodes(
+    paths: Sequence[str], stdin: BinaryIO | None = None, *, limit: int = MAX_BYTES, limit_factor: int = 1
+) -> list[list[Source]]:
+    """What `read` reads, by node: each folder (or part of an archive) that holds the description of a capture (meta.json) is a node of its own,
+    whose sources those that lie in no such folder follow. Without two descriptions that differ all is one node's, as in `read`. Raises what
+    `read` raises.
+    """
+    found = _read_all(paths, stdin, limit * limit_factor, MAX_FILES * limit_factor)
+    described = {source.data: _folder_of(source.path) for source in found if source.kind is InputKind.CAPTURE_META}
+    nodes: dict[str, list[Source]] = {folder: [] for folder in described.values()}
+    if len(nodes) < 2:
+        _require_one_node(found)
+        return [found]
+    shared: list[Source] = []
+    for source in found:
+        folder = _folder_of(source.path)
+        within = [one for one in nodes if folder == one or _lies_in(folder, one)]
+        (nodes[max(within, key=len)] if within else shared).append(source)
+    for one in nodes.values():
+        _require_one_node(one)
+    return [[*one, *shared] for one in nodes.values()]
+
+
+def _read_all(paths: Sequence[str], stdin: BinaryIO | None, limit: int, max_files: int) -> list[Source]:
+    reader = _Reader(limit, max_files)
     for path in _once(paths):
         reader.one(path, stdin)
-    _require_one_node(reader.sources)
     return reader.sources
 
 

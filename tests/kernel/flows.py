@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ruleaudit.ip_sets import IpSet
     from ruleaudit.rules import Dump
 
-__all__ = ["Captured", "Tally", "compare", "compare_loaded"]
+__all__ = ["Captured", "Tally", "compare", "compare_loaded", "without_accounting"]
 
 PROTOCOLS = ("tcp", "udp", "sctp")
 REPEATS = 4
@@ -453,7 +453,7 @@ def compare(captured: Captured, backend: str, *, flows: int, spread: int, seed: 
             if captured.sets:
                 node.load_sets(captured.sets)
             for family, dump in captured.dumps.items():
-                node.load(family, _without_accounting(dump.render()), backend)
+                node.load(family, without_accounting(dump.render()), backend)
             for family in captured.dumps:
                 compare_loaded(captured, family, node, total, flows=flows, spread=spread, seed=seed)
         finally:
@@ -469,7 +469,7 @@ def compare_loaded(captured: Captured, family: int, node: Node, tally: Tally, *,
     comparison.weigh(questions, spread)
 
 
-def _without_accounting(text: str) -> str:
+def without_accounting(text: str) -> str:
     """Without what this kernel lacks: `ipvs` holds for no packet here, since none has been scheduled.
 
     A dump that loads: accounting objects are made where there is a tool for it, else the match, which always says yes, is left out.

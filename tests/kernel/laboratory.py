@@ -236,10 +236,10 @@ class Node:
         """Make the sets of `ipset save`. Raises LoadError."""
         _run("ipset", "restore", stdin=_OF_THE_KERNEL.sub("", text))
 
-    def saved(self, family: int, backend: str) -> str:
-        """The rules of one family as iptables-save prints them."""
+    def saved(self, family: int, backend: str, *, counters: bool = False) -> str:
+        """The rules of one family as iptables-save prints them, with `counters` as `iptables-save -c` does."""
         tool = ("iptables" if family == 4 else "ip6tables") + f"-{backend}-save"
-        return subprocess.run([tool], capture_output=True, text=True, check=True).stdout
+        return subprocess.run([tool, *(["-c"] if counters else [])], capture_output=True, text=True, check=True).stdout
 
     def forget(self) -> None:
         """Forget every connection: the next packet is the first of one again."""

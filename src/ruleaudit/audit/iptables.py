@@ -7,7 +7,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from ruleaudit.addresses import canonical_address, parse_network
-from ruleaudit.audit.inputs import Inputs, note
+from ruleaudit.audit.inputs import note
 from ruleaudit.audit.node import clients_of, own_addresses
 from ruleaudit.checks import alone, leftovers, nodewide, objects
 from ruleaudit.checks.context import FamilyAudit
@@ -23,12 +23,13 @@ from ruleaudit.settings import Detection, GivenSettings, LocalDetection, ProxySe
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from ruleaudit.audit.model import NodeModel
     from ruleaudit.cluster import Cluster
     from ruleaudit.dataplane.ruleset import Ruleset
     from ruleaudit.kubeproxy import Signs
     from ruleaudit.rules import Table
 
-__all__ = ["Summary", "audit_family", "collapsed", "releases_of", "settled"]
+__all__ = ["OpenFamily", "Summary", "audit_family", "collapsed", "open_family", "releases_of", "settled"]
 
 DEFAULT_MARK = 0x4000
 
@@ -78,30 +79,43 @@ class Summary:
         )
 
 
-def audit_family(
-    family: int,
-    cluster: Cluster,
-    inputs: Inputs,
-    tables: Sequence[Table],
-    rules: Ruleset,
-    signs: dict[int, Signs],
-    given: ProxySettings,
-    name: str | None,
-    summary: Summary,
-) -> Iterator[Finding]:
-    """Every finding of one family; `summary` counts what was looked at."""
-    sign = signs[family]
+@dataclass
+class OpenFamily:
+    """One family made ready to be judged: under the newest of the `releases` that can have written its rules.
+
+    `faults`: what is wrong with the masquerade path; `inferred`: the settings that were read off the rules.
+    """
+
+    audit: FamilyAudit
+    faults: list[str]
+    releases: list[Release]
+    inferred: list[str]
+
+
+def open_family(family: int, node: NodeModel) -> OpenFamily:
+    """One family of a node: its settings, what the objects ask of it, its clients, its rules with node-wide faults put right."""
+    given, sign, cluster, name = node.proxy, node.signs[family], node.cluster, node.name
     settings, inferred = settled(family, given, sign, cluster, name)
     mark = (1 << given.masquerade_bit) if "masquerade_bit" in given.given else sign.mark or DEFAULT_MARK
     if "masquerade_bit" not in given.given:
         inferred.append("masquerade_mark")
-    releases = releases_of(given, signs)
+    releases = releases_of(given, node.signs)
     if given.minor is None:
         inferred.append("layout")
     expectation = expect(
-        cluster, node=name or "", family=family, settings=settings, release=releases[0], known=inputs.expectations
+        cluster, node=name or "", family=family, settings=settings, release=releases[0], known=node.inputs.expectations
     )
-    family_audit, faults = _family_audit(family, cluster, tables, rules, sign, settings, expectation, name, mark, inputs.given)
+    audit, faults = _family_audit(
+        family, cluster, node.tables, node.rulesets[family], sign, settings, expectation, name, mark, node.inputs.given
+    )
+    return OpenFamily(audit, faults, releases, inferred)
+
+
+def audit_family(family: int, node: NodeModel, summary: Summary) -> Iterator[Finding]:
+    """Every finding of one family; `summary` counts what was looked at."""
+    opened = open_family(family, node)
+    family_audit, faults, releases, inferred = opened.audit, opened.faults, opened.releases, opened.inferred
+    cluster, name, sign, settings = node.cluster, node.name, node.signs[family], family_audit.settings
     judge = ServiceJudge(family_audit)
     if not cluster.services:
         yield from nodewide.hooks(family_audit)

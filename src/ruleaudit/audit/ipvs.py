@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
 
     from ruleaudit.audit.inputs import Inputs
+    from ruleaudit.audit.model import NodeModel
     from ruleaudit.cluster import Cluster
     from ruleaudit.interfaces import InterfaceDump
     from ruleaudit.ip_sets import IpSet, IpSetDump
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from ruleaudit.settings import ProxySettings
     from ruleaudit.virtual_servers import Listing, VirtualServer
 
-__all__ = ["IpvsNode", "audit_ipvs_family", "ipvs_node"]
+__all__ = ["IpvsNode", "audit_ipvs_family", "ipvs_node", "open_ipvs_family"]
 
 DUMMY = "kube-ipvs0"
 
@@ -97,6 +98,11 @@ class IpvsNode:
         if found is None:
             return {} if dump.whole else None
         return {one.address: ("ip", DUMMY, one.line) for one in found.addresses if one.family == family and one.scope != "link"}
+
+    def dummy_place(self) -> RulePlace:
+        """Where kube-ipvs0 stands; the head of the dump where it is not there."""
+        found = self.interfaces.interface(DUMMY) if self.interfaces is not None else None
+        return "ip", DUMMY, found.line if found is not None else 1
 
     def elsewhere(self, family: int) -> list[str]:
         """The addresses of every other interface, as far as they are given."""
@@ -155,24 +161,14 @@ def _content(listing: Listing, other: Listing) -> dict[object, object]:
 # --- one family ------------------------------------------------------------------------------------------------------------------------
 
 
-def audit_ipvs_family(
-    family: int,
-    cluster: Cluster,
-    inputs: Inputs,
-    ipvs: IpvsNode,
-    tables: Sequence[Table],
-    signs: dict[int, Signs],
-    given: ProxySettings,
-    name: str | None,
-    summary: Summary,
-) -> Iterator[Finding]:
-    """Every finding of one family of a node in IPVS mode; `summary` counts what was looked at."""
+def open_ipvs_family(family: int, node: NodeModel) -> tuple[_Case, list[Release], list[str]]:
+    """One family of a node made ready, the releases that can have programmed it, and the settings that were read off the rules."""
+    given, ipvs, cluster, name = node.proxy, node.ipvs, node.cluster, node.name
     sets = Sets(ipvs.sets) if ipvs.sets is not None else None
-    rules = Ruleset(family, tables, sets=sets)
-    sign = signs[family]
+    rules = Ruleset(family, node.tables, sets=sets)
+    sign = node.signs[family]
     with_rules = sign.served and rules.has_table("filter")
     unlisted = _unlisted(rules) if sets is not None else ()
-    sets_known = sets is not None and not unlisted
     if not with_rules:
         sign = replace(sign, oldest=OLDEST, newest=NEWEST) if not sign.served else sign
     settings, inferred = settled(family, given, sign, cluster, name)
@@ -182,13 +178,20 @@ def audit_ipvs_family(
     releases = releases_of(given, {family: replace(sign, served=True)})
     if given.minor is None:
         inferred.append("layout")
+    case = _Case(family, cluster, node.inputs, ipvs, node.tables, rules, sign, settings, name, mark, with_rules, unlisted)
+    return case, releases, inferred
+
+
+def audit_ipvs_family(family: int, node: NodeModel, summary: Summary) -> Iterator[Finding]:
+    """Every finding of one family of a node in IPVS mode; `summary` counts what was looked at."""
+    case, releases, inferred = open_ipvs_family(family, node)
+    ipvs, name, sign, with_rules = node.ipvs, node.name, case.sign, case.with_rules
     if ipvs.listing is None:
         yield note(
             f"virtual servers {family}",
             f"the virtual servers of IPv{family} were not given: which endpoints Services have is not checked",
             "add the output of `ipvsadm -Sn` (or `ipvsadm -Ln`)",
         )
-    case = _Case(family, cluster, inputs, ipvs, tables, rules, sign, settings, name, mark, with_rules, sets_known)
     best: tuple[FamilyAudit, VirtualServerJudge | None, list[Finding], list[Finding]] | None = None
     for release in releases:
         found = case.judged(release)
@@ -208,11 +211,11 @@ def audit_ipvs_family(
         yield from nodewide.hooks(audit)
         if judge is not None:
             yield from nodewide.masquerade(audit, judge, case.faults)
-        if sets_known and not case.faults:
+        if case.sets_known and not case.faults:
             yield from loop_back(audit)
         yield from nodewide.local_detection(audit)
     yield from objects.duplicate_frontends(audit)
-    yield from _coverage(audit, ipvs, judge, with_rules=with_rules, unlisted=unlisted, node=name)
+    yield from _coverage(audit, ipvs, judge, with_rules=with_rules, unlisted=case.unlisted, node=name)
     summary.count(audit, sign, inferred, sum(len(one.frontends) for one in audit.expectation.service_ports))
 
 
@@ -237,11 +240,16 @@ class _Case:
     name: str | None
     mark: int
     with_rules: bool
-    sets_known: bool
+    unlisted: tuple[str, ...]
     faults: list[str] = field(default_factory=list)
 
-    def judged(self, release: Release) -> tuple[FamilyAudit, VirtualServerJudge | None, list[Finding], list[Finding]]:
-        """The audit under a release, its judge, the findings about services, and those about what is stale."""
+    @property
+    def sets_known(self) -> bool:
+        """Whether all that rules ask of sets was given."""
+        return self.rules.sets is not None and not self.unlisted
+
+    def audit_under(self, release: Release) -> FamilyAudit:
+        """The node under a release."""
         expectation = expect(
             self.cluster,
             node=self.name or "",
@@ -252,7 +260,26 @@ class _Case:
             known=self.inputs.expectations,
         )
         virtual = VirtualTable(self.ipvs.listing, self.family) if self.ipvs.listing is not None else None
-        audit = self.audit(expectation, virtual)
+        return self.audit(expectation, virtual)
+
+    def real_host(self, audit: FamilyAudit) -> Host:
+        """The node's addresses as they are: what kube-ipvs0 lacks, where it was given, is not the node's."""
+        held = self.ipvs.dummy(self.family)
+        if held is None:
+            return audit.host
+        lacking = self._wanted(audit.expectation) - held.keys()
+        own = own_addresses(self.family, audit.node_object, self.inputs.given)
+        kept = {*own, *self.ipvs.elsewhere(self.family), audit.clients.node_address}
+        return Host(frozenset((audit.host.addresses - lacking) | kept))
+
+    def _wanted(self, expectation: Expectation) -> set[str]:
+        """The addresses that kube-ipvs0 is to hold, as far as frontends name them."""
+        return {one.address for port in expectation.service_ports for one in port.frontends if one.address is not None}
+
+    def judged(self, release: Release) -> tuple[FamilyAudit, VirtualServerJudge | None, list[Finding], list[Finding]]:
+        """The audit under a release, its judge, the findings about services, and those about what is stale."""
+        audit = self.audit_under(release)
+        virtual = audit.virtual
         if virtual is None:
             return audit, None, [], []
         judge = VirtualServerJudge(audit, virtual, rules_known=self.with_rules and self.sets_known)
@@ -270,7 +297,7 @@ class _Case:
         node = self.cluster.nodes.get(self.name or "")
         own = own_addresses(self.family, node, given)
         held = self.ipvs.dummy(self.family)
-        wanted = {one.address for port in expectation.service_ports for one in port.frontends if one.address is not None}
+        wanted = self._wanted(expectation)
         others = [one for one in self.ipvs.elsewhere(self.family) if one not in own]
         others += self.answering(expectation, virtual, {*own, *others, *wanted})
         clients = clients_of(self.family, self.rules, self.cluster, node, expectation, [*own, *others])
@@ -351,9 +378,7 @@ class _Case:
             yield from virtual_leftovers.set_entries(audit, told, whole=self.with_rules and self.sets_known)
         held = self.ipvs.dummy(self.family)
         if held is not None:
-            dump = self.ipvs.interfaces
-            found = dump.interface(DUMMY) if dump is not None else None
-            where: RulePlace = ("ip", DUMMY, found.line if found is not None else 1)
+            where = self.ipvs.dummy_place()
             own = own_addresses(self.family, audit.node_object, self.inputs.given)
             yield from virtual_leftovers.dummy_addresses(audit, held, own, self.ipvs.elsewhere(self.family), where, told)
 

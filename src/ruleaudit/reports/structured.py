@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ruleaudit.forwarding import Frontend
     from ruleaudit.reports.nodes import Comparison
 
-__all__ = ["SCHEMA", "SCHEMA_OF_NODES", "json_report", "json_reports"]
+__all__ = ["SCHEMA", "SCHEMA_OF_NODES", "dumps", "finding_fields", "json_report", "json_reports"]
 
 SCHEMA = "ruleaudit/report/v1"
 SCHEMA_OF_NODES = "ruleaudit/reports/v1"
@@ -52,11 +52,11 @@ def json_report(report: Report) -> str:
             "codes": dict(sorted(Counter(finding.code for finding in report.findings).items())),
         },
     }
-    members = [f'  "{name}": {_dumps(value)}' for name, value in head.items()]
-    findings = ",\n".join(f"    {_dumps(_finding(finding))}" for finding in report.findings)
+    members = [f'  "{name}": {dumps(value)}' for name, value in head.items()]
+    findings = ",\n".join(f"    {dumps(finding_fields(finding))}" for finding in report.findings)
     members.append(f'  "findings": [\n{findings}\n  ]' if findings else '  "findings": []')
     suppressed = ",\n".join(
-        f"    {_dumps({**_finding(one.finding), 'suppressed_by': one.by, 'reason': one.reason, 'place': one.place})}"
+        f"    {dumps({**finding_fields(one.finding), 'suppressed_by': one.by, 'reason': one.reason, 'place': one.place})}"
         for one in report.suppressed
     )
     members.append(f'  "suppressed": [\n{suppressed}\n  ]' if suppressed else '  "suppressed": []')
@@ -87,8 +87,8 @@ def json_reports(comparison: Comparison) -> str:
     failed = [{"path": one.path, "error": one.error} for one in comparison.failures]
     reports = ",\n".join(json_report(report).rstrip("\n") for report in comparison.reports)
     members = [
-        f'"schema": {_dumps(SCHEMA_OF_NODES)}',
-        f'"names": {_dumps(comparison.names)}',
+        f'"schema": {dumps(SCHEMA_OF_NODES)}',
+        f'"names": {dumps(comparison.names)}',
         f'"nodes": [{reports}]',
         f'"common": [{_lines(common)}]',
         f'"odd": [{_lines(odd)}]',
@@ -98,19 +98,19 @@ def json_reports(comparison: Comparison) -> str:
 
 
 def _lines(values: Sequence[object]) -> str:
-    return ",".join(f"\n  {_dumps(value)}" for value in values) + ("\n" if values else "")
+    return ",".join(f"\n  {dumps(value)}" for value in values) + ("\n" if values else "")
 
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-def _dumps(value: object) -> str:
+def dumps(value: object, indent: int | None = None) -> str:
     r"""JSON in ASCII. Bytes that were no UTF-8 stand as `\xff`: half a surrogate pair is text that some readers refuse."""
-    text = json.dumps(value)
+    text = json.dumps(value, indent=indent)
     if "\\ud" not in text:
         return text
     whole = json.dumps(value, ensure_ascii=False)
-    return json.dumps(json.loads(_SURROGATE.sub(lambda found: f"\\{escape(found[0])}", whole)))
+    return json.dumps(json.loads(_SURROGATE.sub(lambda found: f"\\{escape(found[0])}", whole)), indent=indent)
 
 
 def _severities(report: Report) -> Mapping[str, int]:
@@ -118,7 +118,8 @@ def _severities(report: Report) -> Mapping[str, int]:
     return {severity.value: counts[severity] for severity in Severity}
 
 
-def _finding(finding: Finding) -> Mapping[str, object]:
+def finding_fields(finding: Finding) -> Mapping[str, object]:
+    """A finding's fields, as every JSON of ruleaudit has them."""
     return {
         "code": finding.code,
         "name": finding.name,

@@ -1,0 +1,119 @@
+"""The nodes whose dumps were given: one as in `check`, or several, each with the description of its capture."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ruleaudit.audit import UnknownNodeError, open_node
+from ruleaudit.audit.shared import Shared
+from ruleaudit.errors import InputError
+from ruleaudit.near import did_you_mean, near_matches
+from ruleaudit.sources import InputKind
+from ruleaudit.sources import read_nodes as read_by_node
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import BinaryIO
+
+    from ruleaudit.audit import NodeModel
+    from ruleaudit.audit.inputs import Progress
+    from ruleaudit.cluster import Cluster
+    from ruleaudit.settings import GivenSettings
+    from ruleaudit.sources import Source
+
+__all__ = ["Nodes", "open_nodes", "read_nodes"]
+
+
+@dataclass
+class Nodes:
+    """The nodes that were given. `first`: the one that --node names, else the first; `chosen`: it was named."""
+
+    first: NodeModel
+    models: tuple[NodeModel, ...]
+    chosen: bool = False
+
+    @property
+    def cluster(self) -> Cluster:
+        """The objects, those beside the first node."""
+        return self.first.cluster
+
+    def named(self, name: str | None) -> NodeModel | None:
+        """The node of that name, where its dump was given; the only node without a name stands for nobody else."""
+        return next((one for one in self.models if name is not None and one.name == name), None)
+
+    @property
+    def others(self) -> tuple[NodeModel, ...]:
+        """All but the first."""
+        return tuple(one for one in self.models if one is not self.first)
+
+
+def read_nodes(
+    paths: Sequence[str],
+    stdin: BinaryIO | None = None,
+    *,
+    node: str | None = None,
+    settings: GivenSettings | None = None,
+    progress: Progress | None = None,
+    limit_factor: int = 1,
+) -> Nodes:
+    """Read the inputs that `paths` name (see `sources.read`). Several folders with a meta.json each are several nodes.
+
+    `node`: the node that is asked about, `settings` kube-proxy's where the user gives them. Raises InputError, UnknownNodeError.
+    """
+    return open_nodes(
+        read_by_node(paths, stdin, limit_factor=limit_factor),
+        node=node,
+        settings=settings,
+        progress=progress,
+        limit_factor=limit_factor,
+    )
+
+
+def open_nodes(
+    groups: Sequence[Sequence[Source]],
+    *,
+    node: str | None = None,
+    settings: GivenSettings | None = None,
+    progress: Progress | None = None,
+    limit_factor: int = 1,
+) -> Nodes:
+    """The nodes whose sources are given, a group for each. Raises what `read_nodes` raises."""
+    if len(groups) == 1:
+        model = _usable(
+            open_node(groups[0], node=node, settings=settings, progress=progress, limit_factor=limit_factor), groups[0]
+        )
+        return Nodes(model, (model,), chosen=node is not None)
+    objects = next(([one for one in group if one.kind is InputKind.OBJECTS] for group in groups if _has_objects(group)), [])
+    models: dict[str, NodeModel] = {}
+    shared = Shared()  # the same objects are read once
+    for group in groups:
+        sources = [*group] if _has_objects(group) else [*group, *objects]
+        model = _usable(
+            open_node(sources, settings=settings, progress=progress, limit_factor=limit_factor, shared=shared), sources
+        )
+        if model.name is None:
+            raise InputError("the description of the capture names no node", sources[0].path)
+        if model.name in models:
+            raise InputError(f"node {model.name} is given twice: give each node's dumps once, from one moment", sources[0].path)
+        models[model.name] = model
+    if node is not None and node not in models:
+        near = did_you_mean(near_matches(node, models, cutoff=0.4))
+        raise UnknownNodeError(f"no dumps of node {node!r} were given, but of {', '.join(models)}{near}")
+    first = models[node] if node is not None else next(iter(models.values()))
+    return Nodes(first, tuple(models.values()), chosen=node is not None)
+
+
+def _usable(model: NodeModel, sources: Sequence[Source]) -> NodeModel:
+    """The node, where there are rules to be asked. Raises InputError with what is said of the inputs where there are none."""
+    if model.families:
+        return model
+    told = [one.message for one in model.findings if one.code in ("RA001", "RA002", "RA004", "RA005")]
+    raise InputError(
+        f"no rules or virtual servers of kube-proxy were given: {'; '.join(told) or 'nothing serves Services here'}",
+        sources[0].path,
+    )
+
+
+def _has_objects(group: Sequence[Source]) -> bool:
+    return any(one.kind is InputKind.OBJECTS for one in group)

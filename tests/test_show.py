@@ -1,0 +1,105 @@
+"""`show`: what the model of a node holds, and near matches for what it does not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from ruleaudit.audit import NodeModel, open_node
+from ruleaudit.errors import RuleauditError
+from ruleaudit.reports.text import plain
+from ruleaudit.show import Section, json_sections, section_lines, show
+from ruleaudit.sources import read
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ruleaudit.trace.values import RuleUse
+
+FIXTURES = Path(__file__).parents[1] / "fixtures" / "nodes"
+
+
+@pytest.fixture(scope="module")
+def node() -> NodeModel:
+    return open_node(read([str(FIXTURES / "changed-destination")]))
+
+
+def all_rules(section: Section) -> Iterator[RuleUse]:
+    yield from section.rules
+    for one in section.sections:
+        yield from all_rules(one)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "says"),
+    [
+        ("service", "demo/np", ["type NodePort", "port demo/np:http, 80/TCP, IPv4", "10.244.1.23:8080, pod demo/np-0 on node node-a, ready",
+                                "ClusterIP 10.96.1.8:80/TCP", "from outside: 33.3% to 10.244.99.99:8080 masqueraded", "NodePort 30080/TCP",
+                                "iptables-save.txt:498: -A KUBE-NODEPORTS", "nat KUBE-SVC-4IIC76BHGSQBKXMN: 4 rules"]),
+        ("service", "demo/dual", ["IPv4", "IPv6", "[fd00:10:244:1::38]:8080"]),
+        ("service", "demo/extname", ["type ExternalName", "IPv4: kube-proxy passes it over: it is of type ExternalName"]),
+        ("service", "demo/etp-local", ["external traffic policy Local"]),
+        ("service", "demo/lb-src", ["source ranges: ", "from outside of the source ranges: dropped", "from within, as 198.51.100.1: 50% to"]),
+        ("service", "demo/aff", ["session affinity: 600 s"]),
+        ("chain", "KUBE-SVC-4IIC76BHGSQBKXMN", ["spreads the connections", "of service port demo/np:http", "jumps here", "-j KUBE-SVC-4IIC76BHGSQBKXMN"]),
+        ("chain", "KUBE-SEP-J3QWHDYB7J55BSYQ", ["sends connections to one endpoint", "of service port demo/np:http", "--to-destination 10.244.99.99:8080"]),
+        ("chain", "KUBE-MARK-MASQ", ["sets the masquerade mark"]),
+        ("chain", "FORWARD", ["a built-in chain", "policy ACCEPT", "table mangle, IPv6"]),
+        ("endpoint", "10.244.99.99", ["no Service", "nat KUBE-SEP-J3QWHDYB7J55BSYQ", "of service port demo/np:http"]),
+        ("endpoint", "10.244.1.12:8080", ["pod demo/web-0 on node node-a, ready", "demo/web:http: 10.244.1.12:8080, ready"]),
+        ("endpoint", "[fd00:10:244:1::38]:8080", ["demo/dual:http: [fd00:10:244:1::38]:8080, ready"]),
+        ("endpoint", "10.244.1.12:9999", ["no Service", "nobody"]),
+        ("summary", "", ["node node-a", "mode iptables", "74 Services", "kube-proxy 1.36", "local pods by ClusterCIDR 10.244.0.0/16", "66 KUBE-SVC-*"]),
+    ],
+)  # fmt: skip
+def test_what_is_there(node: NodeModel, kind: str, name: str, says: list[str]) -> None:
+    section = show(node, kind, name)
+    text = plain(section_lines(section))
+    for words in says:
+        assert words in text, text
+    for rule in all_rules(section):
+        assert Path(rule.file).read_text().splitlines()[rule.line - 1] == rule.text
+    found = json.loads(json_sections(node.name, section))
+    assert (found["schema"], found["node"], found["title"]) == ("ruleaudit/show/v1", "node-a", section.title)
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "message"),
+    [
+        ("service", "demo/npp", "no Service 'demo/npp'.*did you mean demo/np"),
+        ("service", "np", "no Service 'np'"),
+        ("chain", "KUBE-SVC-4IIC76BHGSQBKXMX", "did you mean KUBE-SVC-4IIC76BHGSQBKXMN"),
+        ("endpoint", "10.244.1.999", "is no endpoint: give ADDRESS"),
+        ("endpoint", "10.244.1.12:99999", "is no endpoint"),
+        ("endpoint", "10.244.77.7", "no pod, no Service and no rule has 10.244.77.7"),
+        ("virtual-server", "10.96.1.1:80", "no virtual servers were given"),
+        ("virtual-server", "10.96.1.1", "give ADDRESS:PORT"),
+        ("set", "KUBE-CLUSTER-IP", "no sets were given"),
+    ],
+)
+def test_what_is_not_there(node: NodeModel, kind: str, name: str, message: str) -> None:
+    with pytest.raises(RuleauditError, match=message):
+        show(node, kind, name)
+
+
+def test_a_node_in_ipvs_mode() -> None:
+    found = open_node(read([str(FIXTURES / "ipvs-healthy")]))
+
+    def text(kind: str, name: str = "") -> str:
+        return plain(section_lines(show(found, kind, name)))
+
+    assert "TCP  10.96.1.1:80 rr" in text("service", "demo/web")
+    assert "of service port demo/web:http" in text("virtual-server", "10.96.1.1:80/tcp")
+    assert text("virtual-server", "TCP 10.96.1.1:80") == text("virtual-server", "10.96.1.1:80")
+    assert "virtual server TCP 10.96.1.1:80" in text("endpoint", "10.244.1.12")
+    assert "-m set --match-set KUBE-CLUSTER-IP dst,dst -j ACCEPT" in text("set", "KUBE-CLUSTER-IP")
+    assert "mode ipvs" in text("summary")
+    for kind, name, near in (
+        ("set", "KUBE-CLUSTER-IPP", "KUBE-CLUSTER-IP"),
+        ("virtual-server", "10.96.1.1:81", "10.96.1.1:80/tcp"),
+    ):
+        with pytest.raises(RuleauditError, match=f"did you mean {near}"):
+            show(found, kind, name)

@@ -1,0 +1,511 @@
+"""Names, clients, nodes and Ingresses: what a trace makes of them, and what it answers."""
+
+from __future__ import annotations
+
+import json
+import lzma
+import re
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pytest
+
+from ruleaudit.errors import RuleauditError
+from ruleaudit.findings import Certainty
+from ruleaudit.forwarding import Verdict
+from ruleaudit.reports.text import plain
+from ruleaudit.trace import Nodes, read_nodes, trace
+from ruleaudit.trace.picture import dot_trace, mermaid_trace
+from ruleaudit.trace.question import parse_target
+from ruleaudit.trace.structured import json_trace
+from ruleaudit.trace.text import trace_lines
+from ruleaudit.trace.values import StepKind
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ruleaudit.trace import Trace
+
+FIXTURES = Path(__file__).parents[2] / "fixtures" / "nodes"
+
+
+@pytest.fixture(scope="module")
+def healthy() -> Nodes:
+    return read_nodes([str(FIXTURES / "healthy")])
+
+
+def text_of(found: Trace) -> str:
+    return plain(trace_lines(found))
+
+
+# --- what is asked ---
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("web.demo:80", ("name", "web.demo", 80, None)),
+        ("web:http/tcp", ("name", "web", "http", "TCP")),
+        ("web", ("name", "web", None, None)),
+        ("_http._tcp.web.demo.svc.cluster.local", ("name", "_http._tcp.web.demo.svc.cluster.local", None, None)),
+        ("10.96.1.1:80/UDP", ("address", "10.96.1.1", 80, "UDP")),
+        ("10.96.1.1", ("address", "10.96.1.1", None, None)),
+        ("fd00:0:0::1", ("address", "fd00::1", None, None)),
+        ("[fd00::1]", ("address", "fd00::1", None, None)),
+        ("[fd00::1]:443/sctp", ("address", "fd00::1", 443, "SCTP")),
+        ("https://Shop.Example.com/cart?x=1", ("url", "shop.example.com", 443, "TCP")),
+        ("http://[fd00::1]:8080/", ("url", "fd00::1", 8080, "TCP")),
+    ],
+)
+def test_targets(text: str, wanted: tuple[str, str, int | str | None, str | None]) -> None:
+    found = parse_target(text)
+    assert (found.kind, found.host, found.port, found.protocol) == wanted
+
+
+@pytest.mark.parametrize(
+    ("client", "target", "message"),
+    [
+        ("pod/demo/web-0", "web:0", "0 is no port"),
+        ("pod/demo/web-0", "web:70000", "70000 is no port"),
+        ("pod/demo/web-0", "web:", "no port behind the colon"),
+        ("pod/demo/web-0", "web:80/icmp", "'icmp' is no protocol"),
+        ("pod/demo/web-0", "shop.example.com/cart", "a URL begins with http:// or https://"),
+        ("pod/demo/web-0", "[fd00::1", r"written \[ADDRESS\]:PORT"),
+        ("pod/demo/web-0", "ftp://web/", "no http:// or https:// URL"),
+        ("pod/demo/web-0", "we b:80", "neither a name nor an address"),
+        ("pod/demo/web-0", "multi", r"which port is not said; demo/multi has 80/TCP \(http\), 443/TCP \(https\)"),
+        ("pod/demo/web-0", "multi:htp", "there is no port 'htp'"),
+        ("pod/demo/web-0", "10.96.1.5", "which port is not said"),
+        ("pod/demo/web-0", "192.168.100.11", "is a node's address; give a port"),
+        ("pod/demo/web-0", "node-a", "is a node; give a port"),
+        ("pod/demo/web-0", "wbe:80", "did you mean .*web"),
+        ("pod/demo/web-0", "10.96.1.199:80", "no Service, endpoint, pod or node has 10.96.1.199.*did you mean 10.96.1.19"),
+        ("pod/demo/web-9", "web:80", "no pod 'demo/web-9'.*did you mean demo/web-2"),
+        ("pod/web-0", "web:80", "give NAMESPACE/NAME"),
+        ("pod/demo/web-1", "web:80", "runs on node node-b.*whose dumps were not given"),
+        ("pod/demo/completed-1", "web:80", r"has run to its end \(Succeeded\)"),
+        ("demo/web-0", "web:80", "give pod/NAMESPACE/NAME, node, or an address"),
+        ("node/node-b", "10.96.1.1:80", "rules of node node-b first, whose dumps were not given"),
+        ("node/node-x", "10.96.1.1:80", "no node 'node-x'.*did you mean"),
+        ("198.51.100.7", "[fd00:10:96::136]:80", "198.51.100.7 has no IPv6 address"),
+        ("2001:db8::7", "np.demo.svc.cluster.local", "its addresses are 10.96.1.8, and 2001:db8::7 has none of IPv4"),
+        ("198.51.100.7", "192.168.100.12:30080", "is node node-b, whose dumps were not given"),
+        ("198.51.100.7", "https://shpo.example.com/", "no Ingress serves it.*did you mean shop.example.com"),
+        ("198.51.100.7", "shop.example.com:80", "an Ingress serves that host: give https://shop.example.com/"),
+    ],
+)
+def test_what_cannot_be_followed_is_said(healthy: Nodes, client: str, target: str, message: str) -> None:
+    with pytest.raises(RuleauditError, match=message):
+        trace(healthy, client, target)
+
+
+def test_a_controller_that_is_not_there(healthy: Nodes) -> None:
+    with pytest.raises(RuleauditError, match="did you mean"):
+        trace(healthy, "198.51.100.7", "https://shop.example.com/", controller="demo/wbe")
+
+
+# --- what is answered ---
+
+
+class Case(NamedTuple):
+    client: str
+    target: str
+    reached: bool
+    verdicts: set[Verdict]
+    says: tuple[str, ...]
+    codes: frozenset[str] = frozenset()
+
+
+FORWARD, DROP, REJECT, PASS, LOCAL = {Verdict.FORWARD}, {Verdict.DROP}, {Verdict.REJECT}, {Verdict.PASS}, {Verdict.LOCAL}
+CASES = {
+    "a short name, and the client that is its own backend": Case(
+        "pod/demo/web-0", "web:80", True, FORWARD,
+        ("name web: Service demo/web, cluster IP 10.96.1.1", "hairpin: the pod is its own backend", "on this node", "on node node-b", "the pod sees 10.244.1.12 as the client"),
+    ),
+    "a port's name": Case("pod/demo/web-0", "multi:metrics", True, FORWARD, ("10.96.1.5:9090/TCP",)),
+    "SRV": Case("pod/demo/web-0", "_https._tcp.multi.demo.svc.cluster.local", True, FORWARD, ("10.96.1.5:443/TCP",)),
+    "both families": Case("pod/demo/web-0", "dual:80", True, FORWARD, ("packets for 10.96.1.54:80", "packets for [fd00:10:96::136]:80", "its own affair")),
+    "one family is enough": Case("198.51.100.7", "10.96.1.54:80", True, FORWARD, ("outside of the cluster a cluster IP is led to no node",)),
+    "a headless Service": Case("pod/demo/web-0", "headless", True, PASS, ("headless Service demo/headless", "routed, untranslated")),
+    "the Service's port instead of the pods'": Case("pod/demo/web-0", "headless:80", False, PASS, ("no rule translates the port of a headless Service",)),
+    "an alias that leads outside": Case("pod/demo/web-0", "extname:80", False, PASS, ("an alias of db.example.com", "cannot be known from the objects")),
+    "UDP": Case("pod/demo/web-0", "10.96.1.10:53/udp", True, FORWARD, ("10.96.1.10:53/UDP",)),
+    "UDP where only that is there": Case("pod/demo/web-0", "udp", True, FORWARD, ("/UDP",)),
+    "no endpoints": Case("node", "10.96.1.43:80", False, REJECT, ("rejected: the client is told at once", "has no endpoints"), frozenset({"RA701"})),
+    "a port that the Service has not": Case("pod/demo/web-0", "10.96.1.1:81", False, PASS, ("which has no port 81/TCP: it has 80/TCP (http)",)),
+    "a node port": Case("198.51.100.7", "192.168.100.11:30080", True, FORWARD, ("KUBE-NODEPORTS", "the pod sees an address of node node-a as the client")),
+    "by the node's name": Case("198.51.100.7", "node-a:30080", True, FORWARD, ("node-a is a node",)),
+    "loopback": Case("node", "127.0.0.1:30080", True, FORWARD, ()),
+    "a node port of UDP": Case("198.51.100.7", "192.168.100.11:30053/udp", True, FORWARD, ()),
+    "nobody listens": Case("198.51.100.7", "192.168.100.11:31999", False, LOCAL, ("whether anybody listens is not known",)),
+    "policy Local keeps the client's address": Case("198.51.100.7", "192.168.100.11:30120", True, FORWARD, ("the pod sees 198.51.100.7 as the client",)),
+    "policy Local without a local endpoint": Case("198.51.100.7", "192.168.100.11:30121", False, DROP, ("no local endpoints", "dropped")),
+    "a load balancer": Case("198.51.100.7", "203.0.113.10:80", True, FORWARD, ("load balancer of Service demo/lb", "addresses unchanged", "every node")),
+    "a load balancer that connects itself": Case("198.51.100.7", "203.0.113.14:80", True, FORWARD, ("node port 30103 of a node itself", "192.168.100.11:30103")),
+    "the same from a pod": Case("pod/demo/web-0", "203.0.113.14:80", True, FORWARD, ("routed on, untranslated", "node port 30103")),
+    "a load balancer that asks for health": Case("198.51.100.7", "203.0.113.18:80", True, FORWARD, ("their health check on port",)),
+    "a load balancer that does not use the node": Case("198.51.100.7", "203.0.113.19:80", False, DROP, ("it uses none of node-a",)),
+    "a load balancer with a name": Case("198.51.100.7", "lb.example.com:80", False, FORWARD, ("it has a name only",)),
+    "source ranges admit": Case("198.51.100.7", "203.0.113.11:80", True, FORWARD, ("-s 198.51.100.0/24",)),
+    "source ranges refuse": Case("192.0.2.77", "203.0.113.11:80", False, DROP, ("KUBE-PROXY-FIREWALL",)),
+    "an external IP": Case("198.51.100.7", "198.51.100.77:80", True, FORWARD, ("which the objects do not show",)),
+    "session affinity": Case("pod/demo/web-0", "aff:80", True, FORWARD, ("session affinity: a client comes back",)),
+    "only terminating endpoints": Case("pod/demo/web-0", "term-only:80", False, FORWARD, ("terminating",)),
+    "a pod's own address": Case("pod/demo/web-0", "10.244.1.23:8080", True, PASS, ("routed, untranslated, to 10.244.1.23:8080, pod demo/np-0",)),
+    "by the pod's address": Case("10.244.1.12", "10.96.1.8:80", True, FORWARD, ("10.244.1.12 is pod demo/web-0's",)),
+    "from the node's address": Case("192.168.100.11", "10.96.1.8:80", True, FORWARD, ()),
+    "a pod on the host network": Case("pod/demo/hostnet-0", "10.96.1.8:80", True, FORWARD, ("-A OUTPUT",)),
+    "a name that only cluster DNS knows": Case("node", "np.demo.svc.cluster.local", False, FORWARD, ("its own resolver is asked",)),
+    "an Ingress behind a node port": Case(
+        "198.51.100.7", "https://shop.example.com/cart", True, FORWARD | PASS,
+        ("Ingress controller (ingress-nginx)", "node port 30443", "Ingress demo/shop, shop.example.com/ (Prefix)", "by Service demo/web", "straight to its endpoints"),
+    ),
+    "another path": Case("198.51.100.7", "http://shop.example.com/api/x", True, FORWARD | PASS, ("shop.example.com/api (Prefix): to Service port demo/multi:http",)),
+    "an Ingress on the host network": Case("198.51.100.7", "http://tools.example.com/", True, FORWARD | PASS, ("host network", "pod traefik/traefik-0 on its host network declares the port")),
+    "an Ingress without endpoints": Case("198.51.100.7", "http://tools.example.com/empty", False, REJECT, ("no pod has app=empty",), frozenset({"RA701"})),
+    "an Ingress for a Service that is not there": Case("198.51.100.7", "http://tools.example.com/gone", False, REJECT, ("the controller answers itself",), frozenset({"RA704"})),
+    "an Ingress for a port that is not there": Case("198.51.100.7", "http://bad.example.com/", False, REJECT, ("has no port 'nosuch'",), frozenset({"RA704"})),
+    "a controller that is named": Case("198.51.100.7", "http://tools.example.com/", True, FORWARD | PASS, ()),
+    "a URL within the cluster": Case("pod/demo/web-0", "http://np.demo/", True, FORWARD, ("10.96.1.8:80/TCP",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_answers(healthy: Nodes, name: str) -> None:
+    case = CASES[name]
+    controller = "traefik/traefik" if "named" in name else None
+    found = trace(healthy, case.client, case.target, controller=controller)
+    text = text_of(found)
+    assert {one.verdict for one in found.outcomes} <= case.verdicts, text
+    assert found.reached is case.reached, text
+    assert sum(one.share for one in found.outcomes) == pytest.approx(1)
+    assert {one.code for one in found.findings} == case.codes
+    for words in case.says:
+        assert words in text, text
+    assert text.splitlines()[-1] == found.answer
+    assert found.answer.startswith("reached: ") is case.reached
+
+
+def test_what_rests_on_a_resolver_is_possible(healthy: Nodes) -> None:
+    found = trace(healthy, "node", "np.demo.svc.cluster.local")
+    assert {one.certainty for one in found.outcomes} == {Certainty.POSSIBLE}
+    assert found.answer.startswith("may be reached")
+
+
+def test_where_rules_and_objects_part() -> None:
+    found = trace(read_nodes([str(FIXTURES / "changed-destination")]), "198.51.100.7", "192.168.100.11:30080")
+    (step,) = (one for one in found.all_steps() if one.kind is StepKind.NODE_RULES)
+    assert {one.code for one in step.remarks} == {"RA206"}
+    wrong = next(one for one in found.outcomes if not one.reached)
+    assert wrong.destination == ("10.244.99.99", 8080, "TCP")
+    assert wrong.rules[-1].text.endswith("-j MASQUERADE --random-fully")
+    assert any(one.text.endswith("--to-destination 10.244.99.99:8080") for one in wrong.rules)
+    assert found.answer.startswith("partly reached: 33.3% to 10.244.99.99:8080")
+    assert found.answer.endswith("the objects ask for something else (RA206)")
+
+
+# --- changed nodes ---
+
+
+def changed(folder: Path, name: str, change: Callable[[str], str], node: str | None = None) -> str:
+    """A copy of the healthy node with its IPv4 rules changed; `node`: as another node."""
+    copy = folder / name
+    shutil.copytree(FIXTURES / "healthy", copy)
+    dump = copy / "iptables-save.txt"
+    dump.write_text(change(dump.read_text()))
+    if node is not None:
+        meta = copy / "meta.json"
+        described = json.loads(meta.read_text())
+        described.update(node=node, node_ips=["192.168.100.12", "fd00:192:168:100::12"])
+        meta.write_text(json.dumps(described))
+        args = copy / "kube-proxy.args"
+        args.write_text(args.read_text().replace("--hostname-override=node-a", f"--hostname-override={node}"))
+    return str(copy)
+
+
+def before(chain: str, rule: str) -> Callable[[str], str]:
+    """Put a rule before the first of a chain of filter."""
+    return lambda text: re.sub(rf"^-A {chain} ", f"{rule}\n\\g<0>", text, count=1, flags=re.MULTILINE)
+
+
+class Change(NamedTuple):
+    change: Callable[[str], str]
+    client: str
+    target: str
+    verdicts: set[Verdict]
+    answer: str
+    shown: str
+    code: str
+
+
+CHANGES = {
+    "other software drops it": Change(
+        before("FORWARD", "-A FORWARD -d 10.244.2.25/32 -j DROP"), "pod/demo/web-0", "np:80", FORWARD | DROP, "partly reached", "filter 27 (other software's): -A FORWARD -d 10.244.2.25/32 -j DROP", "RA602",
+    ),
+    "a policy drops it": Change(
+        lambda text: re.sub(r"^-A FORWARD .*KUBE-FORWARD\n", "", text.replace(":FORWARD ACCEPT [0:0]\n:OUTPUT ACCEPT [0:0]\n:KUBE", ":FORWARD DROP [0:0]\n:OUTPUT ACCEPT [0:0]\n:KUBE"), flags=re.MULTILINE),
+        "198.51.100.7", "192.168.100.11:30080", DROP, "not reached", "(policy): :FORWARD DROP", "RA108",
+    ),
+    "nothing is masqueraded": Change(
+        lambda text: re.sub(r"^-A POSTROUTING .*KUBE-POSTROUTING\n", "", text, flags=re.MULTILINE),
+        "198.51.100.7", "192.168.100.11:30080", FORWARD, "may be reached", "an address that it has not asked", "RA108",
+    ),
+    "the client is its own backend, without masquerade": Change(
+        lambda text: text.replace('-A KUBE-SEP-RG4IJX7XPUXV7D7S -s 10.244.1.12/32 -m comment --comment "demo/web:http" -j KUBE-MARK-MASQ\n', ""),
+        "pod/demo/web-0", "web:80", FORWARD, "partly reached", "its answers do not go back", "RA403",
+    ),
+    "what is not decided": Change(
+        before("FORWARD", "-A FORWARD -d 10.244.1.23/32 -m limit --limit 1/sec -j DROP"), "pod/demo/web-0", "np:80", FORWARD | DROP, "may be reached", "not decided by what is known, so both ways are followed", "",
+    ),
+    "rules of a Service that is not there": Change(
+        lambda text: text.replace("-A KUBE-SERVICES -d 10.96.1.8/32 ", "-A KUBE-SERVICES -d 10.96.9.9/32 ", 1),
+        "pod/demo/web-0", "10.96.9.9:80", FORWARD, "reached", "-d 10.96.9.9/32", "RA202",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_changed_rules_are_shown(tmp_path: Path, name: str) -> None:
+    case = CHANGES[name]
+    found = trace(read_nodes([changed(tmp_path, "node", case.change)]), case.client, case.target)
+    text = text_of(found)
+    assert {one.verdict for one in found.outcomes} == case.verdicts, text
+    assert found.answer.startswith(case.answer), text
+    assert case.shown in text, text
+    assert (case.code in {one.code for one in found.findings}) is bool(case.code), text
+
+
+def test_without_the_filter_table_nothing_is_certain(tmp_path: Path) -> None:
+    nodes = read_nodes(
+        [changed(tmp_path, "node", lambda text: re.sub(r"^\*filter\n.*?^COMMIT\n", "", text, flags=re.MULTILINE | re.DOTALL))]
+    )
+    found = trace(nodes, "pod/demo/web-0", "np:80")
+    assert found.answer.startswith("may be reached")
+    assert "the dump has no filter table" in text_of(found)
+
+
+# --- IPVS mode ---
+
+
+def test_a_real_server_that_takes_nothing() -> None:
+    found = trace(read_nodes([str(FIXTURES / "ipvs-drained-endpoint")]), "pod/demo/web-0", "web:80")
+    assert {one.code for one in found.findings} == {"RA303"}
+    assert {rule.table for one in found.outcomes for rule in one.rules} >= {"nat", "ipvs"}
+    assert "ipvs " in text_of(found)
+
+
+def test_an_address_that_kube_ipvs0_lacks(tmp_path: Path) -> None:
+    copy = tmp_path / "node"
+    shutil.copytree(FIXTURES / "ipvs-healthy", copy)
+    listing = copy / "ip-addr-kube-ipvs0.json"
+    text = listing.read_text()
+    (entry,) = re.findall(r'\{[^{}]*"local":\s*"10\.96\.1\.1"[^{}]*\},?', text)
+    listing.write_text(text.replace(entry, ""))
+    nodes = read_nodes([str(copy)])
+    found = trace(nodes, "pod/demo/web-0", "web:80")
+    assert {one.verdict for one in found.outcomes} == {Verdict.PASS}
+    assert {one.code for one in found.findings} == {"RA111"}
+    assert trace(nodes, "node", "10.96.1.1:80").reached
+
+
+def test_virtual_servers_alone(tmp_path: Path) -> None:
+    paths = [str(FIXTURES / "ipvs-healthy" / name) for name in ("ipvsadm.txt", "objects.json.xz")]
+    found = trace(read_nodes(paths, node="node-a"), "pod/demo/web-0", "web:80")
+    assert found.answer == "may be reached: to pod demo/web-0, pod demo/web-1 and pod demo/web-2"
+    assert {one.masquerade for one in found.outcomes} == {None}
+    assert "only its virtual servers are known" in text_of(found)
+
+
+# --- Ingress controllers ---
+
+
+def with_objects(folder: Path, change: Callable[[dict[tuple[str, str], dict[str, Any]]], None]) -> Nodes:
+    """The healthy node with its objects changed; `change` is given them by kind and name."""
+    copy = folder / "node"
+    shutil.copytree(FIXTURES / "healthy", copy)
+    packed = copy / "objects.json.xz"
+    listed = json.loads(lzma.decompress(packed.read_bytes()))
+    change({(one["kind"], one["metadata"]["name"]): one for one in listed["items"]})
+    packed.unlink()
+    (copy / "objects.json").write_text(json.dumps(listed))
+    return read_nodes([str(copy)])
+
+
+Objects = dict[tuple[str, str], dict[str, Any]]
+
+
+def balanced(objects: Objects) -> None:
+    service = objects["Service", "ingress-nginx-controller"]
+    service["spec"]["type"] = "LoadBalancer"
+    service["status"] = {"loadBalancer": {"ingress": [{"ip": "203.0.113.99", "ipMode": "Proxy"}]}}
+
+
+def balanced_by_name(objects: Objects) -> None:
+    service = objects["Service", "ingress-nginx-controller"]
+    service["spec"]["type"] = "LoadBalancer"
+    service["status"] = {"loadBalancer": {"ingress": [{"hostname": "ingress.example.net"}]}}
+
+
+def nowhere(objects: Objects) -> None:
+    for (kind, name), one in objects.items():
+        if kind == "Pod" and name.startswith("ingress-nginx-controller"):
+            one["metadata"]["labels"] = {}
+
+
+def in_the_cloud(objects: Objects) -> None:
+    objects["IngressClass", "nginx"]["spec"]["controller"] = "ingress.k8s.aws/alb"
+
+
+def elsewhere(objects: Objects) -> None:
+    for (kind, name), one in objects.items():
+        if kind == "Pod" and name.startswith("traefik"):
+            one["spec"]["nodeName"] = "node-c"
+
+
+CONTROLLERS: dict[str, tuple[Callable[[Objects], None], str, str, tuple[str, ...]]] = {
+    "a load balancer": (balanced, "https://shop.example.com/", "reached: ", ("the load balancer of Service ingress-nginx/ingress-nginx-controller at 203.0.113.99, port 443", "node port 30443 of a node itself")),
+    "a load balancer with a name": (balanced_by_name, "https://shop.example.com/", "may be reached: ", ("ingress.example.net", "it has a name only")),
+    "not found": (nowhere, "https://shop.example.com/", "may be reached: ", ("Ingress controller: not found; --controller NAMESPACE/NAME names it", "looked at: pods with the labels")),
+    "outside of the cluster": (in_the_cloud, "https://shop.example.com/", "may be reached: ", ("the cloud's load balancer serves it",)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", CONTROLLERS)
+def test_ingress_controllers(tmp_path: Path, name: str) -> None:
+    change, url, answer, says = CONTROLLERS[name]
+    found = trace(with_objects(tmp_path, change), "198.51.100.7", url)
+    text = text_of(found)
+    assert found.answer.startswith(answer), text
+    assert sum(one.share for one in found.outcomes) == pytest.approx(1)
+    for words in says:
+        assert words in text, text
+
+
+def test_a_controller_on_other_nodes(tmp_path: Path) -> None:
+    nodes = with_objects(tmp_path, elsewhere)
+    with pytest.raises(
+        RuleauditError, match="no way to the Ingress controller can be followed: the controller listens on node-c"
+    ):
+        trace(nodes, "198.51.100.7", "http://tools.example.com/")
+
+
+def test_a_node_port_that_is_not_served_here(tmp_path: Path) -> None:
+    def labelled(objects: Objects) -> None:
+        objects["Service", "np"]["metadata"]["labels"] = {"service.kubernetes.io/service-proxy-name": "other"}
+
+    found = trace(with_objects(tmp_path, labelled), "198.51.100.7", "192.168.100.11:30080")
+    assert "30080 is a node port of Service demo/np, which kube-proxy passes over here" in text_of(found)
+
+
+# --- several nodes ---
+
+
+def test_the_second_nodes_rules_are_followed(tmp_path: Path) -> None:
+    second = changed(tmp_path, "b", before("FORWARD", "-A FORWARD -d 10.244.2.25/32 -j DROP"), node="node-b")
+    nodes = read_nodes([str(FIXTURES / "healthy"), second])
+    found = trace(nodes, "pod/demo/web-0", "np:80")
+    text = text_of(found)
+    lost = [one for one in found.outcomes if one.verdict is Verdict.DROP]
+    assert [one.destination for one in lost] == [("10.244.2.25", 8080, "TCP")]
+    assert lost[0].share == pytest.approx(1 / 3)
+    assert {one.file for one in lost[0].rules} == {f"{FIXTURES / 'healthy'}/iptables-save.txt", f"{second}/iptables-save.txt"}
+    assert "node node-b: brought from another node: 10.244.2.25:8080/TCP" in text
+    assert "not followed on node-c, whose dumps" in text
+    assert found.answer.startswith("partly reached")
+
+
+def test_pods_of_every_given_node_can_ask(tmp_path: Path) -> None:
+    second = changed(tmp_path, "b", lambda text: text, node="node-b")
+    nodes = read_nodes([str(FIXTURES / "healthy"), second])
+    found = trace(nodes, "pod/demo/web-1", "np:80")
+    assert found.reached
+    assert {one.node for one in found.all_steps() if one.kind is StepKind.NODE_RULES} == {"node-b", "node-a"}
+    assert trace(nodes, "198.51.100.7", "192.168.100.12:30080").reached
+    assert trace(nodes, "pod/demo/web-0", "192.168.100.12:30080").reached
+
+
+def test_one_folder_may_hold_several_nodes(tmp_path: Path) -> None:
+    changed(tmp_path, "a", lambda text: text)
+    second = changed(tmp_path, "b", lambda text: text, node="node-b")
+    (tmp_path / "objects.json.xz").write_bytes(Path(second, "objects.json.xz").read_bytes())
+    for name in ("a", "b"):
+        (tmp_path / name / "objects.json.xz").unlink()
+    nodes = read_nodes([str(tmp_path)])
+    assert [one.name for one in nodes.models] == ["node-a", "node-b"]
+    assert trace(nodes, "pod/demo/web-1", "np:80").reached
+
+
+def test_load_balancers_use_every_given_node(tmp_path: Path) -> None:
+    second = changed(tmp_path, "b", lambda text: text, node="node-b")
+    paths = [str(FIXTURES / "healthy"), second]
+    balanced = trace(read_nodes(paths), "198.51.100.7", "203.0.113.10:80")
+    assert {one.node for one in balanced.all_steps() if one.kind is StepKind.NODE_RULES} >= {"node-a", "node-b"}
+    named = trace(read_nodes(paths, node="node-b"), "198.51.100.7", "203.0.113.10:80")
+    assert named.node == "node-b"
+    first = next(one for one in named.all_steps() if one.kind is StepKind.NODE_RULES)
+    assert first.node == "node-b"
+
+
+def test_nodes_that_are_given_twice_or_not_at_all(tmp_path: Path) -> None:
+    second = changed(tmp_path, "b", lambda text: text.replace("0x4000", "0x8000"), node="node-b")
+    third = changed(tmp_path, "c", lambda text: text, node="node-b")
+    Path(third, "meta.json").write_text(Path(third, "meta.json").read_text() + "\n")
+    with pytest.raises(RuleauditError, match="node node-b is given twice"):
+        read_nodes([second, third])
+    with pytest.raises(RuleauditError, match="no dumps of node 'node-c' were given, but of node-a, node-b"):
+        read_nodes([str(FIXTURES / "healthy"), second], node="node-c")
+
+
+def test_objects_are_shared(tmp_path: Path) -> None:
+    second = changed(tmp_path, "b", lambda text: text, node="node-b")
+    Path(second, "objects.json.xz").unlink()
+    assert trace(read_nodes([str(FIXTURES / "healthy"), second]), "pod/demo/web-1", "np:80").reached
+
+
+# --- formats ---
+
+
+def test_json(healthy: Nodes) -> None:
+    found = json.loads(json_trace(trace(healthy, "pod/demo/web-0", "web:80")))
+    assert list(found)[:4] == ["schema", "node", "from", "to"]
+    assert {"schema", "node", "from", "to", "outcomes", "expected", "steps", "findings"} <= found.keys()
+    assert found["schema"] == "ruleaudit/trace/v1"
+    assert found["from"] == {
+        "text": "pod/demo/web-0", "kind": "pod", "addresses": ["10.244.1.12", "fd00:10:244:1::c"], "pod": "demo/web-0",
+        "node": "node-a", "service": None, "port": None, "protocol": None,
+    }  # fmt: skip
+    assert found["to"]["service"] == "demo/web"
+    outcome = next(one for one in found["outcomes"] if one["endpoint"]["pod"] == "demo/web-1")
+    assert outcome["destination"] == {"address": "10.244.2.12", "port": 8080, "protocol": "TCP"}
+    assert (outcome["verdict"], outcome["masquerade"], outcome["certainty"], outcome["endpoint"]["ready"]) == (
+        "forward", False, "definite", True,
+    )  # fmt: skip
+    assert [one["chain"] for one in outcome["rules"]] == [
+        "PREROUTING", "KUBE-SERVICES", "KUBE-SVC-XRY76EGRC3BSCIIJ", "KUBE-SEP-UZD5V5ZXLABHQ6GD",
+    ]  # fmt: skip
+    assert {"file", "line", "table", "chain", "text"} <= outcome["rules"][0].keys()
+    assert found["expected"][0]["same"] is True
+    assert found["steps"][0]["kind"] == "dns"
+
+
+def test_pictures(healthy: Nodes) -> None:
+    found = trace(healthy, "198.51.100.7", "192.168.100.11:30080")
+    dot = dot_trace(found)
+    assert dot.startswith("digraph trace {\n")
+    assert dot.endswith("}\n")
+    assert 'n1 -> n2 [label="33.3%"];' in dot
+    assert len(re.findall(r"^  n\d+ \[", dot, re.MULTILINE)) == 1 + sum(1 for _ in found.all_steps())
+    mermaid = mermaid_trace(found)
+    assert mermaid.startswith("flowchart LR\n")
+    assert '  n1 -->|"33.3%"| n2' in mermaid
+
+
+def test_texts_of_inputs_cannot_break_a_picture(tmp_path: Path) -> None:
+    rule = '-A FORWARD -d 10.244.2.25/32 -m comment --comment "a\\"b] ; <script>" -j DROP'
+    found = trace(
+        read_nodes([changed(tmp_path, 'no"de', before("FORWARD", rule.replace("\\", "\\\\")))]), "pod/demo/web-0", "np:80"
+    )
+    for line in dot_trace(found).splitlines():
+        assert len(re.findall(r'(?<!\\)"', line)) % 2 == 0
+    assert all(line.count('"') in (0, 2, 4) for line in mermaid_trace(found).splitlines())

@@ -34,6 +34,8 @@ __all__ = [
 
 DEFAULT_MASQUERADE_BIT: Final = 14
 """The bit of the packet mark that asks for masquerade, 0x4000 (KPR 1.5)."""
+DEFAULT_IPVS_SCHEDULER: Final = "rr"
+"""What an empty --ipvs-scheduler means (pkg/proxy/ipvs/proxier.go, defaultScheduler)."""
 
 _MODES: Final = frozenset({"iptables", "ipvs", "nftables", "userspace", "kernelspace"})
 _DETECTION_MODES: Final = frozenset({"ClusterCIDR", "NodeCIDR", "BridgeInterface", "InterfaceNamePrefix"})
@@ -182,7 +184,7 @@ def resolve(given: GivenSettings | None) -> ProxySettings:
         localhost_nodeports=given.localhost_nodeports is not False,
         feature_gates=MappingProxyType(dict(given.feature_gates or {})),
         ipvs_exclude_cidrs=given.ipvs_exclude_cidrs or (),
-        ipvs_scheduler=given.ipvs_scheduler or None,
+        ipvs_scheduler=given.ipvs_scheduler or (DEFAULT_IPVS_SCHEDULER if given.complete else None),
         given=frozenset(name for name, is_given in known.items() if is_given),
     )
 

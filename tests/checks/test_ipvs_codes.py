@@ -905,3 +905,31 @@ def test_one_finding_for_what_most_service_ports_lack() -> None:
     report = SmallIpvsNode([*NODES, *KUBERNETES]).report(objects=[*NODES, *KUBERNETES, *many])
     assert {code for code, service in loud(report) if service is None} <= {"RA101", "RA505"}
     assert [service for _code, service in loud(report) if service is not None] == []
+
+
+def test_every_virtual_server_on_a_scheduler_that_was_not_asked_for() -> None:
+    """An --ipvs-scheduler that is not given means rr, so that no majority decides."""
+    report = SmallIpvsNode(BASE).report({SERVERS: changed("-s rr", "-s lc", 0)})
+    assert {code for code, _service in loud(report)} == {"RA310"}
+    assert {service for _code, service in loud(report)} == {"default/kubernetes", "shop/web"}
+
+
+def test_chains_of_the_iptables_mode_that_nothing_jumps_to() -> None:
+    """What a change of the mode leaves on a node that was not restarted: said, and no fault (KPR 21.8)."""
+    left = ":KUBE-SVC-AAAAAAAAAAAAAAAA - [0:0]\n:KUBE-SEP-AAAAAAAAAAAAAAAA - [0:0]\n"
+    rules = (
+        "-A KUBE-SVC-AAAAAAAAAAAAAAAA -j KUBE-SEP-AAAAAAAAAAAAAAAA\n"
+        "-A KUBE-SEP-AAAAAAAAAAAAAAAA -p tcp -m tcp -j DNAT --to-destination 10.244.2.20:8080\n"
+    )
+
+    def leftover(text: str) -> str:
+        before, table, after = text.partition("*nat\n")
+        chains, commit, rest = after.partition("COMMIT\n")
+        return before + table + left + chains + rules + commit + rest
+
+    report = SmallIpvsNode(BASE).report({RULES: leftover})
+    assert loud(report) == []
+    found = [one for one in report.findings if one.code == "RA503"]
+    assert [(one.severity, one.message) for one in found] == [
+        (Severity.INFO, "2 chains of the iptables mode are left in IPv4; no packet comes to them")
+    ]

@@ -11,7 +11,7 @@ from ruleaudit.audit.iptables import Summary, audit_family
 from ruleaudit.audit.ipvs import audit_ipvs_family
 from ruleaudit.audit.model import FamilyModel, NodeModel, open_node, without_collection
 from ruleaudit.checks import stopped, takeover, virtual_leftovers, written, written_ipvs
-from ruleaudit.checks.mixed_modes import other_modes_rules, other_modes_virtual_servers
+from ruleaudit.checks.mixed_modes import other_modes_chains, other_modes_rules, other_modes_virtual_servers
 from ruleaudit.checks.virtual_causes import effects_of_lost_rules
 from ruleaudit.findings import Finding, Report
 from ruleaudit.release import ProxyMode
@@ -77,6 +77,8 @@ def _audit(
         findings.extend(judged(family, model, summary))
     for one in summary.audits:
         findings.extend(other_modes_rules(one))
+        if mode is ProxyMode.IPVS:
+            findings.extend(other_modes_chains(one))
         if mode is ProxyMode.IPTABLES:
             one.listings = model.ipvs.dumps
             findings.extend(other_modes_virtual_servers(one, model.ipvs.listing, model.ipvs.dummy(one.family)))

@@ -181,11 +181,12 @@ def collapsed(audit: FamilyAudit, findings: list[Finding]) -> Iterator[Finding]:
     total = sum(1 for expected in audit.expectation.service_ports if expected.selection.any)
     for code in ("RA101", "RA103"):
         group = [one for one in findings if one.code == code]
+        lacking = len({(one.service, one.port) for one in group})
         wanted = total if code == "RA101" else sum(1 for e in audit.expectation.service_ports if e.node_port and e.selection.any)
-        if len(group) >= 10 and len(group) * 10 >= wanted * 6:
+        if lacking >= 10 and lacking * 10 >= wanted * 6:
             leader = audit.finding(
                 code,
-                f"{len(group)} of {wanted} service ports {'are not programmed' if code == 'RA101' else 'lack their node port'} "
+                f"{lacking} of {wanted} service ports {'are not programmed' if code == 'RA101' else 'lack their node port'} "
                 f"in IPv{audit.family}: most likely one cause, first {group[0].service}",
                 places=[("nat", "KUBE-SERVICES" if code == "RA101" else "KUBE-NODEPORTS", 0)],
                 subject=f"most IPv{audit.family}",

@@ -1,4 +1,4 @@
-"""RA501: what kube-proxy's other mode left behind is still at work (KPR 21.8, T-9).
+"""RA501 and RA503: what kube-proxy's other mode left behind is still at work, or lies there (KPR 21.8, T-9).
 
 A change between the iptables and the IPVS mode cleans nothing up: the chains that both modes write are written anew, the others stay, with the
 jumps to them; virtual servers and the addresses of kube-ipvs0 stay, too.
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ruleaudit.checks.judgement import listed
 from ruleaudit.dataplane.ruleset import A_GOTO, A_JUMP, Ruleset
+from ruleaudit.findings import Severity
 from ruleaudit.kubeproxy import HOOKS as IPTABLES_HOOKS
 from ruleaudit.kubeproxy import IPVS_HOOKS, SERVICE_CHAIN, hook_present
 from ruleaudit.release import ProxyMode
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from ruleaudit.findings import Finding
     from ruleaudit.virtual_servers import Listing
 
-__all__ = ["other_modes_rules", "other_modes_virtual_servers"]
+__all__ = ["other_modes_chains", "other_modes_rules", "other_modes_virtual_servers"]
 
 _OTHER_HOOKS = {ProxyMode.IPVS: IPTABLES_HOOKS, ProxyMode.IPTABLES: IPVS_HOOKS}
 _OWN_HOOKS = {ProxyMode.IPVS: IPVS_HOOKS, ProxyMode.IPTABLES: IPTABLES_HOOKS}
@@ -65,6 +66,27 @@ def other_modes_rules(audit: FamilyAudit) -> Iterator[Finding]:
         ],
         subject=f"{other.value} IPv{audit.family}",
     )
+
+
+def other_modes_chains(audit: FamilyAudit) -> Iterator[Finding]:
+    """In IPVS mode: chains of Services that hold rules, and that no packet comes to. No sync deletes them, and none fails for them."""
+    reached = set(_reachable(audit.rules))
+    left = [
+        name
+        for name in audit.rules.chains("nat")
+        if SERVICE_CHAIN.match(name) and name not in reached and audit.rules.entries("nat", name)
+    ]
+    if left:
+        yield audit.finding(
+            "RA503",
+            f"{len(left)} chains of the iptables mode are left in IPv{audit.family}; no packet comes to them",
+            severity=Severity.INFO,
+            expected="no chain of a Service, which the IPVS mode has none of",
+            observed=listed(left),
+            hint=_CLEAN,
+            places=[("nat", name, 0) for name in left[:6]],
+            subject=f"iptables IPv{audit.family}",
+        )
 
 
 def _reachable(rules: Ruleset) -> Sequence[str]:

@@ -183,7 +183,11 @@ def summary_line(report: Report, hidden: Hidden | None = None) -> Line:
     mode = f"{report.proxy.mode} mode, " if report.proxy.mode else ""
     rules = sum(one.lines for one in report.inputs if one.used and one.kind == "iptables-save")
     of = f"{plural(report.services, 'service')}, {plural(report.frontends, 'frontend')}, {plural(report.endpoints, 'endpoint')}"
-    size = f"({mode}{plural(rules, 'line')} of rules)"
+    servers = sum(one.lines for one in report.inputs if one.used and one.kind == "ipvsadm")
+    parts = [plural(rules, "line") + " of rules"] if rules or not servers else []
+    parts += [plural(servers, "line") + " of virtual servers"] if servers else []
+    size = f"({mode}{', '.join(parts)})"
+    who = "the rules do" if rules or not servers else "the virtual servers do"
     rest = f"; {plural(unchecked, 'part')} not checked" if unchecked else ""
     if counts[Severity.ERROR] or counts[Severity.WARNING]:
         worst = Severity.ERROR if counts[Severity.ERROR] else Severity.WARNING
@@ -198,7 +202,7 @@ def summary_line(report: Report, hidden: Hidden | None = None) -> Line:
     return Line(
         0,
         "",
-        (node, Piece("no faults found", "green"), Piece(f": the rules do what the objects ask for in {of} {size}{noted}{rest}")),
+        (node, Piece("no faults found", "green"), Piece(f": {who} what the objects ask for in {of} {size}{noted}{rest}")),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from ruleaudit.addresses import canonical_address, family_of
@@ -29,6 +30,11 @@ def to_address(follower: Follower, client: Client, address: str, port: int, prot
     family = 6 if ":" in address else 4
     if family not in client.addresses and client.addresses:
         raise QuestionError(f"{client.name} has no IPv{family} address, and {address} is one")
+    if not client.on_node and ip_address(address).is_loopback:
+        raise QuestionError(
+            f"--to {endpoint_text(address, port)} is {client.name} itself: a loopback address leads nobody to a node; "
+            "give the node's own address, or --from node"
+        )
     source = client.addresses.get(family)
     if client.model is not None:
         sender = Sender(

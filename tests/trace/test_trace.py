@@ -512,3 +512,18 @@ def test_texts_of_inputs_cannot_break_a_picture(tmp_path: Path) -> None:
     for line in dot_trace(found).splitlines():
         assert len(re.findall(r'(?<!\\)"', line)) % 2 == 0
     assert all(line.count('"') in (0, 2, 4) for line in mermaid_trace(found).splitlines())
+
+
+def test_addresses_that_stand_for_others_are_not_shown() -> None:
+    """Where nothing gives a node's or a load balancer's address, another stands for it in the evaluation, and only there."""
+    healthy = FIXTURES / "healthy"
+    bare = read_nodes([str(healthy / "iptables-save.txt"), str(healthy / "objects.json.xz")])
+    told = text_of(trace(bare, "node", "10.96.1.6:80"))
+    assert "198.18." not in told
+    assert "an address of node (name not known) as the client (that of the interface that leads there)" in told
+    assert "node (name not known): packets for 10.96.1.6:80/TCP" in told
+    whole = read_nodes([str(healthy)])
+    found = trace(whole, "198.51.100.7", "203.0.113.14:80")  # ipMode Proxy
+    before = next(one.before for one in found.all_steps() if one.kind is StepKind.NODE_RULES)
+    assert before is not None
+    assert (before.source, before.source_text) == (None, "an address of the load balancer")

@@ -134,7 +134,7 @@ class Follower:
         for claim in claims:
             if not any(one.ready for one in claim.candidates.endpoints):
                 remarks += self.oddities_of((claim.name.namespace, claim.name.name))
-        before = Connection(packet.source, destination, port, protocol)
+        before = _connection(sender, packet, destination, port, protocol)
         common = _common(rules)
         steps: list[Step] = []
         outcomes: list[Outcome] = []
@@ -152,7 +152,7 @@ class Follower:
         what = "packets for" if not arriving else "brought from another node:"
         step = Step(
             StepKind.NODE_RULES,
-            f"node {name}: {what} {endpoint_text(destination, port)}/{protocol}",
+            f"node {model.name or '(name not known)'}: {what} {endpoint_text(destination, port)}/{protocol}",
             model.name,
             before=before,
             rules=rules[0][:common] if rules else (),
@@ -345,7 +345,7 @@ class Follower:
         else:
             address, port = packet.destination, packet.port
         target = (address, port, protocol)
-        after = self._after(model, found, walked, packet, target)
+        after = self._after(model, found, sender, walked, packet, target)
         translated = walked.endpoint is not None
         who = self.endpoint(claims, address, port, model)
         base = Outcome(
@@ -413,7 +413,7 @@ class Follower:
             who.node or model.name,
             share,
             certainty,
-            Connection(packet.source, packet.destination, packet.port, protocol),
+            _connection(sender, packet, packet.destination, packet.port, protocol),
             after,
             rules,
             tuple(notes),
@@ -606,13 +606,20 @@ class Follower:
     # --- which addresses the pod sees ---
 
     def _after(
-        self, model: NodeModel, found: FamilyModel, walked: Walked, packet: Packet, target: tuple[str, int, str]
+        self, model: NodeModel, found: FamilyModel, sender: Sender, walked: Walked, packet: Packet, target: tuple[str, int, str]
     ) -> Connection:
         address, port, protocol = target
+        kept = _connection(sender, packet, address, port, protocol)
         if walked.masquerade is False or walked.verdict in (Verdict.DROP, Verdict.REJECT):
-            return Connection(packet.source, address, port, protocol)
+            return kept
         if walked.masquerade is None:
-            return Connection(None, address, port, protocol, f"{packet.source} or an address of the node, which is not decided")
+            return Connection(
+                None,
+                address,
+                port,
+                protocol,
+                f"{kept.source or kept.source_text} or an address of the node, which is not decided",
+            )
         if walked.snat_rule is not None and walked.snat_rule[2]:
             table, chain, line = walked.snat_rule
             given = found.audit.rules.dump_of(table, chain).rule(line).option("--to-source")
@@ -634,15 +641,12 @@ class Follower:
             if after.source is not None:
                 return [f"{lead} sees {after.source} as the client"], False
             own = self._own(model, packet.family)
-            kind = (
-                "that of the interface that leads to the pod"
-                if who.local
-                else f"{own}, or that of the interface that leads there"
-            )
+            leads = "that of the interface that leads there"
+            kind = "that of the interface that leads to the pod" if who.local else f"{own}, or {leads}" if own else leads
             return [f"{lead} sees {after.source_text} as the client ({kind})"], False
         if walked.masquerade is None:
             return [f"{lead} sees {after.source_text} as the client"], False
-        notes = [f"{lead} sees {packet.source} as the client"]
+        notes = [f"{lead} sees {after.source or after.source_text} as the client"]
         if walked.endpoint is None or sender.vantage is not Vantage.OUTSIDE or who.node in (None, model.name):
             return notes, False
         # What was translated here is only known here: answers that go another way keep the pod's address, and nobody takes them. Routes are
@@ -653,8 +657,9 @@ class Follower:
         ], False
 
     def _own(self, model: NodeModel, family: int) -> str:
+        """The node's primary address; empty where nothing tells it."""
         found = model.family(family)
-        return found.audit.clients.node_address if found is not None else "its own"
+        return found.audit.clients.node_address if found is not None and found.audit.clients.node_known else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -668,6 +673,13 @@ class Listener:
     def endpoint(self, address: str, port: int, node: str | None) -> Endpoint:
         """It as an endpoint."""
         return Endpoint(address, port, self.pod, node, self.ready, local=True)
+
+
+def _connection(sender: Sender, packet: Packet, destination: str, port: int, protocol: str) -> Connection:
+    """A packet's addresses; an outside sender without an address of its own, whom another stands for, is a load balancer."""
+    if sender.vantage is Vantage.OUTSIDE and sender.source is None:
+        return Connection(None, destination, port, protocol, "an address of the load balancer")
+    return Connection(packet.source, destination, port, protocol)
 
 
 def _claims(

@@ -169,7 +169,12 @@ def _lacks(node: str, whose: str) -> str:
 
 def _node_client(model: NodeModel, text: str) -> Client:
     addresses: dict[int, str | None] = dict.fromkeys(model.families)
-    shown = tuple(one for family in model.families for one in node_addresses(model, family)[:1])
+    shown = tuple(
+        one
+        for family in model.families
+        if (found := model.family(family)) is not None and found.audit.clients.node_known
+        for one in node_addresses(model, family)[:1]
+    )
     return Client(Party(text, "node", shown, node=model.name), model, None, True, addresses)
 
 

@@ -527,3 +527,23 @@ def test_addresses_that_stand_for_others_are_not_shown() -> None:
     before = next(one.before for one in found.all_steps() if one.kind is StepKind.NODE_RULES)
     assert before is not None
     assert (before.source, before.source_text) == (None, "an address of the load balancer")
+
+
+@pytest.mark.parametrize(
+    ("target", "answer"),
+    [
+        ("http://192.168.100.11:30080/x", "reached: to pod demo/np-0, pod demo/np-1 and pod demo/np-2"),
+        ("http://node-a:30080/", "reached: to pod demo/np-0, pod demo/np-1 and pod demo/np-2"),
+        ("http://lb.example.com/", "may be reached: to pod demo/lb-hostname-0"),
+        ("http://192.168.100.11/", "not reached: delivered to the node itself"),
+    ],
+)
+def test_a_url_that_no_ingress_serves_is_a_connection(healthy: Nodes, target: str, answer: str) -> None:
+    found = trace(healthy, "198.51.100.7", target)
+    assert found.answer == answer
+    assert "no Ingress serves that URL: it is followed as any connection to its address and port" in found.notes
+
+
+@pytest.mark.parametrize("target", ["np-tcp-udp:53", "10.96.1.10:53", "192.168.100.11:30053"])
+def test_tcp_where_a_port_has_both_protocols(healthy: Nodes, target: str) -> None:
+    assert trace(healthy, "pod/demo/web-0", target).target.protocol == "TCP"

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from ruleaudit.trace.hops import Follower
     from ruleaudit.trace.question import Client
 
-__all__ = ["hosts", "serves", "through_ingress"]
+__all__ = ["hosts", "leads", "serves", "through_ingress"]
 
 Key = tuple[str, str]
 _ON_NODES = (EntryKind.HOST_NETWORK, EntryKind.HOST_PORT)
@@ -34,6 +34,11 @@ _ON_NODES = (EntryKind.HOST_NETWORK, EntryKind.HOST_PORT)
 def serves(cluster: Cluster, url: URL) -> bool:
     """Whether some Ingress serves a URL by its host."""
     return any(not one.is_default or one.path.host for one in route(cluster, url).routes)
+
+
+def leads(cluster: Cluster, url: URL) -> bool:
+    """Whether some Ingress takes a URL at all, be it as a default backend."""
+    return route(cluster, url).route is not None
 
 
 def hosts(cluster: Cluster) -> set[str]:

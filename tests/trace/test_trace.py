@@ -547,3 +547,19 @@ def test_a_url_that_no_ingress_serves_is_a_connection(healthy: Nodes, target: st
 @pytest.mark.parametrize("target", ["np-tcp-udp:53", "10.96.1.10:53", "192.168.100.11:30053"])
 def test_tcp_where_a_port_has_both_protocols(healthy: Nodes, target: str) -> None:
     assert trace(healthy, "pod/demo/web-0", target).target.protocol == "TCP"
+
+
+def test_a_pod_asked_at_a_port_that_nothing_declares(healthy: Nodes) -> None:
+    assert trace(healthy, "pod/demo/web-0", "10.244.2.12:8080").reached
+    found = trace(healthy, "pod/demo/web-0", "10.244.2.12:9999")
+    assert (found.reached, found.answer) == (False, "may be reached: to pod demo/web-1")
+    assert "no container of the pod declares port 9999/TCP, no Service names it" in text_of(found)
+    assert not trace(healthy, "pod/demo/web-0", "10.244.2.12:8080/udp").reached
+
+
+def test_a_family_that_kube_proxy_does_not_serve_on_a_node() -> None:
+    healthy = FIXTURES / "healthy"
+    only = read_nodes([str(healthy / "iptables-save.txt"), str(healthy / "objects.json.xz")], node="node-a")
+    for client, target in (("node", "[fd00:10:96::136]:80"), ("2001:db8::7", "[fd00:192:168:100::11]:30150")):
+        with pytest.raises(RuleauditError, match="no IPv6 rules of kube-proxy are known of node node-a"):
+            trace(only, client, target)

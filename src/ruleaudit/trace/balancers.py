@@ -29,6 +29,11 @@ def to_address(follower: Follower, client: Client, address: str, port: int, prot
     """A connection of `client` to an address. Raises QuestionError where the node that it meets first was not given."""
     family = 6 if ":" in address else 4
     if family not in client.addresses and client.addresses:
+        if client.model is not None and client.pod is None:
+            node = client.model.name or "(name not known)"
+            raise QuestionError(
+                f"--to {endpoint_text(address, port)}: no IPv{family} rules of kube-proxy are known of node {node}"
+            )
         raise QuestionError(f"{client.name} has no IPv{family} address, and {address} is one")
     if not client.on_node and ip_address(address).is_loopback:
         raise QuestionError(
@@ -51,6 +56,8 @@ def to_address(follower: Follower, client: Client, address: str, port: int, prot
     if owner is not None:
         return follower.at_node(owner, sender, address, port, protocol)
     named = follower.node_with(address)
+    if named is not None and follower.nodes.named(named) is not None:
+        raise QuestionError(f"--to {endpoint_text(address, port)}: no IPv{family} rules of kube-proxy are known of node {named}")
     if named is not None:
         raise QuestionError(
             f"--to {endpoint_text(address, port)} is node {named}, whose dumps were not given; give the folder of its capture as well"

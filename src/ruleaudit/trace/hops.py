@@ -492,7 +492,13 @@ class Follower:
             )
             return Branch((step,), (replace(base, endpoint=None, certainty=Certainty.POSSIBLE),))
         if who is not None and who.pod is not None:
-            base = replace(base, reached=who.ready is True)
+            notes = ()
+            if not self._declared(address, port, protocol):
+                notes = (
+                    f"no container of the pod declares port {port}/{protocol}, no Service names it: whether anybody listens is not known",
+                )
+                certainty = Certainty.POSSIBLE
+            base = replace(base, reached=who.ready is True, certainty=certainty)
             other = self.nodes.named(who.node) if who.node != model.name else None
             steps: tuple[Step, ...] = ()
             outcomes: tuple[Outcome, ...] = (base,)
@@ -516,6 +522,7 @@ class Follower:
                 certainty,
                 after=base.source,
                 rules=rules,
+                notes=notes,
                 endpoint=who,
                 steps=steps,
             )
@@ -560,6 +567,30 @@ class Follower:
             bool(held.metadata.deletion_timestamp),
             node is not None and node == here,
         )
+
+    def _declared(self, address: str, port: int, protocol: str) -> bool:
+        """Whether a pod at an address declares a port, or an endpoint of a Service has it."""
+        pods = self.cluster.pods_at(address)
+        if any(one.container_port == port and (one.protocol or "TCP") == protocol for pod in pods for one in pod.container_ports):
+            return True
+        family = 6 if ":" in address else 4
+        held = [
+            ((one.port, one.protocol or "TCP"), text)
+            for piece in self.cluster.slices.values()
+            for one in piece.ports
+            if one.port == port
+            for endpoint in piece.endpoints
+            for text in endpoint.addresses
+        ]
+        held += [
+            ((one.port, one.protocol or "TCP"), each.ip)
+            for endpoints in self.cluster.endpoints.values()
+            for subset in endpoints.subsets
+            for one in subset.ports
+            if one.port == port
+            for each in (*subset.addresses, *subset.not_ready_addresses)
+        ]
+        return any(which == (port, protocol) and canonical_address(text, family) == address for which, text in held)
 
     def _node_of(self, key: tuple[str, str] | None) -> str | None:
         pod = self.cluster.pods.get(key) if key is not None else None

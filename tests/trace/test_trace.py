@@ -70,6 +70,8 @@ def test_targets(text: str, wanted: tuple[str, str, int | str | None, str | None
         ("pod/demo/web-0", "web:70000", "70000 is no port"),
         ("pod/demo/web-0", "web:", "no port behind the colon"),
         ("pod/demo/web-0", "web:80/icmp", "'icmp' is no protocol"),
+        ("pod/demo/web-0", "demo/web:80", "a Service is asked by its DNS name: give web.demo:80"),
+        ("pod/demo/web-0", "svc/demo/web", "give web.demo"),
         ("pod/demo/web-0", "shop.example.com/cart", "a URL begins with http:// or https://"),
         ("pod/demo/web-0", "[fd00::1", r"written \[ADDRESS\]:PORT"),
         ("pod/demo/web-0", "ftp://web/", "no http:// or https:// URL"),
@@ -563,3 +565,23 @@ def test_a_family_that_kube_proxy_does_not_serve_on_a_node() -> None:
     for client, target in (("node", "[fd00:10:96::136]:80"), ("2001:db8::7", "[fd00:192:168:100::11]:30150")):
         with pytest.raises(RuleauditError, match="no IPv6 rules of kube-proxy are known of node node-a"):
             trace(only, client, target)
+
+
+def test_answers_that_may_go_past_the_node_are_not_certain() -> None:
+    """In IPVS mode a Local node port without a local endpoint leads to other nodes, with the client's own address."""
+    nodes = read_nodes([str(FIXTURES / "ipvs-healthy")])
+    found = trace(nodes, "198.51.100.7", "192.168.100.11:30121")
+    assert found.answer == "may be reached: to pod demo/etp-local-remote-0 and pod demo/etp-local-remote-1"
+    assert not found.reached
+    assert "unless its answers come back by this node" in text_of(found)
+
+
+def test_a_node_as_client_whose_rules_were_not_given(healthy: Nodes) -> None:
+    found = trace(healthy, "192.168.100.12", "10.96.1.1:80")
+    assert not found.reached
+    assert found.answer.startswith("may be reached")
+
+
+def test_a_service_that_kube_proxy_passes_over(healthy: Nodes) -> None:
+    told = text_of(trace(healthy, "pod/demo/web-0", "foreign-proxy:80"))
+    assert "10.96.1.37 is an address of Service demo/foreign-proxy, which kube-proxy passes over: " in told

@@ -27,6 +27,13 @@ __all__ = ["by_hostname", "expected_port", "straight", "through_hostname", "to_a
 
 def to_address(follower: Follower, client: Client, address: str, port: int, protocol: str) -> Branch:
     """A connection of `client` to an address. Raises QuestionError where the node that it meets first was not given."""
+    branch = _to_address(follower, client, address, port, protocol)
+    if client.model is None and client.party.node is not None:  # a node or a pod of one, whose own rules come first
+        return replace(branch, outcomes=scaled(branch.outcomes, 1.0, Certainty.POSSIBLE))
+    return branch
+
+
+def _to_address(follower: Follower, client: Client, address: str, port: int, protocol: str) -> Branch:
     family = 6 if ":" in address else 4
     if family not in client.addresses and client.addresses:
         if client.model is not None and client.pod is None:

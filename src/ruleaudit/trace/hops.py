@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ruleaudit.audit import FamilyModel, NodeModel
     from ruleaudit.checks.objects_oddities import Oddity
+    from ruleaudit.cluster.objects import Service
     from ruleaudit.dataplane.observe import Observation
     from ruleaudit.dataplane.packet import Packet
     from ruleaudit.dataplane.walk import Outcome as Walked
@@ -143,7 +144,8 @@ class Follower:
             steps.extend(way.steps)
             outcomes.extend(replace(each, rules=(*used, *each.rules)) for each in way.outcomes)
         notes = self._node_notes(found, walked, packet)
-        notes += self._unserved_node_port(found, destination, port, protocol) if not claims and not arriving else []
+        if not claims and not arriving:
+            notes += self._unserved_node_port(found, destination, port, protocol) + self._passed_over(found, destination)
         if not arriving:
             ends = (each.endpoint.node for each in outcomes if each.endpoint is not None)
             away = sorted({one for one in ends if one is not None and one != model.name and self.nodes.named(one) is None})
@@ -187,6 +189,14 @@ class Follower:
             for key, reason in expectation.ignored.items()
             for one in self.cluster.services[key].spec.ports
             if one.node_port == port and (one.protocol or "TCP") == protocol
+        ]
+
+    def _passed_over(self, found: FamilyModel, address: str) -> list[str]:
+        """An address of a Service that kube-proxy does not serve, and why."""
+        return [
+            f"{address} is an address of Service {'/'.join(key)}, which kube-proxy passes over: {reason}"
+            for key, reason in found.audit.expectation.ignored.items()
+            if address in _addresses_of(self.cluster.services[key], found.audit.family)
         ]
 
     def _node_notes(self, found: FamilyModel, walked: Sequence[Walked], packet: Packet) -> list[str]:
@@ -380,10 +390,8 @@ class Follower:
         lead = "to " if translated else "for "
         text = f"{part}{lead}{endpoint_text(address, port)}, {where}"
         if claims and walked.masquerade is False and who.node != model.name and sender.vantage is Vantage.OUTSIDE:
-            wanted = self.expected[-1].forwarding
-            if wanted is not None and wanted.masquerade:
-                certainty = Certainty.POSSIBLE
-                base = replace(base, certainty=certainty)
+            certainty = Certainty.POSSIBLE
+            base = replace(base, certainty=certainty)
         base = replace(base, reached=reached, verdict=walked.verdict if not arriving or translated else Verdict.FORWARD)
         other = self.nodes.named(who.node) if who.node != model.name and not arriving else None
         steps: tuple[Step, ...] = ()
@@ -681,7 +689,7 @@ class Follower:
         if walked.endpoint is None or sender.vantage is not Vantage.OUTSIDE or who.node in (None, model.name):
             return notes, False
         # What was translated here is only known here: answers that go another way keep the pod's address, and nobody takes them. Routes are
-        # not looked at, and from 1.24 on kube-proxy itself leaves it so in IPVS mode (T-20): it counts where masquerade was asked for.
+        # not looked at, so it is not certain, also where kube-proxy itself leaves it so, as in IPVS mode from 1.24 on (T-20).
         return [
             *notes,
             "unless its answers come back by this node, the client sees them come from an address that it has not asked",
@@ -704,6 +712,13 @@ class Listener:
     def endpoint(self, address: str, port: int, node: str | None) -> Endpoint:
         """It as an endpoint."""
         return Endpoint(address, port, self.pod, node, self.ready, local=True)
+
+
+def _addresses_of(service: Service, family: int) -> set[str | None]:
+    """Every address of a Service, canonical."""
+    spec = service.spec
+    texts = [*spec.cluster_ips, spec.cluster_ip, *spec.external_ips, *(one.ip for one in service.status.load_balancer.ingress)]
+    return {canonical_address(one, family) for one in texts if one and family_of(one) == family}
 
 
 def _connection(sender: Sender, packet: Packet, destination: str, port: int, protocol: str) -> Connection:

@@ -543,7 +543,7 @@ def test_addresses_that_stand_for_others_are_not_shown() -> None:
 def test_a_url_that_no_ingress_serves_is_a_connection(healthy: Nodes, target: str, answer: str) -> None:
     found = trace(healthy, "198.51.100.7", target)
     assert found.answer == answer
-    assert "no Ingress serves that URL: it is followed as any connection to its address and port" in found.notes
+    assert "no Ingress serves that URL there: it is followed as any connection to its address and port" in found.notes
 
 
 @pytest.mark.parametrize("target", ["np-tcp-udp:53", "10.96.1.10:53", "192.168.100.11:30053"])
@@ -585,3 +585,19 @@ def test_a_node_as_client_whose_rules_were_not_given(healthy: Nodes) -> None:
 def test_a_service_that_kube_proxy_passes_over(healthy: Nodes) -> None:
     told = text_of(trace(healthy, "pod/demo/web-0", "foreign-proxy:80"))
     assert "10.96.1.37 is an address of Service demo/foreign-proxy, which kube-proxy passes over: " in told
+
+
+def test_a_url_of_another_service_does_not_go_through_a_default_backend(tmp_path: Path) -> None:
+    """A default backend takes every host, but only what comes to its controller."""
+    copy = tmp_path / "node"
+    shutil.copytree(FIXTURES / "healthy", copy)
+    given = json.loads(lzma.decompress((copy / "objects.json.xz").read_bytes()))
+    shop = next(one for one in given["items"] if one["kind"] == "Ingress" and one["metadata"]["name"] == "shop")
+    shop["spec"]["defaultBackend"] = {"service": {"name": "single", "port": {"number": 80}}}
+    (copy / "objects.json.xz").unlink()
+    (copy / "objects.json").write_text(json.dumps(given))
+    nodes = read_nodes([str(copy)])
+    other = trace(nodes, "198.51.100.7", "http://192.168.100.11:30080/")
+    assert other.answer == "reached: to pod demo/np-0, pod demo/np-1 and pod demo/np-2"
+    controllers = trace(nodes, "198.51.100.7", "http://192.168.100.11:30800/")
+    assert controllers.answer.endswith("reached: to pod demo/single-0")

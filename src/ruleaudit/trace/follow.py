@@ -81,8 +81,8 @@ class _Question:
         assert target.url is not None
         address = family_of(target.host) is not None
         known = target.host in self.cluster.nodes or balancers.by_hostname(self.cluster, target.host) is not None
-        if (address or known) and not ingresses.leads(self.cluster, target.url):
-            self.notes.append("no Ingress serves that URL: it is followed as any connection to its address and port")
+        if (address or known) and not ingresses.leads(self.cluster, target.url, self.controller):
+            self.notes.append("no Ingress serves that URL there: it is followed as any connection to its address and port")
             return self._address() if address else self._name(target)
         if not address and not ingresses.serves(self.cluster, target.url):
             resolution = resolve(self.cluster, target.host, self.client.pod)

@@ -601,3 +601,8 @@ def test_a_url_of_another_service_does_not_go_through_a_default_backend(tmp_path
     assert other.answer == "reached: to pod demo/np-0, pod demo/np-1 and pod demo/np-2"
     controllers = trace(nodes, "198.51.100.7", "http://192.168.100.11:30800/")
     assert controllers.answer.endswith("reached: to pod demo/single-0")
+
+
+def test_a_load_balancer_that_is_to_use_other_nodes_only(healthy: Nodes) -> None:
+    """What a node does that it does not use is no answer for the connection."""
+    assert trace(healthy, "198.51.100.7", "203.0.113.19:80").answer == "not known to be reached: dropped"

@@ -37,6 +37,8 @@ class Clients:
     node_address: str
     asks_from_vip: bool = False
     """The node's packets to a VIP come from that VIP, which is its own in IPVS mode (the local route to kube-ipvs0 chooses it)."""
+    node_known: bool = True
+    """Whether `node_address` is the node's; otherwise nothing gives it, and another stands for it."""
     _known: dict[tuple[Vantage, str, str | None], Packet] = field(default_factory=dict, repr=False, compare=False, init=False)
 
     def client(self, vantage: Vantage, protocol: str, destination: str, source: str | None = None) -> Packet:
@@ -103,7 +105,7 @@ def choose_clients(
         if pod_interface is None
         else Interface(pod_interface.removesuffix("+") + ("0" if pod_interface.endswith("+") else ""), True)
     )
-    return Clients(family, pod or outside, node, outside, interface, node)
+    return Clients(family, pod or outside, node, outside, interface, node, node_known=bool(nodes))
 
 
 def _network(text: str) -> IPv4Network | IPv6Network | None:

@@ -70,6 +70,8 @@ def test_targets(text: str, wanted: tuple[str, str, int | str | None, str | None
         ("pod/demo/web-0", "web:70000", "70000 is no port"),
         ("pod/demo/web-0", "web:", "no port behind the colon"),
         ("pod/demo/web-0", "web:80/icmp", "'icmp' is no protocol"),
+        ("pod/demo/web-0", "demo/web:80", "a Service is asked by its DNS name: give web.demo:80"),
+        ("pod/demo/web-0", "svc/demo/web", "give web.demo"),
         ("pod/demo/web-0", "shop.example.com/cart", "a URL begins with http:// or https://"),
         ("pod/demo/web-0", "[fd00::1", r"written \[ADDRESS\]:PORT"),
         ("pod/demo/web-0", "ftp://web/", "no http:// or https:// URL"),
@@ -78,6 +80,9 @@ def test_targets(text: str, wanted: tuple[str, str, int | str | None, str | None
         ("pod/demo/web-0", "multi:htp", "there is no port 'htp'"),
         ("pod/demo/web-0", "10.96.1.5", "which port is not said"),
         ("pod/demo/web-0", "192.168.100.11", "is a node's address; give a port"),
+        ("pod/demo/web-0", "127.0.0.1:30080", "is pod/demo/web-0 itself: a loopback address leads nobody to a node"),
+        ("198.51.100.7", "127.0.0.1:30080", "is 198.51.100.7 itself"),
+        ("2001:db8::7", "[::1]:30080", "is 2001:db8::7 itself"),
         ("pod/demo/web-0", "node-a", "is a node; give a port"),
         ("pod/demo/web-0", "wbe:80", "did you mean .*web"),
         ("pod/demo/web-0", "10.96.1.199:80", "no Service, endpoint, pod or node has 10.96.1.199.*did you mean 10.96.1.19"),
@@ -509,3 +514,95 @@ def test_texts_of_inputs_cannot_break_a_picture(tmp_path: Path) -> None:
     for line in dot_trace(found).splitlines():
         assert len(re.findall(r'(?<!\\)"', line)) % 2 == 0
     assert all(line.count('"') in (0, 2, 4) for line in mermaid_trace(found).splitlines())
+
+
+def test_addresses_that_stand_for_others_are_not_shown() -> None:
+    """Where nothing gives a node's or a load balancer's address, another stands for it in the evaluation, and only there."""
+    healthy = FIXTURES / "healthy"
+    bare = read_nodes([str(healthy / "iptables-save.txt"), str(healthy / "objects.json.xz")])
+    told = text_of(trace(bare, "node", "10.96.1.6:80"))
+    assert "198.18." not in told
+    assert "an address of node (name not known) as the client (that of the interface that leads there)" in told
+    assert "node (name not known): packets for 10.96.1.6:80/TCP" in told
+    whole = read_nodes([str(healthy)])
+    found = trace(whole, "198.51.100.7", "203.0.113.14:80")  # ipMode Proxy
+    before = next(one.before for one in found.all_steps() if one.kind is StepKind.NODE_RULES)
+    assert before is not None
+    assert (before.source, before.source_text) == (None, "an address of the load balancer")
+
+
+@pytest.mark.parametrize(
+    ("target", "answer"),
+    [
+        ("http://192.168.100.11:30080/x", "reached: to pod demo/np-0, pod demo/np-1 and pod demo/np-2"),
+        ("http://node-a:30080/", "reached: to pod demo/np-0, pod demo/np-1 and pod demo/np-2"),
+        ("http://lb.example.com/", "may be reached: to pod demo/lb-hostname-0"),
+        ("http://192.168.100.11/", "not reached: delivered to the node itself"),
+    ],
+)
+def test_a_url_that_no_ingress_serves_is_a_connection(healthy: Nodes, target: str, answer: str) -> None:
+    found = trace(healthy, "198.51.100.7", target)
+    assert found.answer == answer
+    assert "no Ingress serves that URL there: it is followed as any connection to its address and port" in found.notes
+
+
+@pytest.mark.parametrize("target", ["np-tcp-udp:53", "10.96.1.10:53", "192.168.100.11:30053"])
+def test_tcp_where_a_port_has_both_protocols(healthy: Nodes, target: str) -> None:
+    assert trace(healthy, "pod/demo/web-0", target).target.protocol == "TCP"
+
+
+def test_a_pod_asked_at_a_port_that_nothing_declares(healthy: Nodes) -> None:
+    assert trace(healthy, "pod/demo/web-0", "10.244.2.12:8080").reached
+    found = trace(healthy, "pod/demo/web-0", "10.244.2.12:9999")
+    assert (found.reached, found.answer) == (False, "may be reached: to pod demo/web-1")
+    assert "no container of the pod declares port 9999/TCP, no Service names it" in text_of(found)
+    assert not trace(healthy, "pod/demo/web-0", "10.244.2.12:8080/udp").reached
+
+
+def test_a_family_that_kube_proxy_does_not_serve_on_a_node() -> None:
+    healthy = FIXTURES / "healthy"
+    only = read_nodes([str(healthy / "iptables-save.txt"), str(healthy / "objects.json.xz")], node="node-a")
+    for client, target in (("node", "[fd00:10:96::136]:80"), ("2001:db8::7", "[fd00:192:168:100::11]:30150")):
+        with pytest.raises(RuleauditError, match="no IPv6 rules of kube-proxy are known of node node-a"):
+            trace(only, client, target)
+
+
+def test_answers_that_may_go_past_the_node_are_not_certain() -> None:
+    """In IPVS mode a Local node port without a local endpoint leads to other nodes, with the client's own address."""
+    nodes = read_nodes([str(FIXTURES / "ipvs-healthy")])
+    found = trace(nodes, "198.51.100.7", "192.168.100.11:30121")
+    assert found.answer == "may be reached: to pod demo/etp-local-remote-0 and pod demo/etp-local-remote-1"
+    assert not found.reached
+    assert "unless its answers come back by this node" in text_of(found)
+
+
+def test_a_node_as_client_whose_rules_were_not_given(healthy: Nodes) -> None:
+    found = trace(healthy, "192.168.100.12", "10.96.1.1:80")
+    assert not found.reached
+    assert found.answer.startswith("may be reached")
+
+
+def test_a_service_that_kube_proxy_passes_over(healthy: Nodes) -> None:
+    told = text_of(trace(healthy, "pod/demo/web-0", "foreign-proxy:80"))
+    assert "10.96.1.37 is an address of Service demo/foreign-proxy, which kube-proxy passes over: " in told
+
+
+def test_a_url_of_another_service_does_not_go_through_a_default_backend(tmp_path: Path) -> None:
+    """A default backend takes every host, but only what comes to its controller."""
+    copy = tmp_path / "node"
+    shutil.copytree(FIXTURES / "healthy", copy)
+    given = json.loads(lzma.decompress((copy / "objects.json.xz").read_bytes()))
+    shop = next(one for one in given["items"] if one["kind"] == "Ingress" and one["metadata"]["name"] == "shop")
+    shop["spec"]["defaultBackend"] = {"service": {"name": "single", "port": {"number": 80}}}
+    (copy / "objects.json.xz").unlink()
+    (copy / "objects.json").write_text(json.dumps(given))
+    nodes = read_nodes([str(copy)])
+    other = trace(nodes, "198.51.100.7", "http://192.168.100.11:30080/")
+    assert other.answer == "reached: to pod demo/np-0, pod demo/np-1 and pod demo/np-2"
+    controllers = trace(nodes, "198.51.100.7", "http://192.168.100.11:30800/")
+    assert controllers.answer.endswith("reached: to pod demo/single-0")
+
+
+def test_a_load_balancer_that_is_to_use_other_nodes_only(healthy: Nodes) -> None:
+    """What a node does that it does not use is no answer for the connection."""
+    assert trace(healthy, "198.51.100.7", "203.0.113.19:80").answer == "not known to be reached: dropped"

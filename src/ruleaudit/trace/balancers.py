@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from ruleaudit.addresses import canonical_address, family_of
@@ -26,9 +27,26 @@ __all__ = ["by_hostname", "expected_port", "straight", "through_hostname", "to_a
 
 def to_address(follower: Follower, client: Client, address: str, port: int, protocol: str) -> Branch:
     """A connection of `client` to an address. Raises QuestionError where the node that it meets first was not given."""
+    branch = _to_address(follower, client, address, port, protocol)
+    if client.model is None and client.party.node is not None:  # a node or a pod of one, whose own rules come first
+        return replace(branch, outcomes=scaled(branch.outcomes, 1.0, Certainty.POSSIBLE))
+    return branch
+
+
+def _to_address(follower: Follower, client: Client, address: str, port: int, protocol: str) -> Branch:
     family = 6 if ":" in address else 4
     if family not in client.addresses and client.addresses:
+        if client.model is not None and client.pod is None:
+            node = client.model.name or "(name not known)"
+            raise QuestionError(
+                f"--to {endpoint_text(address, port)}: no IPv{family} rules of kube-proxy are known of node {node}"
+            )
         raise QuestionError(f"{client.name} has no IPv{family} address, and {address} is one")
+    if not client.on_node and ip_address(address).is_loopback:
+        raise QuestionError(
+            f"--to {endpoint_text(address, port)} is {client.name} itself: a loopback address leads nobody to a node; "
+            "give the node's own address, or --from node"
+        )
     source = client.addresses.get(family)
     if client.model is not None:
         sender = Sender(
@@ -45,6 +63,8 @@ def to_address(follower: Follower, client: Client, address: str, port: int, prot
     if owner is not None:
         return follower.at_node(owner, sender, address, port, protocol)
     named = follower.node_with(address)
+    if named is not None and follower.nodes.named(named) is not None:
+        raise QuestionError(f"--to {endpoint_text(address, port)}: no IPv{family} rules of kube-proxy are known of node {named}")
     if named is not None:
         raise QuestionError(
             f"--to {endpoint_text(address, port)} is node {named}, whose dumps were not given; give the folder of its capture as well"
@@ -133,11 +153,11 @@ def _appended(step: Step, behind: tuple[Step, ...]) -> Step:
 def _brought(follower: Follower, sender: Sender, service: Service, port: ServicePort, address: str, protocol: str) -> Branch:
     """A load balancer that brings packets to a node as they are (ipMode VIP, which is the default)."""
     name = "/".join(service.metadata.key)
-    models, notes = _nodes_behind(follower, service, port, 6 if ":" in address else 4)
+    models, notes, certainty = _nodes_behind(follower, service, port, 6 if ":" in address else 4)
     branch = of_several([follower.at_node(one, sender, address, port.port, protocol) for one in models])
     text = f"load balancer of Service {name}: brings {endpoint_text(address, port.port)} to a node, addresses unchanged"
-    step = Step(StepKind.LOAD_BALANCER, text, notes=tuple(notes), steps=branch.steps)
-    return Branch((step,), branch.outcomes)
+    step = Step(StepKind.LOAD_BALANCER, text, certainty=certainty, notes=tuple(notes), steps=branch.steps)
+    return Branch((step,), scaled(branch.outcomes, 1.0, certainty))
 
 
 def _proxied(
@@ -153,7 +173,7 @@ def _proxied(
         text = f"{lead}: the Service has no node port, so it connects to pods itself"
         step = Step(StepKind.LOAD_BALANCER, text, certainty=Certainty.POSSIBLE, steps=ends.steps)
         return Branch((step,), scaled(ends.outcomes, 1.0, Certainty.POSSIBLE))
-    models, notes = _nodes_behind(follower, service, port, family)
+    models, notes, certainty = _nodes_behind(follower, service, port, family)
     branches = []
     for one in models:
         address = next(iter(node_addresses(one, family)), None)
@@ -162,7 +182,6 @@ def _proxied(
     if not branches:
         raise QuestionError(f"{lead}: no address of a node in IPv{family} is known to which it could connect")
     branch = of_several(branches)
-    certainty = Certainty.DEFINITE
     if ingress is None:
         notes = [
             "it has a name only, so how it reaches the nodes is not known: it is taken to connect to their node ports",
@@ -220,8 +239,12 @@ def expected_port(follower: Follower, service: Service, port: ServicePort, famil
     )
 
 
-def _nodes_behind(follower: Follower, service: Service, port: ServicePort, family: int) -> tuple[Sequence[NodeModel], list[str]]:
-    """The nodes, of those given, to which a load balancer may bring connections, and what is known of the others."""
+def _nodes_behind(
+    follower: Follower, service: Service, port: ServicePort, family: int
+) -> tuple[Sequence[NodeModel], list[str], Certainty]:
+    """The nodes, of those given, to which a load balancer may bring connections, and what is known of the others; possible where it is to
+    use others only.
+    """
     nodes = follower.nodes
     every = (nodes.first,) if nodes.chosen else nodes.models
     expected = expected_port(follower, service, port, family)
@@ -230,7 +253,7 @@ def _nodes_behind(follower: Follower, service: Service, port: ServicePort, famil
         notes = [f"it may use every node (externalTrafficPolicy {service.spec.external_traffic_policy or 'Cluster'})"]
         if others:
             notes.append(f"followed on {', '.join(str(one.name) for one in every)} only, not on {_some(others)}")
-        return every, notes
+        return every, notes, Certainty.DEFINITE
     holding: dict[str, None] = {}
     for one in expected.candidates.endpoints if expected is not None else ():
         if one.ready and one.node_name:
@@ -247,8 +270,8 @@ def _nodes_behind(follower: Follower, service: Service, port: ServicePort, famil
         notes.append(
             f"it uses none of {', '.join(str(one.name) for one in every)}; this is what happens if a connection comes there all the same"
         )
-        return every, notes
-    return using, notes
+        return every, notes, Certainty.POSSIBLE if left else Certainty.DEFINITE
+    return using, notes, Certainty.DEFINITE
 
 
 def _some(names: Sequence[str]) -> str:

@@ -79,7 +79,12 @@ class _Question:
         if target.kind == "name":
             return self._name(target)
         assert target.url is not None
-        if family_of(target.host) is None and not ingresses.serves(self.cluster, target.url):
+        address = family_of(target.host) is not None
+        known = target.host in self.cluster.nodes or balancers.by_hostname(self.cluster, target.host) is not None
+        if (address or known) and not ingresses.leads(self.cluster, target.url, self.controller):
+            self.notes.append("no Ingress serves that URL there: it is followed as any connection to its address and port")
+            return self._address() if address else self._name(target)
+        if not address and not ingresses.serves(self.cluster, target.url):
             resolution = resolve(self.cluster, target.host, self.client.pod)
             if resolution.answer is Answer.ANSWERED:
                 return self._name(target)
@@ -226,7 +231,7 @@ class _Question:
         ports = dict.fromkeys((one.port, one.name.lower(), one.protocol) for one in resolution.targets)
         if isinstance(target.port, int):
             protocols = [one[2] for one in ports if one[0] == target.port]
-            chosen = [(target.port, target.protocol or (protocols[0] if protocols else "TCP"))]
+            chosen = [(target.port, target.protocol or (protocols[0] if protocols and "TCP" not in protocols else "TCP"))]
         else:
             fitting = [
                 (number, protocol)
@@ -270,7 +275,7 @@ class _Question:
                 return msgspec.structs.replace(
                     made, port=target.port, name=None, node_port=None, protocol=target.protocol or "TCP"
                 )
-            return fitting[0]
+            return next((one for one in fitting if (one.protocol or "TCP") == "TCP"), fitting[0])
         return _chosen(target.text, target.port, target.protocol, ports, "/".join(services[0].metadata.key))
 
     def _unanswered(self, target: Target, resolution: Resolution) -> tuple[Branch, Party]:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from ruleaudit.audit import FamilyModel, NodeModel
     from ruleaudit.checks.objects_oddities import Oddity
+    from ruleaudit.cluster.objects import Service
     from ruleaudit.dataplane.observe import Observation
     from ruleaudit.dataplane.packet import Packet
     from ruleaudit.dataplane.walk import Outcome as Walked
@@ -134,7 +135,7 @@ class Follower:
         for claim in claims:
             if not any(one.ready for one in claim.candidates.endpoints):
                 remarks += self.oddities_of((claim.name.namespace, claim.name.name))
-        before = Connection(packet.source, destination, port, protocol)
+        before = _connection(sender, packet, destination, port, protocol)
         common = _common(rules)
         steps: list[Step] = []
         outcomes: list[Outcome] = []
@@ -143,7 +144,8 @@ class Follower:
             steps.extend(way.steps)
             outcomes.extend(replace(each, rules=(*used, *each.rules)) for each in way.outcomes)
         notes = self._node_notes(found, walked, packet)
-        notes += self._unserved_node_port(found, destination, port, protocol) if not claims and not arriving else []
+        if not claims and not arriving:
+            notes += self._unserved_node_port(found, destination, port, protocol) + self._passed_over(found, destination)
         if not arriving:
             ends = (each.endpoint.node for each in outcomes if each.endpoint is not None)
             away = sorted({one for one in ends if one is not None and one != model.name and self.nodes.named(one) is None})
@@ -152,7 +154,7 @@ class Follower:
         what = "packets for" if not arriving else "brought from another node:"
         step = Step(
             StepKind.NODE_RULES,
-            f"node {name}: {what} {endpoint_text(destination, port)}/{protocol}",
+            f"node {model.name or '(name not known)'}: {what} {endpoint_text(destination, port)}/{protocol}",
             model.name,
             before=before,
             rules=rules[0][:common] if rules else (),
@@ -187,6 +189,14 @@ class Follower:
             for key, reason in expectation.ignored.items()
             for one in self.cluster.services[key].spec.ports
             if one.node_port == port and (one.protocol or "TCP") == protocol
+        ]
+
+    def _passed_over(self, found: FamilyModel, address: str) -> list[str]:
+        """An address of a Service that kube-proxy does not serve, and why."""
+        return [
+            f"{address} is an address of Service {'/'.join(key)}, which kube-proxy passes over: {reason}"
+            for key, reason in found.audit.expectation.ignored.items()
+            if address in _addresses_of(self.cluster.services[key], found.audit.family)
         ]
 
     def _node_notes(self, found: FamilyModel, walked: Sequence[Walked], packet: Packet) -> list[str]:
@@ -345,7 +355,7 @@ class Follower:
         else:
             address, port = packet.destination, packet.port
         target = (address, port, protocol)
-        after = self._after(model, found, walked, packet, target)
+        after = self._after(model, found, sender, walked, packet, target)
         translated = walked.endpoint is not None
         who = self.endpoint(claims, address, port, model)
         base = Outcome(
@@ -380,10 +390,8 @@ class Follower:
         lead = "to " if translated else "for "
         text = f"{part}{lead}{endpoint_text(address, port)}, {where}"
         if claims and walked.masquerade is False and who.node != model.name and sender.vantage is Vantage.OUTSIDE:
-            wanted = self.expected[-1].forwarding
-            if wanted is not None and wanted.masquerade:
-                certainty = Certainty.POSSIBLE
-                base = replace(base, certainty=certainty)
+            certainty = Certainty.POSSIBLE
+            base = replace(base, certainty=certainty)
         base = replace(base, reached=reached, verdict=walked.verdict if not arriving or translated else Verdict.FORWARD)
         other = self.nodes.named(who.node) if who.node != model.name and not arriving else None
         steps: tuple[Step, ...] = ()
@@ -413,7 +421,7 @@ class Follower:
             who.node or model.name,
             share,
             certainty,
-            Connection(packet.source, packet.destination, packet.port, protocol),
+            _connection(sender, packet, packet.destination, packet.port, protocol),
             after,
             rules,
             tuple(notes),
@@ -492,7 +500,13 @@ class Follower:
             )
             return Branch((step,), (replace(base, endpoint=None, certainty=Certainty.POSSIBLE),))
         if who is not None and who.pod is not None:
-            base = replace(base, reached=who.ready is True)
+            notes = ()
+            if not self._declared(address, port, protocol):
+                notes = (
+                    f"no container of the pod declares port {port}/{protocol}, no Service names it: whether anybody listens is not known",
+                )
+                certainty = Certainty.POSSIBLE
+            base = replace(base, reached=who.ready is True, certainty=certainty)
             other = self.nodes.named(who.node) if who.node != model.name else None
             steps: tuple[Step, ...] = ()
             outcomes: tuple[Outcome, ...] = (base,)
@@ -516,6 +530,7 @@ class Follower:
                 certainty,
                 after=base.source,
                 rules=rules,
+                notes=notes,
                 endpoint=who,
                 steps=steps,
             )
@@ -560,6 +575,30 @@ class Follower:
             bool(held.metadata.deletion_timestamp),
             node is not None and node == here,
         )
+
+    def _declared(self, address: str, port: int, protocol: str) -> bool:
+        """Whether a pod at an address declares a port, or an endpoint of a Service has it."""
+        pods = self.cluster.pods_at(address)
+        if any(one.container_port == port and (one.protocol or "TCP") == protocol for pod in pods for one in pod.container_ports):
+            return True
+        family = 6 if ":" in address else 4
+        held = [
+            ((one.port, one.protocol or "TCP"), text)
+            for piece in self.cluster.slices.values()
+            for one in piece.ports
+            if one.port == port
+            for endpoint in piece.endpoints
+            for text in endpoint.addresses
+        ]
+        held += [
+            ((one.port, one.protocol or "TCP"), each.ip)
+            for endpoints in self.cluster.endpoints.values()
+            for subset in endpoints.subsets
+            for one in subset.ports
+            if one.port == port
+            for each in (*subset.addresses, *subset.not_ready_addresses)
+        ]
+        return any(which == (port, protocol) and canonical_address(text, family) == address for which, text in held)
 
     def _node_of(self, key: tuple[str, str] | None) -> str | None:
         pod = self.cluster.pods.get(key) if key is not None else None
@@ -606,13 +645,20 @@ class Follower:
     # --- which addresses the pod sees ---
 
     def _after(
-        self, model: NodeModel, found: FamilyModel, walked: Walked, packet: Packet, target: tuple[str, int, str]
+        self, model: NodeModel, found: FamilyModel, sender: Sender, walked: Walked, packet: Packet, target: tuple[str, int, str]
     ) -> Connection:
         address, port, protocol = target
+        kept = _connection(sender, packet, address, port, protocol)
         if walked.masquerade is False or walked.verdict in (Verdict.DROP, Verdict.REJECT):
-            return Connection(packet.source, address, port, protocol)
+            return kept
         if walked.masquerade is None:
-            return Connection(None, address, port, protocol, f"{packet.source} or an address of the node, which is not decided")
+            return Connection(
+                None,
+                address,
+                port,
+                protocol,
+                f"{kept.source or kept.source_text} or an address of the node, which is not decided",
+            )
         if walked.snat_rule is not None and walked.snat_rule[2]:
             table, chain, line = walked.snat_rule
             given = found.audit.rules.dump_of(table, chain).rule(line).option("--to-source")
@@ -634,27 +680,25 @@ class Follower:
             if after.source is not None:
                 return [f"{lead} sees {after.source} as the client"], False
             own = self._own(model, packet.family)
-            kind = (
-                "that of the interface that leads to the pod"
-                if who.local
-                else f"{own}, or that of the interface that leads there"
-            )
+            leads = "that of the interface that leads there"
+            kind = "that of the interface that leads to the pod" if who.local else f"{own}, or {leads}" if own else leads
             return [f"{lead} sees {after.source_text} as the client ({kind})"], False
         if walked.masquerade is None:
             return [f"{lead} sees {after.source_text} as the client"], False
-        notes = [f"{lead} sees {packet.source} as the client"]
+        notes = [f"{lead} sees {after.source or after.source_text} as the client"]
         if walked.endpoint is None or sender.vantage is not Vantage.OUTSIDE or who.node in (None, model.name):
             return notes, False
         # What was translated here is only known here: answers that go another way keep the pod's address, and nobody takes them. Routes are
-        # not looked at, and from 1.24 on kube-proxy itself leaves it so in IPVS mode (T-20): it counts where masquerade was asked for.
+        # not looked at, so it is not certain, also where kube-proxy itself leaves it so, as in IPVS mode from 1.24 on (T-20).
         return [
             *notes,
             "unless its answers come back by this node, the client sees them come from an address that it has not asked",
         ], False
 
     def _own(self, model: NodeModel, family: int) -> str:
+        """The node's primary address; empty where nothing tells it."""
         found = model.family(family)
-        return found.audit.clients.node_address if found is not None else "its own"
+        return found.audit.clients.node_address if found is not None and found.audit.clients.node_known else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -668,6 +712,20 @@ class Listener:
     def endpoint(self, address: str, port: int, node: str | None) -> Endpoint:
         """It as an endpoint."""
         return Endpoint(address, port, self.pod, node, self.ready, local=True)
+
+
+def _addresses_of(service: Service, family: int) -> set[str | None]:
+    """Every address of a Service, canonical."""
+    spec = service.spec
+    texts = [*spec.cluster_ips, spec.cluster_ip, *spec.external_ips, *(one.ip for one in service.status.load_balancer.ingress)]
+    return {canonical_address(one, family) for one in texts if one and family_of(one) == family}
+
+
+def _connection(sender: Sender, packet: Packet, destination: str, port: int, protocol: str) -> Connection:
+    """A packet's addresses; an outside sender without an address of its own, whom another stands for, is a load balancer."""
+    if sender.vantage is Vantage.OUTSIDE and sender.source is None:
+        return Connection(None, destination, port, protocol, "an address of the load balancer")
+    return Connection(packet.source, destination, port, protocol)
 
 
 def _claims(

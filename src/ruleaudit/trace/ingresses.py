@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from ruleaudit.addresses import canonical_address, family_of
 from ruleaudit.findings import Certainty
 from ruleaudit.forwarding import Verdict, endpoint_text
 from ruleaudit.ingress import BackendProblem, route
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from ruleaudit.trace.hops import Follower
     from ruleaudit.trace.question import Client
 
-__all__ = ["hosts", "serves", "through_ingress"]
+__all__ = ["hosts", "leads", "serves", "through_ingress"]
 
 Key = tuple[str, str]
 _ON_NODES = (EntryKind.HOST_NETWORK, EntryKind.HOST_PORT)
@@ -34,6 +35,18 @@ _ON_NODES = (EntryKind.HOST_NETWORK, EntryKind.HOST_PORT)
 def serves(cluster: Cluster, url: URL) -> bool:
     """Whether some Ingress serves a URL by its host."""
     return any(not one.is_default or one.path.host for one in route(cluster, url).routes)
+
+
+def leads(cluster: Cluster, url: URL, given: str | None) -> bool:
+    """Whether some Ingress takes a URL at all, be it as a default backend; where it names an address, a controller must be there."""
+    found = route(cluster, url).route
+    if found is None or family_of(url.host) is None:
+        return found is not None
+    controller = find_controller(cluster, choice=found.choice, ingresses=[found.ingress], given=given).controller
+    if controller is None:
+        return True
+    address = canonical_address(url.host, 6 if ":" in url.host else 4)
+    return any(one.port == url.port and address in one.addresses for one in controller.entries_for(url))
 
 
 def hosts(cluster: Cluster) -> set[str]:

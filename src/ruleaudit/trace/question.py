@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["Client", "QuestionError", "Target", "client_of", "node_addresses", "parse_target"]
 
 _PROTOCOLS: Final = ("TCP", "UDP", "SCTP")
+_SERVICE_KEY: Final = re.compile(
+    r"^(?:(?:svc|services?)/)?(?!(?:svc|services?|pods?|nodes?)/)([a-z0-9-]+)/([a-z0-9-]+)(|:[a-z0-9-]+)$"
+)
+"""NAMESPACE/NAME[:PORT], as other commands name a Service."""
 _URL: Final = re.compile(r"^[A-Za-z][A-Za-z0-9+.-]*://")
 _PORT_NAME: Final = re.compile(r"^(?=.*[a-z])[a-z0-9]([a-z0-9-]*[a-z0-9])?$")
 
@@ -47,6 +51,10 @@ def parse_target(text: str) -> Target:
         return Target(text, "url", url.host, url.port, "TCP", url)
     rest, slash, protocol = text.partition("/")
     if slash and protocol.upper() not in _PROTOCOLS:
+        named = _SERVICE_KEY.match(text)
+        if named is not None:
+            namespace, name, rest = named.groups()
+            raise QuestionError(f"--to {text}: a Service is asked by its DNS name: give {name}.{namespace}{rest}")
         raise QuestionError(
             f"--to {text}: {protocol!r} is no protocol that Services have ({', '.join(one.lower() for one in _PROTOCOLS)}); "
             "a URL begins with http:// or https://"
@@ -169,7 +177,12 @@ def _lacks(node: str, whose: str) -> str:
 
 def _node_client(model: NodeModel, text: str) -> Client:
     addresses: dict[int, str | None] = dict.fromkeys(model.families)
-    shown = tuple(one for family in model.families for one in node_addresses(model, family)[:1])
+    shown = tuple(
+        one
+        for family in model.families
+        if (found := model.family(family)) is not None and found.audit.clients.node_known
+        for one in node_addresses(model, family)[:1]
+    )
     return Client(Party(text, "node", shown, node=model.name), model, None, True, addresses)
 
 

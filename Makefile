@@ -2,6 +2,7 @@
 #   make demo      audit the bundled nodes; the first time it makes .venv and installs ruleaudit into it
 #   make test      every check that CI runs: format, lint, types, layers, tests with coverage, documents, build
 #   make update    rewrite what is generated: format, docs/codes.md, the outputs in the documents
+#   make docs      build the pages of the documentation into build/site
 #   make bench     measure the audit of a large node against iptables-restore --test (that part as root)
 #   make evidence  everything that shows whether the audit can be believed, at full length (the kernel's part as root)
 #   make mutants   change the audit's code in 500 places, one at a time, and list what no test notices
@@ -9,7 +10,7 @@
 
 PYTHON ?= python3
 .DEFAULT_GOAL := help
-.PHONY: help demo test update bench evidence mutants clean
+.PHONY: help demo test update docs bench evidence mutants clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -36,6 +37,9 @@ test: .venv/.dev
 
 update: .venv/.dev
 	@scripts/update .venv/bin
+
+docs: .venv/.dev
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
 
 bench: .venv/.installed
 	@.venv/bin/python benchmarks/compare.py

@@ -1,7 +1,7 @@
 # `make` alone prints these lines.
 #   make demo      audit the bundled nodes; the first time it makes .venv and installs ruleaudit into it
 #   make test      every check that CI runs: format, lint, types, layers, tests with coverage, documents, build
-#   make update    rewrite what is generated: format, docs/codes.md, the outputs in the documents
+#   make update    rewrite what is generated: format, docs/codes.md, the man page, the outputs in the documents
 #   make docs      build the pages of the documentation into build/site
 #   make bench     measure the audit of a large node against iptables-restore --test (that part as root)
 #   make evidence  everything that shows whether the audit can be believed, at full length (the kernel's part as root)

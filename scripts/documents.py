@@ -1,4 +1,5 @@
-"""Keep the documents true: docs/codes.md is the catalogue, a console block shows what the command prints, a limit is that of the code.
+"""Keep the documents true: docs/codes.md is the catalogue, man/ruleaudit.1 the help of the commands, a console block shows what the
+command prints, and a limit is that of the code.
 
 usage: documents.py [--write]     without --write nothing is changed, and what is out of date is an error
 """
@@ -13,6 +14,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import manpage
 from ruleaudit import documents, sources
 from ruleaudit.catalogue import CATALOGUE, GROUPS, RESERVED, Entry
 from ruleaudit.formats import line_grammar
@@ -96,7 +98,7 @@ def _output(command: str) -> str:
 
 def main() -> int:
     """Exit status 1 when something is out of date and was not written."""
-    wanted = {ROOT / "docs" / "codes.md": codes()}
+    wanted = {ROOT / "docs" / "codes.md": codes(), ROOT / "man" / "ruleaudit.1": manpage.page()}
     for pattern in DOCUMENTS:
         for path in sorted(ROOT.glob(pattern)):
             if path not in wanted:

@@ -1,10 +1,11 @@
-"""The documents: that they are up to date is for scripts/documents.py; here their programs run and their pages are built."""
+"""The documents: that they are up to date is for scripts/documents.py; here programs run, pages are built, and the man page is read."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -49,3 +50,32 @@ def test_the_pages_are_built_without_a_warning(tmp_path: Path) -> None:
     for page in tmp_path.glob("*.html"):
         loaded = re.findall(r'<(?:script|link|img)[^>]*(?:src|href)="?(https?://[^">\s]+)', page.read_text(encoding="utf-8"))
         assert not loaded, f"{page.name} is not whole without a network"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(["mandoc", "-T", "lint", "-W", "warning"], id="mandoc"),
+        pytest.param(["groff", "-man", "-T", "utf8", "-ww", "-z"], id="groff"),
+    ],
+)
+def test_the_man_page_is_valid(words: list[str]) -> None:
+    if shutil.which(words[0]) is None:
+        pytest.skip(f"{words[0]} is not installed")
+    done = subprocess.run([*words, "man/ruleaudit.1"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    said = [line for line in (done.stdout + done.stderr).splitlines() if "missing date" not in line]  # it is that of the release
+    assert not said
+
+
+def test_the_man_page_is_read_as_it_was_meant() -> None:
+    """Lines that must not be wrapped, and characters that roff takes for its own."""
+    program = shutil.which("mandoc")
+    if program is None:
+        pytest.skip("mandoc is not installed")
+    done = subprocess.run(
+        [program, "-T", "ascii", "-O", "width=200", "man/ruleaudit.1"], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    text = re.sub(r".\x08", "", done.stdout)
+    assert "iptables-save | ruleaudit check --objects objects.json --node node-a\n" in text
+    assert "`ruleaudit check`" in text
+    assert "Exit status: 0 nothing at or above --fail-on, 1 findings, 2 usage, unreadable or unrecognised input." in text

@@ -3,6 +3,7 @@
 #   make test      every check that CI runs: format, lint, types, layers, tests with coverage, documents, build
 #   make update    rewrite what is generated: format, docs/codes.md, the man page, the outputs in the documents
 #   make docs      build the pages of the documentation into build/site
+#   make single-file  build dist/ruleaudit.pyz, ruleaudit as one file for nodes that have nothing but Python
 #   make bench     measure the audit of a large node against iptables-restore --test (that part as root)
 #   make evidence  everything that shows whether the audit can be believed, at full length (the kernel's part as root)
 #   make mutants   change the audit's code in 500 places, one at a time, and list what no test notices
@@ -10,7 +11,7 @@
 
 PYTHON ?= python3
 .DEFAULT_GOAL := help
-.PHONY: help demo test update docs bench evidence mutants clean
+.PHONY: help demo test update docs single-file bench evidence mutants clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -40,6 +41,9 @@ update: .venv/.dev
 
 docs: .venv/.dev
 	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
+
+single-file: .venv/.dev
+	@scripts/single-file .venv/bin/python
 
 bench: .venv/.installed
 	@.venv/bin/python benchmarks/compare.py

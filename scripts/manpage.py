@@ -53,18 +53,21 @@ def page() -> str:
         ".SH COMMANDS",
     ]
     for name in root.list_commands(context):
-        found = root.get_command(context, name)
-        assert found is not None
-        inner = click.Context(found, context, info_name=name)
-        lines += [
-            f".SS {_escaped(name)}",
-            *_usage(found, inner),
-            *_text(found.help),
-            *_options(found, inner),
-            *_text(found.epilog),
-        ]
+        lines += _command(root, name, context)
     lines += [".SH EXAMPLES", *_text(re.sub(r"Examples:\n", "", root.epilog or ""), ahead=False)]
     return "\n".join(lines) + "\n" + _END
+
+
+def _command(group: click.Group, name: str, context: click.Context) -> Iterator[str]:
+    """A command of a group, and those that it has itself."""
+    found = group.get_command(context, name)
+    assert found is not None
+    inner = click.Context(found, context, info_name=name)
+    yield f".SS {_escaped(inner.command_path.partition(' ')[2])}"
+    yield from (*_usage(found, inner), *_text(found.help), *_options(found, inner), *_text(found.epilog))
+    if isinstance(found, click.Group):
+        for below in found.list_commands(inner):
+            yield from _command(found, below, inner)
 
 
 def _usage(command: click.Command, context: click.Context) -> Iterator[str]:

@@ -7,11 +7,17 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+import click
 import pytest
 
 import ruleaudit.__main__
 from ruleaudit.catalogue import CATALOGUE
+from ruleaudit.cli import command as root
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PREPARED = {
     "bash": 'eval "$({0} completion bash)"; COMP_WORDS=(ruleaudit explain RA20) COMP_CWORD=2; '
@@ -85,18 +91,21 @@ def test_a_shell_takes_the_script(command: Path, shell: str, name: str) -> None:
 
 def test_every_file_is_left_to_the_shell() -> None:
     """An option that takes a file and does not say so is completed with nothing, not with files."""
-    import click
 
-    from ruleaudit.cli import command as root
+    def below(command: click.Command, context: click.Context) -> Iterator[click.Command]:
+        yield command
+        if not isinstance(command, click.Group):
+            return
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            assert found is not None
+            yield from below(found, context)
 
     context = click.Context(root)
-    for name in root.list_commands(context):
-        found = root.get_command(context, name)
-        assert found is not None
-        for parameter in found.params:
-            metavar = parameter.metavar or ""
-            if any(word in metavar for word in ("FILE", "PATH", "INPUT", "FOLDER", "CAPTURE")):
-                assert [one.type for one in parameter.shell_complete(context, "x")] == ["file"], (name, parameter.name)
+    for command in below(root, context):
+        for parameter in command.params:
+            if any(word in (parameter.metavar or "") for word in ("FILE", "PATH", "INPUT", "FOLDER", "CAPTURE")):
+                assert [one.type for one in parameter.shell_complete(context, "x")] == ["file"], (command.name, parameter.name)
 
 
 @pytest.mark.parametrize(("name", "called"), [("ruleaudit", "ruleaudit"), ("kubectl-ruleaudit", "kubectl ruleaudit")])

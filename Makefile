@@ -1,7 +1,9 @@
 # `make` alone prints these lines.
 #   make demo      audit the bundled nodes; the first time it makes .venv and installs ruleaudit into it
 #   make test      every check that CI runs: format, lint, types, layers, tests with coverage, documents, build
-#   make update    rewrite what is generated: format, docs/codes.md, the outputs in the documents
+#   make update    rewrite what is generated: format, docs/codes.md, the man page, the outputs in the documents
+#   make docs      build the pages of the documentation into build/site
+#   make single-file  build dist/ruleaudit.pyz, ruleaudit as one file for nodes that have nothing but Python
 #   make bench     measure the audit of a large node against iptables-restore --test (that part as root)
 #   make evidence  everything that shows whether the audit can be believed, at full length (the kernel's part as root)
 #   make mutants   change the audit's code in 500 places, one at a time, and list what no test notices
@@ -9,7 +11,7 @@
 
 PYTHON ?= python3
 .DEFAULT_GOAL := help
-.PHONY: help demo test update bench evidence mutants clean
+.PHONY: help demo test update docs single-file bench evidence mutants clean
 
 help:
 	@sed -n 's/^#   //p' Makefile
@@ -36,6 +38,12 @@ test: .venv/.dev
 
 update: .venv/.dev
 	@scripts/update .venv/bin
+
+docs: .venv/.dev
+	@NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
+
+single-file: .venv/.dev
+	@scripts/single-file .venv/bin/python
 
 bench: .venv/.installed
 	@.venv/bin/python benchmarks/compare.py

@@ -1,4 +1,5 @@
-"""Keep the documents true: docs/codes.md is the catalogue, and what a console block shows is what the command prints.
+"""Keep the documents true: docs/codes.md is the catalogue, man/ruleaudit.1 the help of the commands, a console block shows what the
+command prints, and a limit is that of the code.
 
 usage: documents.py [--write]     without --write nothing is changed, and what is out of date is an error
 """
@@ -13,11 +14,15 @@ import subprocess
 import sys
 from pathlib import Path
 
+import manpage
+from ruleaudit import documents, sources
 from ruleaudit.catalogue import CATALOGUE, GROUPS, RESERVED, Entry
+from ruleaudit.formats import line_grammar
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENTS = ("README.md", "CONTRIBUTING.md", "docs/*.md")
 BLOCK = re.compile(r"^```console\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+LIMITS = re.compile(r"^<!-- limits -->\n(.*?)^<!-- end of limits -->$", re.DOTALL | re.MULTILINE)
 
 
 def codes() -> str:
@@ -41,6 +46,7 @@ def _entry(entry: Entry) -> str:
         f"### {entry.code} {entry.name}",
         f"*{entry.severity.value}{varies}*",
         entry.meaning,
+        f"**Example.** `{entry.example}`",
         f"**Why it matters.** {entry.why}",
         f"**What to do.** {entry.action}",
     ]
@@ -49,8 +55,21 @@ def _entry(entry: Entry) -> str:
     return "\n\n".join(paragraphs)
 
 
-def with_outputs(text: str) -> str:
-    """A document with the output of every command of its console blocks renewed."""
+def limits() -> str:
+    """The table of what is refused as too large."""
+    rows = (
+        ("all inputs together, unpacked", f"{sources.MAX_BYTES:,} bytes"),
+        ("files of one folder or archive", f"{sources.MAX_FILES:,}"),
+        ("one input of YAML", f"{documents.MAX_YAML_BYTES:,} bytes"),
+        ("lines of a dump", f"{line_grammar.MAX_LINES:,}"),
+        ("a line of a dump", f"{line_grammar.MAX_LINE_LENGTH:,} characters"),
+    )
+    return "\n".join(("| what | at most |", "|---|---|", *(f"| {what} | {most} |" for what, most in rows))) + "\n"
+
+
+def renewed(text: str) -> str:
+    """A document with its generated parts renewed: the output of every command of its console blocks, and the table of limits."""
+    text = LIMITS.sub(lambda _: f"<!-- limits -->\n{limits()}<!-- end of limits -->", text)
     return BLOCK.sub(lambda block: f"```console\n{_session(block[1])}```", text)
 
 
@@ -79,11 +98,11 @@ def _output(command: str) -> str:
 
 def main() -> int:
     """Exit status 1 when something is out of date and was not written."""
-    wanted = {ROOT / "docs" / "codes.md": codes()}
+    wanted = {ROOT / "docs" / "codes.md": codes(), ROOT / "man" / "ruleaudit.1": manpage.page()}
     for pattern in DOCUMENTS:
         for path in sorted(ROOT.glob(pattern)):
             if path not in wanted:
-                wanted[path] = with_outputs(path.read_text(encoding="utf-8"))
+                wanted[path] = renewed(path.read_text(encoding="utf-8"))
     stale = False
     for path, text in wanted.items():
         old = path.read_text(encoding="utf-8") if path.exists() else ""

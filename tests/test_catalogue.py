@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from pathlib import Path
 
 import pytest
 
+import ruleaudit
 from ruleaudit.catalogue import CATALOGUE, GROUPS, RESERVED, Entry
 
 # Codes are stable for ever: rows are added here, never changed and never taken away.
@@ -101,3 +104,20 @@ def test_an_entry_is_complete(entry: Entry) -> None:
 
 def test_every_group_has_codes() -> None:
     assert {entry.group for entry in CATALOGUE.values()} == set(GROUPS)
+
+
+def test_an_example_is_what_the_code_says() -> None:
+    """The longest words that a message of the source has in common with an example: a message that was reworded has none."""
+    pieces = {
+        part.strip()
+        for path in Path(ruleaudit.__file__).parent.rglob("*.py")
+        if path.name != "catalogue.py"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        for part in node.value.split("\n")
+        if len(part.strip()) >= 10
+    }
+    for entry in CATALOGUE.values():
+        assert entry.example == " ".join(entry.example.split())
+        assert "`" not in entry.example
+        assert any(piece in entry.example for piece in pieces), entry.code

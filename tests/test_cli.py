@@ -660,7 +660,8 @@ def test_explain_says_all_that_the_catalogue_says(capsys: pytest.CaptureFixture[
     assert cli.main(["explain", "ra108"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("RA108 missing-hook\nerror (warning when no traffic changes")
-    assert [line for line in out.splitlines() if line in ("Why it matters", "What to do", "Exceptions")] == [
+    assert [line for line in out.splitlines() if line in ("Example", "Why it matters", "What to do", "Exceptions")] == [
+        "Example",
         "Why it matters",
         "What to do",
         "Exceptions",
@@ -687,7 +688,19 @@ def test_codes_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["codes", "--format", "json"]) == 0
     entries = json.loads(capsys.readouterr().out)["codes"]
     assert [entry["code"] for entry in entries] == list(CATALOGUE)
-    assert list(entries[0]) == ["code", "name", "severity", "meaning", "why", "action", "exceptions", "varies", "group", "about"]
+    assert list(entries[0]) == [
+        "code",
+        "name",
+        "severity",
+        "meaning",
+        "example",
+        "why",
+        "action",
+        "exceptions",
+        "varies",
+        "group",
+        "about",
+    ]
     assert (entries[0]["code"], entries[0]["severity"], entries[0]["group"]) == ("RA001", "error", "RA0")
 
 

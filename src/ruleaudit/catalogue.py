@@ -44,14 +44,15 @@ RESERVED: Mapping[str, str] = MappingProxyType(
 class Entry:
     """One code of the catalogue.
 
-    `severity` is the usual one; `varies` says when another is given ("" when never). `meaning` is one paragraph; `why` says what
-    becomes of traffic; `action` how to look and what to repair; `exceptions` what looks like it and is not reported.
+    `severity` is the usual one; `varies` says when another is given ("" when never). `meaning` is one paragraph; `example` a message that it
+    gave; `why` says what becomes of traffic; `action` how to look and what to repair; `exceptions` what looks like it and is not reported.
     """
 
     code: str
     name: str
     severity: Severity
     meaning: str
+    example: str
     why: str
     action: str
     exceptions: str = ""
@@ -75,6 +76,7 @@ ENTRIES = (
         "unparsable-line",
         ERROR,
         meaning="A line of a dump that its format does not allow. The rest of the dump is analysed all the same.",
+        example="iptables-save.txt:67: the format does not allow '--no-such-option 1 -j ACCEPT' at column 18",
         why=("What the line says about traffic is unknown; a dump that its own tool would not read back is damaged or edited."),
         action=(
             "Look at the line. Take the dump again with the tool's own save command, standard error kept apart "
@@ -90,6 +92,7 @@ ENTRIES = (
             "A table without its COMMIT, a brace that is never closed, or a header without a body: the dump ends too early. Or rules "
             "of a chain that no line declares, or declarations behind rules: the dump went through grep, sed, tail or sort."
         ),
+        example="iptables-save.txt:66: table nat (line 31) has no COMMIT: the dump was cut here; take it again",
         why=(
             "What was cut off is unseen. Missing rules are not reported from it, because nobody knows whether they are missing."
         ),
@@ -106,6 +109,7 @@ ENTRIES = (
             "A match or a target that ruleaudit does not model stands where service traffic passes, so whether the rule "
             "applies is unknown. Both outcomes are followed, and every finding that rests on it is marked possible."
         ),
+        example="whether a rule of filter FORWARD applies cannot be decided, and traffic of shop/web:http hangs on it",
         why="The rule may refuse, redirect or accept service traffic; neither can be said from the dump.",
         action="Read the rule that is named and judge it by hand; then see whether the findings marked possible hold.",
         exceptions="Rules that no service traffic meets are not reported as warnings.",
@@ -118,6 +122,9 @@ ENTRIES = (
             "Something could not be checked, with the input that would make it checkable: a table, a family, the objects, "
             "the node's name, kube-proxy's settings. What was not checked is never reported as missing."
         ),
+        example=(
+            "the listing of virtual servers does not print weights and schedulers and session affinity: they are not checked"
+        ),
         why="Silence about it is not health.",
         action="Give the input that the message names, or leave it when that part does not matter to you.",
     ),
@@ -127,6 +134,7 @@ ENTRIES = (
         ERROR,
         varies="info when another service proxy is recognised",
         meaning="Services exist, but the dump holds no rules of kube-proxy at all.",
+        example="3 Services exist, but the nat table holds no rules of kube-proxy",
         why=(
             "No Service works on this node, unless another service proxy does the work, or the rules are in another backend "
             "than the one that was dumped."
@@ -146,6 +154,10 @@ ENTRIES = (
         WARNING,
         varies="info when the times are not certain: the header of iptables-save is local time without a zone",
         meaning="The dump and the objects were taken too far apart for their differences to mean anything.",
+        example=(
+            "the objects hold a change of 2026-11-25T05:00:00Z, the dump was taken at 2026-11-23 05:00:00 local time: "
+            "differences may only be time passing"
+        ),
         why="What looks missing or stale may only have changed in between.",
         action="Take both again within a few seconds: the objects first, then the dump.",
     ),
@@ -154,6 +166,10 @@ ENTRIES = (
         "other-node",
         WARNING,
         meaning="The rules fit another node of the cluster, not the one that they are audited for.",
+        example=(
+            "the rules of IPv4 look like those of node-a, not of node-c: 19 service ports that depend on the node "
+            "differ for node-c, 3 for node-a"
+        ),
         why="Local endpoints and topology hints differ from node to node: held against the wrong one, right rules look wrong.",
         action="Audit the dump with --node and the name of the node on which it was taken, or take it again.",
         exceptions="Only said where at least three service ports depend on the node, and nearly all of them fit the other one.",
@@ -163,6 +179,9 @@ ENTRIES = (
         "other-settings",
         WARNING,
         meaning="The rules were written under other settings of kube-proxy than those that were given.",
+        example=(
+            "the rules of IPv4 were written for masquerade mark 0x4000; the settings that were given say masquerade mark 0x8000"
+        ),
         why=(
             "Either the settings belong to another kube-proxy, or this one has not been restarted since they were changed; what follows from "
             "them then differs, too."
@@ -181,6 +200,7 @@ ENTRIES = (
             "A captured node lacks a dump that a node of its mode has, the objects of its cluster, or its description (meta.json). "
             "`ruleaudit lint` says so."
         ),
+        example="no table filter of IPv4 is there, as of a node in iptables mode",
         why="A fixture that lacks something tests less than it seems to: what is not there is not checked.",
         action="Capture the node again, with every dump of its mode, Services, EndpointSlices, Nodes and Pods, and a meta.json.",
         exceptions="A dump of IPv6 is asked for only where the node or a Service has an IPv6 address.",
@@ -194,6 +214,7 @@ ENTRIES = (
             "The description of a captured node (meta.json) contradicts what was captured: its name, addresses, kube-proxy's mode, release or "
             "settings, the tool's backend, or the time. `ruleaudit lint` says so."
         ),
+        example="meta.json: captured_at '2026-11-23T12:00:00' is no time with a zone, such as 2026-01-31T12:00:00+00:00",
         why="The fixture is judged as what it is not: another release's rules, another node's endpoints.",
         action="Correct the description, or capture the node again, everything at once.",
         exceptions=(
@@ -207,6 +228,7 @@ ENTRIES = (
         meaning=(
             "What a fixture's expected.json says must be found was not found, or what must not be found was. `ruleaudit lint` says so."
         ),
+        example="RA101 of shop/web with port http (missing-service) must be found, and is not",
         why="The fixture, the objects beside it, or ruleaudit has changed since the expectation was written.",
         action="Look which of them is right; `ruleaudit lint --write-expected` writes the expectation anew.",
     ),
@@ -217,6 +239,9 @@ ENTRIES = (
         meaning=(
             "No frontend of a service port is programmed: neither its cluster IP nor its node port, external IPs or "
             "load-balancer IPs."
+        ),
+        example=(
+            "demo/lb:http is not programmed: none of 10.96.1.12:80/TCP, 203.0.113.10:80/TCP, node port 30100/TCP is translated"
         ),
         why=("Connections from this node to the Service, on whatever address, are not translated: they time out or are refused."),
         action=RESTART,
@@ -229,6 +254,7 @@ ENTRIES = (
         "missing-cluster-ip",
         ERROR,
         meaning="The cluster IP of a service port is not programmed, though other frontends of it are.",
+        example="demo/lb-src-node:http: cluster IP 10.96.1.14:80/TCP is not programmed",
         why="Pods and the node itself cannot reach the Service at its cluster IP; DNS names lead there.",
         action=RESTART,
         exceptions=LATER,
@@ -238,6 +264,7 @@ ENTRIES = (
         "missing-node-port",
         ERROR,
         meaning="The node port of a service port is not programmed.",
+        example="shop/port:http: node port 30080/TCP is not programmed for the node itself at 127.0.0.1",
         why="Clients and load balancers that use the node port find it closed on this node.",
         action="Look whether KUBE-NODEPORTS is reached at all (RA108) and whether --nodeport-addresses excludes the node. "
         + RESTART,
@@ -248,6 +275,7 @@ ENTRIES = (
         "missing-external-ip",
         ERROR,
         meaning="One of a service port's external IPs is not programmed.",
+        example="shop/external:http: external IP 203.0.113.6:80/TCP is not programmed for outside clients",
         why="Traffic routed to the node for that address is not translated.",
         action=RESTART,
         exceptions=LATER,
@@ -257,6 +285,7 @@ ENTRIES = (
         "missing-load-balancer-ip",
         ERROR,
         meaning="One of a service port's load-balancer ingress IPs is not programmed.",
+        example="demo/lb-vip-proxy:http: load-balancer IP 203.0.113.14:80/TCP is not programmed",
         why="Traffic that the load balancer sends to the node with that address, and pods that use it, are not served.",
         action=RESTART,
         exceptions="Ingress IPs with ipMode Proxy have no rules by design (1.30 and newer). " + LATER,
@@ -266,6 +295,7 @@ ENTRIES = (
         "missing-endpoint",
         ERROR,
         meaning="A usable endpoint of a service port receives no share of its traffic.",
+        example="shop/web:http sends nothing to 10.244.2.5:8080, which is ready; 50% of new connections pass untranslated",
         why="The remaining endpoints carry its load; when it is the only one, the Service does not work from this node.",
         action="Compare with another node: when that one has the endpoint, this node's kube-proxy is behind. " + RESTART,
         exceptions="Endpoints that traffic policies or topology hints keep from this node are not asked for. " + LATER,
@@ -275,6 +305,9 @@ ENTRIES = (
         "missing-reject",
         ERROR,
         meaning="A frontend without usable endpoints is neither rejected nor dropped, as kube-proxy would do it.",
+        example=(
+            "demo/lb:http has no usable endpoint, but traffic to 203.0.113.10:80/TCP is forwarded instead of being rejected"
+        ),
         why="Clients wait for a time-out instead of an error, or the packet leaves the node by the default route.",
         action=RESTART,
         exceptions=LATER,
@@ -287,6 +320,9 @@ ENTRIES = (
         meaning=(
             "A top-level chain of kube-proxy is not reached from its built-in chain or hook, or KUBE-NODEPORTS not from "
             "KUBE-SERVICES."
+        ),
+        example=(
+            "nat PREROUTING -> KUBE-SERVICES is missing in IPv4: 2 frontends of 2 behave otherwise for pods and outside clients"
         ),
         why=(
             "All the rules behind it are dead: Services fail from pods (PREROUTING), from the node (OUTPUT) or on node "
@@ -303,6 +339,7 @@ ENTRIES = (
         "missing-health-check-port",
         WARNING,
         meaning="The rule that accepts traffic to a Service's healthCheckNodePort is absent.",
+        example="shop/balanced:http: no rule accepts its health check node port 32000",
         why="A load balancer may take this node for unhealthy, as soon as another rule or policy drops the probe.",
         action=RESTART,
     ),
@@ -311,6 +348,7 @@ ENTRIES = (
         "missing-set-entry",
         ERROR,
         meaning="An ipset or nft set lacks an entry that a live frontend or endpoint needs.",
+        example="shop/web:http: set KUBE-LOOP-BACK lacks 10.244.1.6,tcp:8080,10.244.1.6; nothing is sent to this endpoint now",
         why="The rules that match the set pass that frontend or endpoint by: no masquerade, no accept, no source range.",
         action="Look at the set with `ipset list NAME` or `nft list set`. " + RESTART,
         exceptions="When another code says the effect on traffic, this one follows from it or is left out.",
@@ -320,6 +358,7 @@ ENTRIES = (
         "missing-address",
         ERROR,
         meaning="The device kube-ipvs0 lacks a virtual IP of a Service.",
+        example="shop/web:http: kube-ipvs0 does not hold 10.96.0.20, so packets from pods and from outside never come to IPVS",
         why="Packets for that address are routed on instead of being delivered to IPVS: the Service does not answer there.",
         action="Compare `ip addr show kube-ipvs0` with the Service. " + RESTART,
     ),
@@ -328,6 +367,9 @@ ENTRIES = (
         "stale-service",
         ERROR,
         meaning="The rules hold frontends of a service port that does not exist, or no longer.",
+        example=(
+            "demo/dual-local:http: rules still forward 10.96.1.58:80/TCP, node port 30152/TCP, but there is no such Service"
+        ),
         why=(
             "Connections to the old address go to pods that may belong to somebody else by now; a new Service that gets the "
             "address or node port collides."
@@ -343,6 +385,7 @@ ENTRIES = (
         "stale-cluster-ip",
         ERROR,
         meaning="A live service port is programmed on a cluster IP or port that it does not have.",
+        example="shop/web:http: rules still forward cluster IP 10.96.0.20:80/TCP, which the Service does not have",
         why="Clients of the old address still arrive, and whoever gets that address next is hijacked.",
         action=RESTART,
         exceptions=LATER,
@@ -352,6 +395,7 @@ ENTRIES = (
         "stale-node-port",
         ERROR,
         meaning="A live service port is programmed on a node port that it does not have.",
+        example="shop/port:http: rules still forward node port 30080/TCP, which the Service does not have",
         why="The node forwards a port that should be closed, and collides with the next Service that gets it.",
         action=RESTART,
         exceptions=LATER,
@@ -361,6 +405,7 @@ ENTRIES = (
         "stale-external-ip",
         ERROR,
         meaning="A live service port is programmed on an external IP that it does not have.",
+        example="shop/external:http: rules still forward external IP 203.0.113.6:80/TCP, which the Service does not have",
         why="The node captures traffic for an address that is none of the Service's any more.",
         action=RESTART,
         exceptions=LATER,
@@ -370,6 +415,7 @@ ENTRIES = (
         "stale-load-balancer-ip",
         ERROR,
         meaning="A live service port is programmed on a load-balancer ingress IP that it does not have.",
+        example="shop/balanced:http: rules still forward load-balancer IP 203.0.113.5:80/TCP, which the Service does not have",
         why="Pods and nodes that use the address are led to this Service, whoever owns it now.",
         action=RESTART,
         exceptions=LATER,
@@ -379,6 +425,7 @@ ENTRIES = (
         "stale-endpoint",
         ERROR,
         meaning="Traffic of a service port is sent to an address and port that is no endpoint of it.",
+        example="demo/multi:metrics sends 33.3% of new connections to 10.244.1.14:9090, no endpoint of any Service",
         why="That share of the connections fails, or reaches a pod of somebody else that got the address.",
         action="Look who has the address now (`kubectl get pods -A -o wide`). When the rule was changed by hand, a restart of "
         "kube-proxy writes it anew; when many are stale, kube-proxy is behind. " + RESTART,
@@ -392,6 +439,7 @@ ENTRIES = (
             "Traffic is sent to an endpoint that exists but must not be used: it is not ready, or it is terminating while "
             "others are ready."
         ),
+        example="kube-system/kube-dns:dns sends 50% of new connections to [2001:db8:42:30::1007]:53, which is terminating",
         why="That share of the connections meets a pod that does not answer, or that is about to go.",
         action=RESTART,
         exceptions="Without any ready endpoint, those that are terminating but still serving are right (1.26 and newer; 1.22 to "
@@ -403,6 +451,7 @@ ENTRIES = (
         ERROR,
         varies="warning when the refusing rule is there but never reached",
         meaning="A frontend is refused or dropped although there is a usable endpoint for it.",
+        example=("10.96.0.20 80/TCP (shop/web:http) is refused as having no endpoints and yet sent to KUBE-SVC-67NZLRHBNDSAWJRO"),
         why="Clients get errors for a Service that works elsewhere.",
         action="After a change of mode, an old reject rule in the filter table may have stayed: `kube-proxy --cleanup`, then "
         "start it again. " + RESTART,
@@ -413,6 +462,7 @@ ENTRIES = (
         "orphan-chain",
         INFO,
         meaning="A chain of kube-proxy to which nothing jumps.",
+        example="26 service chains are not referenced by any rule, first KUBE-SVC-AAAAAAAAAAAAAAAA",
         why="None for traffic: no packet gets there.",
         action=(
             "Nothing, as a rule: kube-proxy deletes such chains at a later sync. RA503 and RA504 say when they are left for good."
@@ -424,6 +474,7 @@ ENTRIES = (
         "stale-set-entry",
         WARNING,
         meaning="An entry of an ipset or nft set, or an address of kube-ipvs0, belongs to no Service.",
+        example=("set KUBE-LOAD-BALANCER-SOURCE-CIDR holds 1 entry that no Service asks for: 203.0.113.5,tcp:80,198.51.100.0/24"),
         why="An address on kube-ipvs0 makes the node answer for it, so that its real owner cannot be reached from here.",
         action="Look whether the address is in use elsewhere. " + RESTART,
         exceptions="When another code says the effect on traffic, this one follows from it or is left out.",
@@ -433,6 +484,7 @@ ENTRIES = (
         "wrong-service",
         ERROR,
         meaning="A frontend leads to the endpoints of another service port.",
+        example="shop/web:http at 10.96.0.20:80/TCP leads into KUBE-SVC-B62DEERMBJOTSXEQ, the chain of shop/elsewhere:http",
         why=(
             "Clients of one Service reach another: wrong answers instead of errors, and a breach where the two are not to "
             "be mixed."
@@ -446,6 +498,7 @@ ENTRIES = (
         "wrong-target-port",
         ERROR,
         meaning="The right endpoint addresses receive the traffic on a port that they do not serve.",
+        example="shop/web:http sends 50% of new connections to 10.244.1.5:8081: this endpoint serves port 8080, not 8081",
         why="Connections are refused by the pods, or answered by another process of theirs.",
         action="Compare targetPort, the container's ports and the slice's ports. " + RESTART,
         exceptions=LATER,
@@ -458,6 +511,9 @@ ENTRIES = (
             "The endpoints of a service port do not get equal shares of its new connections (in IPVS: their weights "
             "differ), or one can never be reached."
         ),
+        example=(
+            "KUBE-SVC-67NZLRHBNDSAWJRO (shop/web:http) does not share connections evenly: 10.244.1.5:8080 50.0%, 50.0% to nobody"
+        ),
         why="Some pods are overloaded while others idle.",
         action="The finding gives the share of each endpoint, with the probabilities multiplied out. A rule is missing, "
         "repeated or out of order. " + RESTART,
@@ -468,6 +524,7 @@ ENTRIES = (
         "wrong-session-affinity",
         ERROR,
         meaning="Session affinity is absent, unasked for, incomplete, or has another timeout than the Service asks for.",
+        example="shop/sticky:http: session affinity is ClientIP for 60 s, the Service asks for ClientIP affinity for 600 s",
         why="Clients lose their session, or stick to one pod that they should not stick to.",
         action=RESTART,
         exceptions=LATER,
@@ -480,6 +537,7 @@ ENTRIES = (
             "The rules follow another internal or external traffic policy, other topology hints or another traffic "
             "distribution than the objects ask for."
         ),
+        example="openshift-dns/dns-default:http is programmed for internalTrafficPolicy Local, the Service asks for Cluster",
         why=(
             "Source addresses are lost, nodes without endpoints swallow traffic, or traffic crosses zones that it should "
             "not cross."
@@ -495,6 +553,9 @@ ENTRIES = (
         "wrong-source-ranges",
         ERROR,
         meaning="loadBalancerSourceRanges are not enforced as the Service asks.",
+        example=(
+            "shop/balanced:http lets in clients in 198.51.0.0/16 at 203.0.113.5:80/TCP, against its loadBalancerSourceRanges"
+        ),
         why="Clients that must be kept out get in, or clients that are allowed are dropped.",
         action="Compare spec.loadBalancerSourceRanges with the rules that are named. " + RESTART,
         exceptions=(
@@ -507,6 +568,7 @@ ENTRIES = (
         "duplicate-rule",
         INFO,
         meaning="The same rule stands twice in one chain.",
+        example="nat KUBE-SERVICES holds the same rule twice",
         why=(
             "None in most cases: the first decides. Hundreds of them slow every packet, and show a program that adds "
             "without looking."
@@ -519,6 +581,7 @@ ENTRIES = (
         "rule-order",
         WARNING,
         meaning="A rule stands where an earlier or later rule changes, or may change, its effect.",
+        example="the jump to KUBE-NODEPORTS is not the last rule of nat KUBE-SERVICES: 1 rule stands behind it",
         why="It works now or seems to, and fails for some clients or after the next change.",
         action="Look at both rules that are named. " + RESTART,
         exceptions="The order of services in KUBE-SERVICES and KUBE-NODEPORTS is random by design.",
@@ -528,6 +591,7 @@ ENTRIES = (
         "broken-chain",
         ERROR,
         meaning="A chain on the path of a service is empty, undeclared, or part of a loop.",
+        example="nat KUBE-SERVICES dispatches to no service in IPv4: 69 service ports with endpoints cannot be reached",
         why="Packets fall through without being translated; a dump with an undeclared chain cannot be restored.",
         action=(
             "When the dump was cut or edited, take it again. An update lost by kube-proxy 1.27 to 1.29 looks like this: "
@@ -543,6 +607,7 @@ ENTRIES = (
             "A rule in one of kube-proxy's own chains is of a form that no kube-proxy writes there, or one that it always writes "
             "is gone, or a virtual server is not as kube-proxy makes it, and no other finding tells the effect."
         ),
+        example="a rule of nat KUBE-MARK-MASQ is not as kube-proxy writes it: -A KUBE-MARK-MASQ -j MARK --set-xmark 0x1/0x1",
         why=(
             "Somebody or something edits the rules. The clients that were tried are served, others may not be; kube-proxy leaves "
             "such a rule alone until it writes that chain again."
@@ -555,6 +620,9 @@ ENTRIES = (
         "missing-masquerade",
         ERROR,
         meaning="Traffic to a frontend that kube-proxy masquerades is not marked for it.",
+        example=(
+            "shop/web:http does not masquerade connections from outside clients, so replies do not come back through this node"
+        ),
         why="The reply takes another way than the request and is dropped: connections from outside or from the node hang.",
         action="Look for the KUBE-MARK-MASQ jump of the chains that are named, and at --cluster-cidr and --detect-local-mode. "
         + RESTART,
@@ -567,6 +635,9 @@ ENTRIES = (
         meaning=(
             "Packets are marked for masquerade but not masqueraded: the mark, its mask, or the path to KUBE-POSTROUTING is wrong."
         ),
+        example=(
+            "KUBE-MARK-MASQ is empty: service traffic that needs a new source address keeps its own in IPv4 (4 service ports)"
+        ),
         why="Everything that needs masquerade fails at once: node ports, external addresses, hairpin.",
         action="Compare the mark of KUBE-MARK-MASQ with that of KUBE-POSTROUTING; see that POSTROUTING jumps there before "
         "other rules accept. kubelet and kube-proxy must use the same bit. " + RESTART,
@@ -576,6 +647,7 @@ ENTRIES = (
         "missing-hairpin",
         ERROR,
         meaning="A pod that reaches itself through its Service is not masqueraded.",
+        example="shop/web:http: 10.244.1.5:8080 is not masqueraded when it reaches itself through the Service",
         why="Such connections hang, one time in as many as there are endpoints.",
         action="Look for the rule of the endpoint's own source address (in IPVS: the set KUBE-LOOP-BACK). " + RESTART,
         exceptions="The bridge's or CNI's own hairpin mode is in no dump.",
@@ -585,6 +657,7 @@ ENTRIES = (
         "wrong-local-detection",
         WARNING,
         meaning="The rules take other traffic for local than the nodes' pod CIDRs and the pods' addresses say.",
+        example="the rules take 10.244.0.0/16 for local pods' addresses, but pod CIDR 10.200.1.0/24 lies outside of it",
         why=(
             "Pod traffic is masqueraded needlessly, so that network policies and logs see the node; or traffic from outside "
             "is not."
@@ -597,6 +670,9 @@ ENTRIES = (
         "unexpected-masquerade",
         ERROR,
         meaning="Traffic to a frontend that kube-proxy leaves its source address is masqueraded.",
+        example=(
+            "demo/dual:http masquerades connections from the node itself and outside clients that keep their source address"
+        ),
         why=(
             "The endpoint sees the node's address instead of the client's: network policies and allow lists that look at "
             "the client refuse it or let it in wrongly, and logs name the node."
@@ -614,6 +690,7 @@ ENTRIES = (
         "mixed-modes",
         ERROR,
         meaning="Rules of two proxy modes are live at once.",
+        example="rules of the iptables mode are at work in IPv4 beside those of the ipvs mode: nat KUBE-SVC-XPGD46QRK7WJZT7O",
         why=(
             "Whichever comes first decides, and only one of them is kept up to date: Services change and traffic does not follow."
         ),
@@ -628,6 +705,10 @@ ENTRIES = (
         "split-backends",
         ERROR,
         meaning="Rules of kube-proxy or kubelet are in iptables-legacy and in iptables-nft at once.",
+        example=(
+            "table nat of IPv4 holds kube-proxy's or kubelet's chains in both iptables backends: nf_tables (nft.txt) "
+            "and legacy (legacy.txt)"
+        ),
         why="Both see every packet, only one is kept up to date, and stale rules of the other win or refuse.",
         action=(
             "Find which backend kube-proxy uses today, flush the KUBE- chains of the other, and make every tool on the node "
@@ -639,6 +720,7 @@ ENTRIES = (
         "leftover-chains",
         WARNING,
         meaning="Chains of an older kube-proxy release are there that today's release will not clean up.",
+        example="1 KUBE-XLB- chains of a kube-proxy 1.23 or older are left in IPv4",
         why="None today, as nothing reaches them; but a sync that deletes a chain they jump to fails as a whole (RA504).",
         action="Delete them, or reboot the node after the upgrade.",
         exceptions="kubelet's chains, and chains that wait for their deletion.",
@@ -650,6 +732,10 @@ ENTRIES = (
         meaning=(
             "A chain or an object makes every further sync of kube-proxy fail: leftover chains that still jump into those "
             "it deletes, or addresses of the wrong family."
+        ),
+        example=(
+            "every sync of kube-proxy fails in IPv4: chains that it must delete (1) are still jumped to by leftover "
+            "KUBE-XLB- chains, first KUBE-SEP-AAAAAAAAAAAAAAAA by KUBE-XLB-AAAAAAAAAAAAAAAA"
         ),
         why="kube-proxy runs and looks healthy, but the rules no longer change: every Service goes stale from now on.",
         action=(
@@ -665,6 +751,10 @@ ENTRIES = (
             "The differences together say that kube-proxy stopped applying changes on this node; the time is given where "
             "the objects tell it. It leads the report, and the services' own findings follow as its consequences."
         ),
+        example=(
+            "kube-proxy seems to have stopped applying changes: 5 services are behind their objects "
+            "(argocd/argocd-server-metrics, default/placeholder-821, kube-system/kube-dns, monitoring/grafana, voip/diameter)"
+        ),
         why="The node serves the cluster of that time: deleted pods get traffic, new ones none.",
         action=(
             "Is the kube-proxy pod of this node running, can it reach the API server, do its syncs fail? Read its log, then "
@@ -677,6 +767,10 @@ ENTRIES = (
         ERROR,
         meaning=(
             "A rule of other software decides about service traffic before kube-proxy's rules do, or after their translation."
+        ),
+        example=(
+            "a rule of mangle PREROUTING that is not kube-proxy's decides about traffic of shop/web:http from pods "
+            "and outside clients"
         ),
         why="The Service behaves as that rule says, whatever its objects say: other destinations, drops, refusals.",
         action=(
@@ -691,6 +785,9 @@ ENTRIES = (
         "forward-drop",
         ERROR,
         meaning="Forwarded service traffic meets a drop policy or rule, and nothing before it accepts it.",
+        example=(
+            "a rule of filter FORWARD that is not kube-proxy's drops forwarded traffic of shop/balanced:http from outside clients"
+        ),
         why="Pods on this node cannot be reached through Services from elsewhere, or cannot reach them.",
         action=(
             "Docker, firewalld and ufw set such policies: accept the pod CIDR in FORWARD (for Docker in DOCKER-USER), and "
@@ -703,6 +800,7 @@ ENTRIES = (
         "host-port-conflict",
         ERROR,
         meaning="A hostPort or another DNAT that is not kube-proxy's takes the traffic of a frontend.",
+        example="a rule of nat PREROUTING that is not kube-proxy's takes traffic of shop/web:http from pods to 10.244.7.7:80",
         why="Clients of the Service reach that pod or process instead.",
         action="Compare the port with the hostPort of the pods on this node, and move one of the two.",
     ),
@@ -711,6 +809,10 @@ ENTRIES = (
         "untracked-service",
         WARNING,
         meaning="A NOTRACK rule keeps a frontend's packets out of the nat table.",
+        example=(
+            "a rule of raw PREROUTING that is not kube-proxy's keeps out of connection tracking and so out of the nat "
+            "table traffic of shop/web:http from outside clients"
+        ),
         why=("kube-proxy's translation never sees them: the address works only when something on the node itself answers there."),
         action="Look who wrote the rule in the raw table, and whether that software serves the address.",
         exceptions="NodeLocal DNSCache does this for the DNS Service on purpose.",
@@ -720,6 +822,7 @@ ENTRIES = (
         "no-matching-pod",
         INFO,
         meaning="A Service's selector matches no pod, or its targetPort resolves on none.",
+        example="the selector of Service demo/np-noeps (app=np-noeps) matches no pod that runs: no pod has app=np-noeps",
         why="The Service has no endpoints; the node refuses it, rightly.",
         action="Compare the selector with the pods' labels, and a named targetPort with the containers' port names.",
         exceptions=(
@@ -735,6 +838,7 @@ ENTRIES = (
             "A ready endpoint of the slices of a Service with a selector names a pod that does not exist or has another "
             "address, or the Service's Endpoints differ from its slices."
         ),
+        example="EndpointSlice itp-local-remote-xd62j names pod demo/itp-local-remote-1 at 10.244.3.29, which does not exist",
         why="kube-proxy programs what the slices say: it is right, and the traffic is wrong.",
         action=(
             "Look at the EndpointSlice controller, and for slices that something else left behind "
@@ -747,6 +851,9 @@ ENTRIES = (
         "duplicate-frontend",
         ERROR,
         meaning="Two service ports claim the same frontend: address, port and protocol.",
+        example=(
+            "10.96.0.20:80/TCP is claimed by shop/web:http, shop/twin:http: which of them gets its connections is left to chance"
+        ),
         why="One of them gets the traffic, and which one may change with every sync.",
         action="Give one of them another address or port.",
         exceptions="Services that share endpoints; a load-balancer IP that is shared on different ports.",
@@ -757,6 +864,10 @@ ENTRIES = (
         WARNING,
         varies="info in `check`",
         meaning="An Ingress names a Service or a port that does not exist or cannot serve.",
+        example=(
+            "Ingress demo/tools leads tools.example.com/gone to demo/no-such-service:80: Service demo/no-such-service "
+            "does not exist"
+        ),
         why="The Ingress answers with an error for that path; the node is not at fault.",
         action="Correct the Ingress, or create the Service.",
         exceptions="Backends that are no Service (resource). An ExternalName, which only some controllers follow, is a possible fault.",
@@ -769,6 +880,10 @@ ENTRIES = (
         meaning=(
             "An external IP of a Service is the address of a node, or the address and port of another Service: its cluster IP, its "
             "load-balancer IP, or its node port at a node's address."
+        ),
+        example=(
+            "external IP 10.96.0.20:80/TCP of shop/x is the cluster IP of shop/web: on every node it takes "
+            "connections that are meant for shop/web"
         ),
         why=(
             "Every node leads traffic for that address to this Service: whoever may set externalIPs may intercept it "
@@ -787,6 +902,10 @@ ENTRIES = (
         meaning=(
             "route_localnet is on without the rule that blocks martian packets, or a node port on localhost is open to others."
         ),
+        example=(
+            "filter KUBE-FIREWALL does not drop packets from elsewhere to 127.0.0.0/8: neighbours of the node reach "
+            "what listens on its localhost"
+        ),
         why="Neighbours of the node can reach what listens on its 127.0.0.1 only (CVE-2020-8558).",
         action="Let kubelet write its KUBE-FIREWALL rule, or set --iptables-localhost-nodeports=false.",
         exceptions=(
@@ -803,6 +922,7 @@ ENTRIES = (
             "A file of a captured node holds what is secret: a Secret object with its data, a private key, a token, a password, a kubeconfig with "
             "credentials, the value of an environment variable. `ruleaudit lint` says so, and never prints it."
         ),
+        example="node/objects.json.xz holds a Secret object with its data",
         why="Whoever can read the repository, now or later, can use it; a later commit that deletes it does not take it out of the history.",
         action=(
             "Take it out of the file, and make it worthless: revoke the token, renew the key. Capture only Services, EndpointSlices, Endpoints, "

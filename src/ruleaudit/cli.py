@@ -18,6 +18,7 @@ import click
 import ruleaudit
 from ruleaudit import __version__, cli_configuration
 from ruleaudit.cli_collect import cluster_options, collect_command, outside_sources
+from ruleaudit.cli_completion import VARIABLE, complete_codes, complete_files
 from ruleaudit.reports.formats import FORMATS
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else list(arguments)
     debug = "--debug" in words
     try:
-        status = command.main(args=words, prog_name="ruleaudit", standalone_mode=False)
+        status = command.main(args=words, prog_name=_called(), complete_var=VARIABLE, standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return FAILED
@@ -80,6 +81,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # the last line of defence: a fault of ruleaudit itself must not look like a finding
         return _failed(error, debug=debug)
     return status if isinstance(status, int) else CLEAN
+
+
+def _called() -> str:
+    """How the user calls the command: as a plugin of kubectl, too, which runs kubectl-ruleaudit for `kubectl ruleaudit`."""
+    return "kubectl ruleaudit" if os.path.basename(sys.argv[0]).startswith("kubectl-") else "ruleaudit"  # noqa: PTH119  pathlib takes its time
 
 
 def _failed(error: Exception, *, debug: bool) -> int:
@@ -135,18 +141,27 @@ def _input_options(function: Function) -> Function:
         click.option(
             "--kube-proxy-config",
             metavar="FILE",
+            shell_complete=complete_files,
             help="kube-proxy's settings: its configuration, the ConfigMap or DaemonSet that holds it, or its command line.",
         ),
         click.option("--node", metavar="NAME", help="The node whose rules these are.  [default: the only Node of the objects]"),
-        click.option("--objects", metavar="FILE", multiple=True, help="Kubernetes objects, JSON or YAML; same as an INPUT."),
-        click.argument("inputs", metavar="[INPUT]...", nargs=-1),
+        click.option(
+            "--objects",
+            metavar="FILE",
+            multiple=True,
+            shell_complete=complete_files,
+            help="Kubernetes objects, JSON or YAML; same as an INPUT.",
+        ),
+        click.argument("inputs", metavar="[INPUT]...", nargs=-1, shell_complete=complete_files),
     ):
         function = option(function)
     return function
 
 
 def _output_option(function: Function) -> Function:
-    return click.option("--output", metavar="FILE", help="Write to FILE, as a whole or not at all.")(function)
+    return click.option(
+        "--output", metavar="FILE", shell_complete=complete_files, help="Write to FILE, as a whole or not at all."
+    )(function)
 
 
 def _split(_context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -167,7 +182,11 @@ def _service_names(_context: click.Context, _parameter: click.Parameter, values:
 class _Commands(click.Group):
     """The commands, of which some stand in modules of their own and are imported when they are asked for."""
 
-    elsewhere: ClassVar[Mapping[str, str]] = {"anonymize": "ruleaudit.cli_anonymize", "lint": "ruleaudit.cli_lint"}
+    elsewhere: ClassVar[Mapping[str, str]] = {
+        "anonymize": "ruleaudit.cli_anonymize",
+        "completion": "ruleaudit.cli_completion",
+        "lint": "ruleaudit.cli_lint",
+    }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Every command, by name."""
@@ -204,6 +223,7 @@ def command() -> None:
     "outputs",
     metavar="[FORMAT:]FILE",
     multiple=True,
+    shell_complete=complete_files,
     help="Write to FILE, as a whole or not at all, in the format of its ending (.json, .html, .md, .sarif, .xml for JUnit, "
     ".gitlab.json); may be given several times. Then only a --format that no file has is printed.",
 )
@@ -219,8 +239,22 @@ def command() -> None:
 )
 @click.option("--exit-zero", is_flag=True, help="Exit with 0 whatever is found.")
 @click.option("--strict-coverage", is_flag=True, help="Exit with 2 when something could not be checked (RA004).")
-@click.option("--select", metavar="PREFIX,...", multiple=True, callback=_split, help="Only codes that begin so.")
-@click.option("--ignore", metavar="PREFIX,...", multiple=True, callback=_split, help="No codes that begin so.")
+@click.option(
+    "--select",
+    metavar="PREFIX,...",
+    multiple=True,
+    callback=_split,
+    shell_complete=complete_codes,
+    help="Only codes that begin so.",
+)
+@click.option(
+    "--ignore",
+    metavar="PREFIX,...",
+    multiple=True,
+    callback=_split,
+    shell_complete=complete_codes,
+    help="No codes that begin so.",
+)
 @click.option(
     "--service",
     "services",
@@ -476,7 +510,7 @@ for _kind, _metavar, _help in (
 
 
 @command.command()
-@click.argument("code")
+@click.argument("code", shell_complete=complete_codes)
 @_output_option
 @_common_options
 def explain(*, code: str, output: str | None, color: Color, debug: bool) -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ruleaudit import cli
+from ruleaudit.cli_completion import complete_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,8 +22,14 @@ _ENDINGS = (".tar.gz", ".tgz")
 
 
 @click.command()
-@click.argument("paths", metavar="CAPTURE...", nargs=-1, required=True)
-@click.option("--output", metavar="DIR|FILE.tar.gz", required=True, help="A new or empty folder, or an archive, to write to.")
+@click.argument("paths", metavar="CAPTURE...", nargs=-1, required=True, shell_complete=complete_files)
+@click.option(
+    "--output",
+    metavar="DIR|FILE.tar.gz",
+    required=True,
+    shell_complete=complete_files,
+    help="A new or empty folder, or an archive, to write to.",
+)
 @click.option("--key", metavar="TEXT", help="Names and addresses depend on this key alone; keep it secret.  [default: a new one]")
 @click.option(
     "--limit-factor", type=click.IntRange(1, 1000), default=1, show_default=True, help="Read inputs so many times larger."

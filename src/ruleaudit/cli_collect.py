@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 import click
 
+from ruleaudit.cli_completion import complete_files
+
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextlib import AbstractContextManager
@@ -51,6 +53,7 @@ def cluster_options(function: Function) -> Function:
         click.option(
             "--kubeconfig",
             metavar="FILE",
+            shell_complete=complete_files,
             help="How the cluster is reached.  [default: $KUBECONFIG, ~/.kube/config, service account]",
         ),
     ):
@@ -93,7 +96,10 @@ def collect_command(
 
     @click.command(epilog=_EPILOG)
     @click.option(
-        "--output", metavar="PATH", help="What is written: a folder that is not there yet, or a .tar.gz; whole or not at all."
+        "--output",
+        metavar="PATH",
+        shell_complete=complete_files,
+        help="What is written: a folder that is not there yet, or a .tar.gz; whole or not at all.",
     )
     @click.option(
         "--live", is_flag=True, help="This node; needed only to have it beside --cluster, which then gives the objects."

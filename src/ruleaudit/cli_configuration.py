@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 from click.core import ParameterSource
 
+from ruleaudit.cli_completion import complete_files
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -39,6 +41,7 @@ def configuration_options(function: Function) -> Function:
     return click.option(
         "--config",
         metavar="FILE",
+        shell_complete=complete_files,
         is_eager=True,
         expose_value=False,
         callback=_with,
@@ -51,10 +54,14 @@ def baseline_options(function: Function) -> Function:
     function = click.option(
         "--write-baseline",
         metavar="FILE",
+        shell_complete=complete_files,
         help="Write what is found at or above --fail-on to FILE, so that only new findings count from now on; exits with 0.",
     )(function)
     return click.option(
-        "--baseline", metavar="FILE", help="Findings in FILE are known: they are counted, and count for nothing."
+        "--baseline",
+        metavar="FILE",
+        shell_complete=complete_files,
+        help="Findings in FILE are known: they are counted, and count for nothing.",
     )(function)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ruleaudit import cli, cli_configuration
+from ruleaudit.cli_completion import complete_codes, complete_files
 from ruleaudit.reports.formats import FORMATS
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ Exit status: 0 nothing at or above --fail-on, 1 findings, 2 usage, no fixture.
 
 
 @click.command(epilog=_EPILOG)
-@click.argument("paths", metavar="FOLDER...", nargs=-1, required=True)
+@click.argument("paths", metavar="FOLDER...", nargs=-1, required=True, shell_complete=complete_files)
 @click.option("--write-expected", is_flag=True, help="Write the expected.json of each fixture anew: what is found is expected.")
 @click.option("--format", "format_", type=click.Choice(list(FORMATS)), help="What is printed.  [default: text]")
 @click.option(
@@ -37,6 +38,7 @@ Exit status: 0 nothing at or above --fail-on, 1 findings, 2 usage, no fixture.
     "outputs",
     metavar="[FORMAT:]FILE",
     multiple=True,
+    shell_complete=complete_files,
     help="Write to FILE, as `ruleaudit check` does; may be given several times.",
 )
 @click.option(
@@ -47,8 +49,22 @@ Exit status: 0 nothing at or above --fail-on, 1 findings, 2 usage, no fixture.
     help="Exit with 1 on findings of this severity or worse. info also shows notes.",
 )
 @click.option("--exit-zero", is_flag=True, help="Exit with 0 whatever is found.")
-@click.option("--select", metavar="PREFIX,...", multiple=True, callback=cli._split, help="Only codes that begin so.")
-@click.option("--ignore", metavar="PREFIX,...", multiple=True, callback=cli._split, help="No codes that begin so.")
+@click.option(
+    "--select",
+    metavar="PREFIX,...",
+    multiple=True,
+    callback=cli._split,
+    shell_complete=complete_codes,
+    help="Only codes that begin so.",
+)
+@click.option(
+    "--ignore",
+    metavar="PREFIX,...",
+    multiple=True,
+    callback=cli._split,
+    shell_complete=complete_codes,
+    help="No codes that begin so.",
+)
 @click.option(
     "--limit-factor", type=click.IntRange(1, 1000), default=1, show_default=True, help="Read inputs so many times larger."
 )

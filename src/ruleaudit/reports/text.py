@@ -386,6 +386,7 @@ def entry_lines(entry: Entry) -> Iterator[Line]:
     yield Line(0, "", (Piece(entry.severity.value, _STYLES[entry.severity]), Piece(varies)))
     sections = (
         ("", entry.meaning),
+        ("Example", entry.example),
         ("Why it matters", entry.why),
         ("What to do", entry.action),
         ("Exceptions", entry.exceptions),

@@ -1,0 +1,81 @@
+"""The documents: that they are up to date is for scripts/documents.py; here programs run, pages are built, and the man page is read."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ruleaudit.catalogue import CATALOGUE
+
+ROOT = Path(__file__).resolve().parents[1]
+PROGRAMS = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/python.md").read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("number", range(len(PROGRAMS)))
+def test_a_program_of_the_documents_runs(number: int) -> None:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src"), "PYTHONWARNINGS": "error"}
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAMS[number]], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "10.244.2.25" in done.stdout or "10.244.99.99" in done.stdout
+
+
+def test_every_page_can_be_reached() -> None:
+    text = re.sub(r"!relative ", "", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    listed = re.findall(r"[\w-]+\.md", str(yaml.safe_load(text)["nav"]))
+    assert sorted(listed) == sorted(path.name for path in (ROOT / "docs").glob("*.md"))
+
+
+def test_the_pages_are_built_without_a_warning(tmp_path: Path) -> None:
+    """Strict: a page that nothing leads to, a link or an anchor that leads nowhere, or a part of the README that is gone, fails."""
+    if importlib.util.find_spec("material") is None or importlib.util.find_spec("mkdocs") is None:
+        pytest.skip("mkdocs-material is not installed (pip install '.[docs]')")
+    words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path)]
+    done = subprocess.run(
+        words, cwd=ROOT, env={**os.environ, "NO_MKDOCS_2_WARNING": "1"}, capture_output=True, text=True, timeout=120
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    codes = (tmp_path / "codes.html").read_text(encoding="utf-8")
+    assert all(f'id="{code.lower()}-{entry.name}"' in codes for code, entry in CATALOGUE.items())
+    assert "ruleaudit/expected/v1" in (tmp_path / "fixtures.html").read_text(encoding="utf-8")  # from the README
+    for page in tmp_path.glob("*.html"):
+        loaded = re.findall(r'<(?:script|link|img)[^>]*(?:src|href)="?(https?://[^">\s]+)', page.read_text(encoding="utf-8"))
+        assert not loaded, f"{page.name} is not whole without a network"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        pytest.param(["mandoc", "-T", "lint", "-W", "warning"], id="mandoc"),
+        pytest.param(["groff", "-man", "-T", "utf8", "-ww", "-z"], id="groff"),
+    ],
+)
+def test_the_man_page_is_valid(words: list[str]) -> None:
+    if shutil.which(words[0]) is None:
+        pytest.skip(f"{words[0]} is not installed")
+    done = subprocess.run([*words, "man/ruleaudit.1"], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    said = [line for line in (done.stdout + done.stderr).splitlines() if "missing date" not in line]  # it is that of the release
+    assert not said
+
+
+def test_the_man_page_is_read_as_it_was_meant() -> None:
+    """Lines that must not be wrapped, and characters that roff takes for its own."""
+    program = shutil.which("mandoc")
+    if program is None:
+        pytest.skip("mandoc is not installed")
+    done = subprocess.run(
+        [program, "-T", "ascii", "-O", "width=200", "man/ruleaudit.1"], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    text = re.sub(r".\x08", "", done.stdout)
+    assert "iptables-save | ruleaudit check --objects objects.json --node node-a\n" in text
+    assert "`ruleaudit check`" in text
+    assert "Exit status: 0 nothing at or above --fail-on, 1 findings, 2 usage, unreadable or unrecognised input." in text

@@ -351,7 +351,8 @@ ENTRIES = (
         example="shop/web:http: set KUBE-LOOP-BACK lacks 10.244.1.6,tcp:8080,10.244.1.6; nothing is sent to this endpoint now",
         why="The rules that match the set pass that frontend or endpoint by: no masquerade, no accept, no source range.",
         action="Look at the set with `ipset list NAME` or `nft list set`. " + RESTART,
-        exceptions="When another code says the effect on traffic, this one follows from it or is left out.",
+        exceptions="It leads what its absence does to traffic. Where that is wrong with the entry, too, this one follows from what is said "
+        "of it; entries for hairpin traffic are told by RA403.",
     ),
     Entry(
         "RA111",
@@ -477,7 +478,8 @@ ENTRIES = (
         example=("set KUBE-LOAD-BALANCER-SOURCE-CIDR holds 1 entry that no Service asks for: 203.0.113.5,tcp:80,198.51.100.0/24"),
         why="An address on kube-ipvs0 makes the node answer for it, so that its real owner cannot be reached from here.",
         action="Look whether the address is in use elsewhere. " + RESTART,
-        exceptions="When another code says the effect on traffic, this one follows from it or is left out.",
+        exceptions="It leads what its absence does to traffic. Where that is wrong with the entry, too, this one follows from what is said "
+        "of it; entries for hairpin traffic are told by RA403.",
     ),
     Entry(
         "RA301",
@@ -603,9 +605,11 @@ ENTRIES = (
         "RA310",
         "altered-rule",
         WARNING,
+        varies="error in IPVS mode when traffic is wrong because of it",
         meaning=(
             "A rule in one of kube-proxy's own chains is of a form that no kube-proxy writes there, or one that it always writes "
-            "is gone, or a virtual server is not as kube-proxy makes it, and no other finding tells the effect."
+            "is gone, or a virtual server is not as kube-proxy makes it, and no other finding tells the effect. In IPVS mode, where "
+            "one rule serves all services, it leads the findings of the services that it makes wrong."
         ),
         example="a rule of nat KUBE-MARK-MASQ is not as kube-proxy writes it: -A KUBE-MARK-MASQ -j MARK --set-xmark 0x1/0x1",
         why=(

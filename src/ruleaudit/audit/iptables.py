@@ -188,6 +188,7 @@ def collapsed(audit: FamilyAudit, findings: list[Finding]) -> Iterator[Finding]:
                 code,
                 f"{lacking} of {wanted} service ports {'are not programmed' if code == 'RA101' else 'lack their node port'} "
                 f"in IPv{audit.family}: most likely one cause, first {group[0].service}",
+                hint=group[0].hint,
                 places=[("nat", "KUBE-SERVICES" if code == "RA101" else "KUBE-NODEPORTS", 0)],
                 subject=f"most IPv{audit.family}",
             )

@@ -12,13 +12,16 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import TYPE_CHECKING
 
 from ruleaudit.addresses import parse_network
+from ruleaudit.audit.coverage import settings_differ
 from ruleaudit.audit.inputs import note
 from ruleaudit.audit.iptables import DEFAULT_MARK, Summary, collapsed, releases_of, settled
 from ruleaudit.audit.node import clients_of, own_addresses
 from ruleaudit.checks import nodewide, objects, virtual_form, virtual_leftovers
 from ruleaudit.checks.context import FamilyAudit, RulePlace
 from ruleaudit.checks.judgement import listed
+from ruleaudit.checks.mixed_modes import other_modes_rules
 from ruleaudit.checks.virtual_causes import with_causes
+from ruleaudit.checks.virtual_repair import Apart, apart, leading_addresses, leading_entries
 from ruleaudit.checks.virtual_servers import VirtualServerJudge, loop_back
 from ruleaudit.dataplane.ipvs import VirtualTable
 from ruleaudit.dataplane.packet import Host
@@ -205,15 +208,15 @@ def audit_ipvs_family(family: int, node: NodeModel, summary: Summary) -> Iterato
     if empty is not None:
         yield empty
         findings = [replace(one, cause=empty.fingerprint) if one.cause is None else one for one in findings]
-    told = [*(collapsed(audit, findings) if empty is None else findings), *stale]
-    yield from with_causes([*told, *case.parts(audit, told)])
-    if with_rules:
-        yield from nodewide.hooks(audit)
-        if judge is not None:
-            yield from nodewide.masquerade(audit, judge, case.faults)
-        if case.sets_known and not case.faults:
-            yield from loop_back(audit)
-        yield from nodewide.local_detection(audit)
+    wide = list(case.wide(audit, judge)) if with_rules else []
+    taken = Apart(findings)
+    if judge is not None and empty is None:
+        by_rules = not any(other_modes_rules(audit)) and settings_differ(family, node.proxy, sign, node.mode) is None
+        taken = apart(judge, findings, wide, rules=by_rules)
+    told = [*(collapsed(audit, taken.own) if empty is None else taken.own), *stale]
+    parts = leading_entries(audit, list(case.parts(audit, told)), taken.of_entries)
+    yield from leading_addresses(audit, with_causes([*told, *parts]), len(ipvs.dummy(family) or ()))
+    yield from [*taken.leaders, *taken.effects, *wide]
     yield from objects.duplicate_frontends(audit)
     yield from _coverage(audit, ipvs, judge, with_rules=with_rules, unlisted=case.unlisted, node=name)
     summary.count(audit, sign, inferred, sum(len(one.frontends) for one in audit.expectation.service_ports))
@@ -275,6 +278,15 @@ class _Case:
     def _wanted(self, expectation: Expectation) -> set[str]:
         """The addresses that kube-ipvs0 is to hold, as far as frontends name them."""
         return {one.address for port in expectation.service_ports for one in port.frontends if one.address is not None}
+
+    def wide(self, audit: FamilyAudit, judge: VirtualServerJudge | None) -> Iterator[Finding]:
+        """What is said of the node as a whole."""
+        yield from nodewide.hooks(audit)
+        if judge is not None:
+            yield from nodewide.masquerade(audit, judge, self.faults)
+        if self.sets_known and not self.faults:
+            yield from loop_back(audit)
+        yield from nodewide.local_detection(audit)
 
     def judged(self, release: Release) -> tuple[FamilyAudit, VirtualServerJudge | None, list[Finding], list[Finding]]:
         """The audit under a release, its judge, the findings about services, and those about what is stale."""

@@ -26,13 +26,14 @@ __all__ = ["ServiceChains"]
 class ServiceChains:
     """kube-proxy's own chains, by the service port that their names stand for (KPR 3)."""
 
-    unreached = "its rules are there, but no packet can reach them"
-    """What is said of an endpoint that `serving` names and that gets nothing."""
-
     def __init__(self, audit: FamilyAudit) -> None:
         self.audit = audit
         self.rules = audit.repaired
         self._hashes: dict[int, frozenset[str]] = {}
+
+    def unreached(self, endpoint: str, places: Sequence[RulePlace]) -> str:  # noqa: ARG002
+        """What is said of an endpoint that `serving` names, with these places, and that gets nothing."""
+        return "its rules are there, but no packet can reach them"
 
     def name_texts(self, expected: ExpectedServicePort) -> tuple[str, ...]:
         """How the service port's name may stand in comments and hashes."""

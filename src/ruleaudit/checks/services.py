@@ -86,6 +86,8 @@ class ServiceJudge:
         self.judged: dict[int, list[Judgement]] = {}
         self.frontends = 0
         self.passed_over = 0
+        self.names_policies = True
+        """Whether another traffic policy is thought of at all (RA305)."""
 
     def run(self) -> list[Finding]:
         """All findings of the family's services."""
@@ -148,6 +150,8 @@ class ServiceJudge:
         """RA305: the rules are exactly right for another traffic policy, or pick from the ready endpoints by other hints."""
         kinds = {kind for one in judgements for kind in {d.kind for d in one.differences}}
         if kinds & {DifferenceKind.AFFINITY, DifferenceKind.UNEVEN} or self.passed_by(expected, judgements):
+            return None
+        if not self.names_policies:
             return None
         spec = expected.service.spec
         external = "Cluster" if spec.external_traffic_policy == "Local" else "Local"
@@ -384,7 +388,7 @@ class ServiceJudge:
                 if endpoint in explained:
                     continue
                 if endpoint in serving:
-                    known = event("RA303", one, endpoint, note=self.chains.unreached)
+                    known = event("RA303", one, endpoint, note=self.chains.unreached(endpoint, serving[endpoint]))
                     known.places += serving[endpoint]
                 else:
                     event("RA106", one, endpoint)

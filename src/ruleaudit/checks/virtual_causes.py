@@ -60,7 +60,7 @@ def _with_cause(
         cause = leaders.get("RA208")
     elif one.code == "RA110":
         cause = leaders.get("RA109")
-    if cause is None:
+    if cause is None or cause.cause == one.fingerprint:
         return one
     return replace(one, cause=cause.cause or cause.fingerprint)
 

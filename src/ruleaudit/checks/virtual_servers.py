@@ -33,6 +33,11 @@ if TYPE_CHECKING:
 __all__ = ["VirtualServerJudge", "loop_back"]
 
 _LOCALHOST = ("127.", "::1")
+_NODE_PORT_HINT = (
+    "Look whether `ipvsadm -Ln` has a virtual server for the port at any of the node's addresses, and whether --nodeport-addresses leaves out "
+    "the ones that lack it. Look at kube-proxy's log on the node for failing syncs; when it runs without errors, restart it: it makes what is "
+    "missing."
+)
 
 
 class _VirtualObserver(Observer):
@@ -89,11 +94,27 @@ class _VirtualObserver(Observer):
 class _VirtualServers(ServiceChains):
     """What virtual servers and sets say of service ports, where chains say it in iptables mode."""
 
-    unreached = "its real server takes no new connections: it has weight 0, or is not reached by masquerading"
-
     def __init__(self, audit: FamilyAudit, virtual: VirtualTable) -> None:
         super().__init__(audit)
         self.virtual = virtual
+
+    def unreached(self, endpoint: str, places: Sequence[RulePlace]) -> str:
+        """Why the real servers of an endpoint take no new connections."""
+        lines = {line for _table, _name, line in places}
+        found = [
+            one
+            for server in self.virtual.servers()
+            for one in server.real_servers
+            if one.line in lines and endpoint_text(one.address, one.port) == endpoint
+        ]
+        ways = sorted({one.forwarding for one in found if one.forwarding not in (None, "Masq")})
+        reasons = ["it has weight 0"] if any(one.weight == 0 for one in found) else []
+        if ways:
+            reasons.append(f"is not reached by masquerading, but by {' and '.join(ways)}")
+        said = " and ".join(reasons)
+        return "its real server takes no new connections" + (
+            f": {said if said.startswith('it ') else 'it ' + said}" if said else ""
+        )
 
     def addresses(self, frontend: Frontend) -> list[str]:
         """The addresses at which a frontend must have virtual servers."""
@@ -241,6 +262,7 @@ class VirtualServerJudge(ServiceJudge):
                 frontend=frontend,
                 expected=f"a virtual server for {frontend}{at}",
                 observed="none",
+                hint=_NODE_PORT_HINT if frontend.kind is FrontendKind.NODE_PORT else "",
                 places=head,
             )
 

@@ -25,7 +25,16 @@ if TYPE_CHECKING:
     from ruleaudit.expect import Expectation, ExpectedServicePort
     from ruleaudit.settings import Detection
 
-__all__ = ["Conditions", "WrittenChain", "WrittenRule", "conditions_of", "node_refusals", "written_chains", "written_ipvs"]
+__all__ = [
+    "Conditions",
+    "WrittenChain",
+    "WrittenRule",
+    "conditions_of",
+    "mended_chains",
+    "node_refusals",
+    "written_chains",
+    "written_ipvs",
+]
 
 _Key: TypeAlias = tuple[tuple[str, str], ...]
 _TOKEN: Final = re.compile(r'"(?:\\.|[^"\\])*"|\S+')
@@ -140,6 +149,25 @@ def written_ipvs(
     for chain in written_chains(conditions).values():
         if chain.name in audit.rules.chains(chain.table):
             yield from _Reading(audit, chain, conditions, told).findings()
+
+
+def mended_chains(
+    audit: FamilyAudit, findings: Iterable[Finding], *, empty: Mapping[str, bool | None]
+) -> Iterator[tuple[tuple[str, str], Finding, str]]:
+    """The chains that are not as kube-proxy writes them, with the finding that says so first, and with their rules as they should be.
+
+    What is of one service alone is left as it is. Arguments as of `written_ipvs`.
+    """
+    told = {(where.file, where.line) for one in findings if one.severity is not Severity.INFO for where in one.locations}
+    conditions = conditions_of(audit, empty)
+    for chain in written_chains(conditions).values():
+        if chain.name not in audit.rules.chains(chain.table) or chain.name == "KUBE-IPVS-OUT-FILTER":
+            continue
+        reading = _Reading(audit, chain, conditions, told)
+        found = list(reading.findings())
+        if found:
+            # What is lacking says most, and is the last one.
+            yield (chain.table, chain.name), found[-1], reading.mended()
 
 
 def _empty(audit: FamilyAudit) -> Mapping[str, bool | None]:
@@ -492,6 +520,32 @@ class _Reading:
             and (not rule.leaves_out or empty.get(set_name(rule.leaves_out, self.audit.family)) is False)
         ]
 
+    def mended(self) -> str:
+        """The chain's rules as they should be: with what is lacking, without what does not belong there, and in order."""
+        dump = self.audit.rules.dump_of(self.chain.table, self.chain.name)
+        rule_of = {line: rule for rule, lines in self.present.items() for line in lines}
+        moved = {line for _before, line in self.misplaced}
+        kept: list[tuple[WrittenRule | None, str]] = [
+            (rule_of.get(line), dump.text(line))
+            for line in self.keys
+            if line not in moved and (line not in self.strange or (dump.path, line) in self.told)
+        ]
+        back = [(rule_of[line], dump.text(line)) for line in moved if line in rule_of]
+        # Of a form that leaves a value open it is not known how it would be written.
+        whole = [(rule, form) for rule in self._lacking() for form in [one for one in rule.texts if "*" not in one][:1]]
+        for rule, text in [*back, *((rule, self._text(rule, form)) for rule, form in whole)]:
+            before = [
+                at
+                for at, (other, _text) in enumerate(kept)
+                if other is not None
+                and other.lane == rule.lane
+                and other.rank is not None
+                and rule.rank is not None
+                and other.rank > rule.rank
+            ]
+            kept.insert(before[0] if before else len(kept), (rule, text))
+        return "".join(text + "\n" for _rule, text in kept)
+
     def findings(self) -> Iterator[Finding]:
         """What is not as it is written: what stands wrong, what is lacking, what does not belong there."""
         dump = self.audit.rules.dump_of(self.chain.table, self.chain.name)
@@ -527,9 +581,9 @@ class _Reading:
                     best, most = rule, common
         return best
 
-    def _text(self, rule: WrittenRule) -> str:
-        """A rule as it would be printed, without its comment."""
-        text = _SET.sub(lambda found: f"--match-set {set_name(found[1], self.audit.family)}", rule.texts[0])
+    def _text(self, rule: WrittenRule, form: str = "") -> str:
+        """A rule as it would be printed, without its comment; in its first form, or the one that is given."""
+        text = _SET.sub(lambda found: f"--match-set {set_name(found[1], self.audit.family)}", form or rule.texts[0])
         return f"-A {self.chain.name} " + _OPTION.sub(lambda found: f"-m {_MODULES[found[2]]} {found[0]}", text)
 
     def _places(self, lines: Sequence[int]) -> list[RulePlace]:

@@ -565,6 +565,11 @@ class Ruleset:
         self.walk_limit = _WALK_LIMIT
         """How many chains one packet may enter; less after each that entered more, so that a trap does not cost every packet that."""
 
+    def mended(self, chains: Mapping[tuple[str, str], tuple[Chain, Dump]], sets: Sets | None = None) -> Ruleset:
+        """The same rules with some chains ((table, chain) -> (Chain, Dump)) and, where they are given, the sets as they should be."""
+        known = {(table, name): (self._chains[table][name], dump) for (table, name), dump in self._dumps.items()}
+        return Ruleset(self.family, self.tables.values(), {**known, **chains}, self._first, sets or self.sets, self._last)
+
     def has_table(self, table: str) -> bool:
         """Whether the dump holds this table."""
         return table in self._chains

@@ -936,6 +936,22 @@ def test_each_of_two_rules_leads_what_follows_from_it() -> None:
     assert {one.cause for one in report.findings if one.cause is not None} <= leaders
 
 
+def test_of_two_altered_rules_of_one_chain_each_leads_its_own() -> None:
+    def edit(text: str) -> str:
+        return re.sub(
+            r"(-A KUBE-SERVICES (! -s \S+ )?-m comment .*(KUBE-CLUSTER-IP|KUBE-EXTERNAL-IP) dst,dst -j )KUBE-MARK-MASQ",
+            r"\1RETURN",
+            text,
+        )
+
+    report = SmallIpvsNode([*BASE, *EXTERNAL]).report({RULES: edit})
+    assert {code for code, service in loud(report) if service is None} == {"RA310"}
+    leaders = [one for one in report.findings if one.code == "RA310" and one.severity is Severity.ERROR]
+    assert len(leaders) == 2
+    (of_all,) = [one for one in leaders if "KUBE-CLUSTER-IP" in one.observed]
+    assert {"default/kubernetes", "shop/web"} <= {one.service for one in report.findings if one.cause == of_all.fingerprint}
+
+
 def test_one_finding_for_sets_or_a_device_that_hold_nothing() -> None:
     many = [one for number in range(30) for one in service(f"many/s{number}", f"10.97.0.{number + 1}", [endpoint("10.244.1.20")])]
     node = SmallIpvsNode([*NODES, *KUBERNETES, *many])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ruleaudit.checks import virtual_leftovers
 from ruleaudit.checks.virtual_servers import VirtualServerJudge
-from ruleaudit.checks.written_ipvs import mended_chains
+from ruleaudit.checks.written_ipvs import MendedChain, mended_chains
 from ruleaudit.dataplane.sets import Sets
 from ruleaudit.findings import Finding, Severity
 from ruleaudit.formats.iptables_save import parse
@@ -28,6 +28,8 @@ __all__ = ["Apart", "apart", "leading_addresses", "leading_entries"]
 
 _MANY = 10
 _ALL = 3
+_TRIED = 24
+"""So many rules are tried one by one."""
 
 
 def _most(number: int, total: int) -> bool:
@@ -55,12 +57,12 @@ def apart(judge: VirtualServerJudge, findings: Sequence[Finding], told: Iterable
     if not judge.rules_known or not any(one.severity is not Severity.INFO for one in findings):
         return found
     audit = judge.audit
-    mended = _mended(audit, told) if rules else {}
+    mended = list(mended_chains(audit, told, empty=virtual_leftovers.empty_sets(audit))) if rules else []
     if mended:
         _set_effects_apart(judge, found, mended)
     sets = _whole_sets(audit)
     if sets is not None and any(one.severity is not Severity.INFO for one in found.own):
-        every = {place: chain for place, (_finding, chain) in mended.items()} if found.leaders else {}
+        every = {(one.table, one.name): _chain(one, one.text) for one in mended} if found.leaders else {}
         again = _again(judge, every, sets)
         left = {one.fingerprint for one in again}
         found.of_entries = [one for one in found.own if one.fingerprint not in left]
@@ -74,19 +76,14 @@ def _port(one: Finding) -> tuple[str | None, str | None]:
     return one.service, one.port
 
 
-def _mended(audit: FamilyAudit, told: Iterable[Finding]) -> dict[tuple[str, str], tuple[Finding, tuple[Chain, Dump]]]:
-    """Each chain that is not as kube-proxy writes it: the finding that says so, and the chain as it should be."""
-    found = {}
-    for (table, name), finding, text in mended_chains(audit, told, empty=virtual_leftovers.empty_sets(audit)):
-        dump = parse(f"*{table}\n:{name} - [0:0]\n{text}COMMIT\n", "as it should be")
-        found[table, name] = finding, (dump.tables[0].chains[name], dump)
-    return found
+def _chain(chain: MendedChain, text: str) -> tuple[Chain, Dump]:
+    """A chain with other rules."""
+    dump = parse(f"*{chain.table}\n:{chain.name} - [0:0]\n{text}COMMIT\n", "as it should be")
+    return dump.tables[0].chains[chain.name], dump
 
 
-def _set_effects_apart(
-    judge: VirtualServerJudge, found: Apart, mended: Mapping[tuple[str, str], tuple[Finding, tuple[Chain, Dump]]]
-) -> None:
-    every = {place: chain for place, (_finding, chain) in mended.items()}
+def _set_effects_apart(judge: VirtualServerJudge, found: Apart, mended: Sequence[MendedChain]) -> None:
+    every = {(one.table, one.name): _chain(one, one.text) for one in mended}
     again = _again(judge, every, None)
     left = {one.fingerprint for one in again}
     gone = [one for one in found.own if one.fingerprint not in left]
@@ -95,41 +92,38 @@ def _set_effects_apart(
     before = {one.fingerprint for one in found.own}
     ports = {_port(one) for one in gone}
     found.own = [one for one in again if one.fingerprint in before or _port(one) in ports]
-    # What is there with all other chains as they should be follows from this one.
-    alone: dict[tuple[str, str], list[Finding]] = {}
-    for place in every:
-        others = {other: chain for other, chain in every.items() if other != place}
-        alone[place] = [
-            one
-            for one in (_again(judge, others, None) if others else gone)
-            if one.fingerprint not in left and _port(one) in ports
-        ]
-    owner: dict[str, tuple[str, str]] = {}
-    of_port: dict[tuple[str | None, str | None], tuple[str, str]] = {}
-    for place, follow in alone.items():
-        for one in follow:
-            owner.setdefault(one.fingerprint, place)
-            of_port.setdefault(_port(one), place)
-    first = next(iter(every))
+    # What is there with all other rules as they should be follows from this one.
+    rules = [(one, leader, text) for one in mended for leader, text in one.without]
+    follow: list[list[Finding]] = [gone] if len(rules) == 1 else []
+    for chain, _leader, text in rules[:_TRIED] if len(rules) > 1 else ():
+        others = _again(judge, {**every, (chain.table, chain.name): _chain(chain, text)}, None)
+        follow.append([one for one in others if one.fingerprint not in left and _port(one) in ports])
+    owner: dict[object, int] = {}
+    for number, findings in enumerate(follow):
+        for one in findings:
+            owner.setdefault(one.fingerprint, number)
+            owner.setdefault(_port(one), number)
+    wrong = [list(one) for one in follow]
     for one in gone:
-        # What it takes several chains for follows from the first of them.
-        place = owner.get(one.fingerprint) or of_port.get(_port(one), first)
-        alone[place].append(one)
-        cause = mended[place][0].fingerprint
+        # What it takes several rules for follows from the first that does the service port harm by itself, or from the first of all.
+        number = owner.get(one.fingerprint, owner.get(_port(one), 0))
+        wrong[number].append(one)
+        cause = rules[number][1].fingerprint
         found.effects += [replace(each, cause=cause) for each in _without_policy(judge, one) if each.fingerprint not in left]
-    for place, follow in alone.items():
-        if not follow:
-            continue
-        leader = mended[place][0]
-        worst = min((one.severity for one in follow), key=lambda one: one.rank)
-        services = len({one.service for one in follow if one.service is not None})
-        found.leaders.append(
-            replace(
-                leader,
-                severity=worst if worst.rank < leader.severity.rank else leader.severity,
-                message=f"{leader.message}: traffic of {services} service{'' if services == 1 else 's'} is wrong because of it",
-            )
-        )
+    for (_chain_of, leader, _text), findings in zip(rules, wrong, strict=False):
+        if findings:
+            found.leaders.append(_leading(leader, findings))
+
+
+def _leading(leader: Finding, effects: Sequence[Finding]) -> Finding:
+    """What is said of a rule, as bad as what follows from it."""
+    worst = min((one.severity for one in effects), key=lambda one: one.rank)
+    services = len({one.service for one in effects if one.service is not None})
+    return replace(
+        leader,
+        severity=worst if worst.rank < leader.severity.rank else leader.severity,
+        message=f"{leader.message}: traffic of {services} service{'' if services == 1 else 's'} is wrong because of it",
+    )
 
 
 def _without_policy(judge: VirtualServerJudge, one: Finding) -> Iterator[Finding]:

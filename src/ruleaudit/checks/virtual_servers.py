@@ -6,6 +6,7 @@ The effects on traffic are judged and named as in iptables mode (`services`); he
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from ruleaudit.dataplane.walk import Outcome
     from ruleaudit.expect import ExpectedServicePort
     from ruleaudit.findings import Finding
+    from ruleaudit.virtual_servers import RealServer
 
 __all__ = ["VirtualServerJudge", "loop_back"]
 
@@ -100,12 +102,10 @@ class _VirtualServers(ServiceChains):
 
     def unreached(self, endpoint: str, places: Sequence[RulePlace]) -> str:
         """Why the real servers of an endpoint take no new connections."""
-        lines = {line for _table, _name, line in places}
         found = [
             one
-            for server in self.virtual.servers()
-            for one in server.real_servers
-            if one.line in lines and endpoint_text(one.address, one.port) == endpoint
+            for line in dict.fromkeys(line for _table, _name, line in places)
+            if (one := self._real_servers.get((line, endpoint))) is not None
         ]
         ways = sorted({one.forwarding for one in found if one.forwarding not in (None, "Masq")})
         reasons = ["it has weight 0"] if any(one.weight == 0 for one in found) else []
@@ -115,6 +115,14 @@ class _VirtualServers(ServiceChains):
         return "its real server takes no new connections" + (
             f": {said if said.startswith('it ') else 'it ' + said}" if said else ""
         )
+
+    @cached_property
+    def _real_servers(self) -> Mapping[tuple[int, str], RealServer]:
+        return {
+            (one.line, endpoint_text(one.address, one.port)): one
+            for server in self.virtual.servers()
+            for one in server.real_servers
+        }
 
     def addresses(self, frontend: Frontend) -> list[str]:
         """The addresses at which a frontend must have virtual servers."""

@@ -11,7 +11,7 @@ from collections import defaultdict
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from ruleaudit.addresses import parse_network
 from ruleaudit.expected_sets import set_name
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Conditions",
+    "MendedChain",
     "WrittenChain",
     "WrittenRule",
     "conditions_of",
@@ -151,23 +152,27 @@ def written_ipvs(
             yield from _Reading(audit, chain, conditions, told).findings()
 
 
-def mended_chains(
-    audit: FamilyAudit, findings: Iterable[Finding], *, empty: Mapping[str, bool | None]
-) -> Iterator[tuple[tuple[str, str], Finding, str]]:
-    """The chains that are not as kube-proxy writes them, with the finding that says so first, and with their rules as they should be.
+class MendedChain(NamedTuple):
+    """A chain that is not as kube-proxy writes it: its rules as they should be, and each finding with those rules but for what it names."""
 
-    What is of one service alone is left as it is. Arguments as of `written_ipvs`.
-    """
+    table: str
+    name: str
+    text: str
+    without: tuple[tuple[Finding, str], ...]
+
+
+def mended_chains(audit: FamilyAudit, findings: Iterable[Finding], *, empty: Mapping[str, bool | None]) -> Iterator[MendedChain]:
+    """The chains that are not as kube-proxy writes them. What is of one service alone is left out. Arguments as of `written_ipvs`."""
     told = {(where.file, where.line) for one in findings if one.severity is not Severity.INFO for where in one.locations}
     conditions = conditions_of(audit, empty)
     for chain in written_chains(conditions).values():
         if chain.name not in audit.rules.chains(chain.table) or chain.name == "KUBE-IPVS-OUT-FILTER":
             continue
         reading = _Reading(audit, chain, conditions, told)
-        found = list(reading.findings())
-        if found:
-            # What is lacking says most, and is the last one.
-            yield (chain.table, chain.name), found[-1], reading.mended()
+        parts = list(reading.parts())
+        if parts:
+            without = tuple((one.finding, reading.mended([other for other in parts if other is not one])) for one in parts)
+            yield MendedChain(chain.table, chain.name, reading.mended(parts), without)
 
 
 def _empty(audit: FamilyAudit) -> Mapping[str, bool | None]:
@@ -462,6 +467,14 @@ def _in_order(ranked: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     return max(best, key=len, default=[])
 
 
+class _Part(NamedTuple):
+    """A finding with what it names: rules that do not belong where they stand, and rules that are lacking."""
+
+    finding: Finding
+    lines: tuple[int, ...] = ()
+    lacking: tuple[WrittenRule, ...] = ()
+
+
 class _Reading:
     """One chain as it is, held against what is written there."""
 
@@ -480,6 +493,7 @@ class _Reading:
         self.strange: list[int] = []
         self.keys: dict[int, _Key] = {}
         self.misplaced: list[tuple[int, int]] = []
+        self.moved: list[int] = []
         self._read()
 
     def _read(self) -> None:
@@ -508,6 +522,7 @@ class _Reading:
                 before = [other for higher, other in kept if other < line and higher > rank]
                 after = [other for lower, other in kept if other > line and lower < rank]
                 self.misplaced.append((before[-1], line) if before else (line, after[0]))
+                self.moved.append(line)
 
     def _lacking(self) -> list[WrittenRule]:
         oldest, newest, empty = self.conditions.oldest, self.conditions.newest, self.conditions.empty
@@ -520,19 +535,18 @@ class _Reading:
             and (not rule.leaves_out or empty.get(set_name(rule.leaves_out, self.audit.family)) is False)
         ]
 
-    def mended(self) -> str:
-        """The chain's rules as they should be: with what is lacking, without what does not belong there, and in order."""
+    def mended(self, parts: Iterable[_Part]) -> str:
+        """The chain's rules with these parts of what is wrong put right."""
         dump = self.audit.rules.dump_of(self.chain.table, self.chain.name)
         rule_of = {line: rule for rule, lines in self.present.items() for line in lines}
-        moved = {line for _before, line in self.misplaced}
+        wrong = {line for one in parts for line in one.lines}
         kept: list[tuple[WrittenRule | None, str]] = [
-            (rule_of.get(line), dump.text(line))
-            for line in self.keys
-            if line not in moved and (line not in self.strange or (dump.path, line) in self.told)
+            (rule_of.get(line), dump.text(line)) for line in self.keys if line not in wrong
         ]
-        back = [(rule_of[line], dump.text(line)) for line in moved if line in rule_of]
+        back = [(rule_of[line], dump.text(line)) for line in self.moved if line in wrong]
         # Of a form that leaves a value open it is not known how it would be written.
-        whole = [(rule, form) for rule in self._lacking() for form in [one for one in rule.texts if "*" not in one][:1]]
+        lacking = [rule for one in parts for rule in one.lacking]
+        whole = [(rule, form) for rule in lacking for form in [one for one in rule.texts if "*" not in one][:1]]
         for rule, text in [*back, *((rule, self._text(rule, form)) for rule, form in whole)]:
             before = [
                 at
@@ -548,26 +562,30 @@ class _Reading:
 
     def findings(self) -> Iterator[Finding]:
         """What is not as it is written: what stands wrong, what is lacking, what does not belong there."""
+        return (one.finding for one in self.parts())
+
+    def parts(self) -> Iterator[_Part]:
+        """The findings, each with what it names."""
         dump = self.audit.rules.dump_of(self.chain.table, self.chain.name)
         whole = not self.audit.rules.tables[self.chain.table].partial
-        for before, line in self.misplaced if whole else ():
+        for (before, line), moved in zip(self.misplaced, self.moved, strict=True) if whole else ():
             if (dump.path, before) not in self.told and (dump.path, line) not in self.told:
-                yield self._misplaced(before, line)
+                yield _Part(self._misplaced(before, line), (moved,))
         # What a finding cites as a chain, and not as one of its rules, it tells of as a whole: that it is empty, say.
         declared = (dump.path, self.audit.rules.chains(self.chain.table)[self.chain.name].line)
         lacking = self._lacking() if whole and declared not in self.told else []
         strange = [line for line in self.strange if (dump.path, line) not in self.told]
         if len(strange) > _MANY:
-            yield self._many(strange)
+            yield _Part(self._many(strange), tuple(strange))
             strange = []
         for line in strange:
             # An altered rule is one finding, not one for what it was and one for what it is.
             instead = self._instead(line, lacking)
             if instead is not None:
                 lacking.remove(instead)
-            yield self._strange(line, instead)
+            yield _Part(self._strange(line, instead), (line,), (instead,) if instead is not None else ())
         if lacking:
-            yield self._absent(lacking)
+            yield _Part(self._absent(lacking), (), tuple(lacking))
 
     def _instead(self, line: int, lacking: Sequence[WrittenRule]) -> WrittenRule | None:
         """Of what is lacking, what a rule that does not belong there was most likely before: by equal options, then by the same ones."""

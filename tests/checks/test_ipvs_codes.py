@@ -926,6 +926,13 @@ def test_a_missing_rule_is_no_other_traffic_policy() -> None:
         assert {one.code for one in report.findings if one.cause is not None} == {"RA401"}
 
 
+def test_a_missing_entry_is_no_other_traffic_policy() -> None:
+    given = [*BASE, *service("shop/own", "10.96.0.29", [LOCAL], type="NodePort", ports=NODE_PORT)]
+    report = SmallIpvsNode(given).report({SETS: entry_gone("KUBE-NODE-PORT-TCP 30080")})
+    assert loud(report) == [("RA110", "shop/own")]
+    assert {one.code for one in report.findings if one.cause is not None} == {"RA401"}
+
+
 def test_each_of_two_rules_leads_what_follows_from_it() -> None:
     report = SmallIpvsNode([*BASE, *PORT]).report(
         {RULES: lambda text: without("-A KUBE-SERVICES ! -s")(without("-A KUBE-NODE-PORT -p tcp")(text))}

@@ -65,7 +65,13 @@ def apart(judge: VirtualServerJudge, findings: Sequence[Finding], told: Iterable
         every = {(one.table, one.name): _chain(one, one.text) for one in mended} if found.leaders else {}
         again = _again(judge, every, sets)
         left = {one.fingerprint for one in again}
-        found.of_entries = [one for one in found.own if one.fingerprint not in left]
+        found.of_entries = [
+            each
+            for one in found.own
+            if one.fingerprint not in left
+            for each in _without_policy(judge, one)
+            if each.fingerprint not in left
+        ]
         gone = {_port(one) for one in found.of_entries}
         before = {one.fingerprint for one in found.own}
         found.own = [one for one in again if one.fingerprint in before or _port(one) in gone]

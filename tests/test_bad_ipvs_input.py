@@ -27,7 +27,7 @@ from ruleaudit.reports.text import Layout, plain, report_lines
 from ruleaudit.sources import InputKind, Source, read
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from ruleaudit.findings import Report
@@ -190,13 +190,59 @@ def test_a_dump_that_is_cut_within_a_line_says_so(name: str) -> None:
     text = EVERY[name]
     at = (text.rindex("inet") if name == "ip-addr.txt" else text.rindex("\n", 0, -1)) + 6
     report = report_of({name: text[:at]})
-    assert loud(report) & {"RA001", "RA002"}
-    assert not loud(report) - {
-        "RA001",
-        "RA002",
-        "RA106",
-        "RA111",
-    }  # RA106: the last real server is one of those that were cut off
+    assert loud(report) == {"RA002"}
+
+
+@pytest.mark.parametrize(
+    "others", [(), ("iptables-save.txt", "ip6tables-save.txt", COMMANDS, SETS, ADDRESSES)], ids=["alone", "beside"]
+)
+@pytest.mark.parametrize("name", [COMMANDS, LISTING, COUNTERS, SETS, "ip-addr.txt"])
+def test_what_was_cut_off_is_not_missed(name: str, others: Sequence[str]) -> None:
+    """Cut at any byte of any line but its end, which nothing tells from an end."""
+    text = EVERY[name]
+    kind = kind_of(name)
+    beside = {one: PARTS[one] for one in others if kind_of(one) is not kind}
+    tries = random.Random(name).sample(range(400, len(text)), 60)
+    first = tries[0] - len(text[: tries[0]].rpartition("\n")[2])
+    tries += range(first, text.index("\n", first) + 1)  # a whole line
+    for at in tries:
+        cut = text[:at]
+        if cut.endswith("\n") or not text[at : text.index("\n", at)].strip():
+            continue
+        report = report_of({**beside, name: cut})
+        assert loud(report) <= {"RA001", "RA002"}, (at, cut[-60:])
+        if "RA002" in loud(report) and (others or name != "ip-addr.txt"):
+            assert any("cut" in one.message for one in report.findings if one.code == "RA004"), cut[-60:]
+
+
+@pytest.mark.parametrize("name", [COMMANDS, SETS])
+def test_what_lost_its_beginning_is_not_missed(name: str) -> None:
+    lines = EVERY[name].splitlines(keepends=True)
+    tails = [at for at, line in enumerate(lines) if line.startswith(("-a", "add"))]
+    for at in random.Random(name).sample(tails, 20):
+        assert loud(report_of({name: "".join(lines[at:])})) == {"RA002"}
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "expected"),
+    [
+        (COMMANDS, REAL, REAL + REAL.replace("1.5", "1.77"), "RA206"),
+        (COMMANDS, WEB, "-A -t 10.96.0.99:80 -s rr\n" + WEB, "RA201"),
+        (COMMANDS, REAL, "", "RA106"),
+        (LISTING, "TCP  10.96.0.20:80 rr\n", "TCP  10.96.0.20:80 rr persistent 60\n", "RA304"),
+        (SETS, "add KUBE-CLUSTER-IP 10.96.0.20,tcp:80\n", "add KUBE-CLUSTER-IP 10.96.0.99,tcp:80\n", "RA210"),
+        (SETS, "add KUBE-CLUSTER-IP 10.96.0.20,tcp:80\n", "", "RA110"),
+        ("ip-addr.txt", "inet 10.96.0.20/32", "inet 10.96.0.99/32", "RA210"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_before_the_cut_is_told(name: str, old: str, new: str, expected: str) -> None:
+    text = EVERY[name].replace(old, new, 1)
+    cut = text[: text.rindex("inet") + 6] if name == "ip-addr.txt" else text[: text.rindex(" ")][:-3]
+    others = ("iptables-save.txt", COMMANDS, SETS)
+    beside = {one: PARTS[one] for one in others if kind_of(one) is not kind_of(name)}
+    found = loud(report_of({**beside, name: cut}))
+    assert expected in found
+    assert "RA505" not in found
 
 
 @given(data=st.data())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from ruleaudit.lines import Lines
+from ruleaudit.lines import BLANK, Lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,8 +54,8 @@ class Interface:
 class InterfaceDump(Lines):
     """One input of `ip addr`: its lines and the interfaces in it. JSON has no lines: `render` gives it back as it was.
 
-    `whole`: it lists every interface, as far as can be told: the loopback is among them. `only_family` is 4 or 6 where it was made
-    with -4 or -6. `problems`: "unparsable" lines, "truncated" inputs.
+    `whole`: it lists every interface, as far as can be told: the loopback is among them, and it was not `cut`. `only_family` is
+    4 or 6 where it was made with -4 or -6. `problems`: "unparsable" lines, "truncated" inputs.
     """
 
     interfaces: list[Interface] = field(default_factory=list)
@@ -65,7 +65,23 @@ class InterfaceDump(Lines):
     @property
     def whole(self) -> bool:
         """Whether the loopback is among the interfaces: a listing of one device (`ip addr show dev kube-ipvs0`) lacks it."""
-        return any(interface.is_loopback for interface in self.interfaces)
+        return not self.cut and any(interface.is_loopback for interface in self.interfaces)
+
+    @property
+    def cut(self) -> bool:
+        """Whether its end is seen to be missing: then more addresses may belong to its last interface."""
+        if any(problem.kind == "truncated" for problem in self.problems):
+            return True
+        if self.final_newline or len(self.shapes) < 2:
+            return False
+        last = self.shapes[-1].kind
+        return last == BLANK or (
+            last in ("lifetime", "other") and not self.text(self.line_count).rstrip().endswith(("forever", "sec"))
+        )
+
+    def may_be_cut(self, line: int) -> bool:
+        """Whether the address of a line may be the beginning of another one: nothing ends it."""
+        return self.json is None and line == self.line_count and not self.final_newline
 
     @property
     def line_count(self) -> int:

@@ -36,7 +36,7 @@ class IpSet:
     list:set) and where it is not known. `options` are those of its creation by their name, "" for flags. `entries` are the lines of
     the entries by their canonical text; None where the listing leaves them out (`ipset list -t` and `-n`), which is not the same as
     none. `size` is the number of entries that the listing itself gives. `line` is that which names the set, or adds the first entry
-    where it was never created, which `declared` says.
+    where it was never created, which `declared` says. `whole`: the listing was not cut where it stands, so that what it lacks is not there.
     """
 
     name: str
@@ -52,6 +52,7 @@ class IpSet:
     revision: int | None = None
     memory: int | None = None
     declared: bool = True
+    whole: bool = True
     _networks: dict[str, list[tuple[Network, int]]] | None = field(default=None, repr=False)
 
     def __contains__(self, entry: object) -> bool:
@@ -61,6 +62,10 @@ class IpSet:
     def options_of(self, entry: SetEntry) -> Mapping[str, str]:
         """What an entry says besides itself: timeout, comment, packets, bytes, nomatch ("") and the like."""
         return self.entry_options.get(entry, _NO_OPTIONS)
+
+    def may_be_cut(self, line: int) -> bool:
+        """Whether the entry of a line may be the beginning of another one: nothing ends it."""
+        return not self.whole and line == self.dump.line_count and not self.dump.final_newline
 
     @property
     def dimensions(self) -> tuple[str, ...]:
@@ -90,8 +95,9 @@ class IpSetDump(Lines):
     """One input of ipset: its lines and the sets in it by their name.
 
     `form`: of the last set. For XML, lines are the elements: `render` gives ipset's own layout. `problems`: "unparsable" lines,
-    "truncated" inputs, "redeclared" sets and entries.
+    "truncated" inputs, "redeclared" sets and entries. `cut`: its beginning or its end is missing, or may be, as `ipset` ends every line.
     """
 
     sets: dict[str, IpSet] = field(default_factory=dict)
+    cut: bool = False
     form: Form = "save"

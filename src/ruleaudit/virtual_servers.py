@@ -59,7 +59,7 @@ class VirtualServer:
     properties below it are not known either; `flags` are the scheduler's; `persistence` is its timeout in seconds, None without;
     `mask` is the persistence mask as printed, None for the whole address; `one_packet` is --ops; `engine` the persistence engine.
     `lines` are the line numbers of its real servers; `line` is its own, or that of its first real server where the listing
-    never declared it, which `declared` says.
+    never declared it, which `declared` says. `whole`: the listing was not cut where it stands, so that all its real servers are known.
     """
 
     protocol: Protocol | None
@@ -77,6 +77,7 @@ class VirtualServer:
     listing: Listing = field(repr=False)
     lines: list[int] = field(default_factory=list, repr=False)
     declared: bool = True
+    whole: bool = True
 
     @property
     def text(self) -> str:
@@ -115,7 +116,8 @@ class Listing:
     `form` is "commands" for `ipvsadm -Sn`. `columns` are the columns of its real servers as the header names them ("Forward",
     "Weight", "ActiveConn", "InActConn", "Uthreshold", "Conns", ...), without the address; for commands, those that they have.
     `whole`: it lists every virtual server, as far as can be told: a listing without its first line ("IP Virtual Server version") is
-    one of a single service (`ipvsadm -Ln -t ...`), or was cut. Of commands this cannot be told: they are taken for whole.
+    one of a single service (`ipvsadm -Ln -t ...`), or was cut. Of commands this cannot be told: they are taken for whole. `cut`: its
+    beginning or its end is seen to be missing; then it is not whole.
     """
 
     form: Form
@@ -125,6 +127,7 @@ class Listing:
     dump: IpvsDump = field(repr=False)
     has_schedulers: bool
     """Whether schedulers, persistence and flags of virtual servers are printed: --stats and --rate leave them out."""
+    cut: bool = False
     servers: list[VirtualServer] = field(default_factory=list, repr=False)
     by_frontend: dict[Frontend, VirtualServer] = field(default_factory=dict, repr=False)
     by_mark: dict[tuple[int, int], VirtualServer] = field(default_factory=dict, repr=False)

@@ -100,7 +100,22 @@ class IpvsNode:
         found = dump.interface(DUMMY)
         if found is None:
             return {} if dump.whole else None
-        return {one.address: ("ip", DUMMY, one.line) for one in found.addresses if one.family == family and one.scope != "link"}
+        return {
+            one.address: ("ip", DUMMY, one.line)
+            for one in found.addresses
+            if one.family == family and one.scope != "link" and not dump.may_be_cut(one.line)
+        }
+
+    @property
+    def dummy_whole(self) -> bool:
+        """Whether all addresses of kube-ipvs0 are known, where they are: the listing was not cut within them."""
+        dump = self.interfaces
+        return dump is None or not dump.cut or not dump.interfaces or dump.interfaces[-1].name != DUMMY
+
+    @property
+    def sets_cut(self) -> bool:
+        """Whether sets may have been cut off: no listing of them is known to have its end."""
+        return self.set_dump is not None and self.set_dump.cut
 
     def dummy_place(self) -> RulePlace:
         """Where kube-ipvs0 stands; the head of the dump where it is not there."""
@@ -138,9 +153,9 @@ def ipvs_node(inputs: Inputs) -> IpvsNode:
                         "give each listing once, from one moment",
                     )
                 )
-    for dump in inputs.set_dumps:
+    for dump in sorted(inputs.set_dumps, key=lambda one: not one.cut):  # what is whole counts, and stands for what was cut
         node.sets = {**(node.sets or {}), **dump.sets}
-        node.set_dump = node.set_dump or dump
+        node.set_dump = dump if node.set_dump is None or node.set_dump.cut else node.set_dump
     for interfaces in inputs.interfaces:
         if node.interfaces is None or interfaces.interface(DUMMY) is not None:
             node.interfaces = interfaces
@@ -297,7 +312,7 @@ class _Case:
         judge = VirtualServerJudge(audit, virtual, rules_known=self.with_rules and self.sets_known)
         findings = judge.run() if self.cluster.services else []
         stale: list[Finding] = []
-        if virtual.listing.whole and self.cluster.services:
+        if (virtual.listing.whole or virtual.listing.cut) and self.cluster.services:
             stale = list(virtual_leftovers.stale_servers(audit, virtual, self.settings.ipvs_exclude_cidrs))
         if self.cluster.services:
             stale += virtual_form.odd_servers(audit, virtual, self.settings.ipvs_scheduler)
@@ -387,12 +402,16 @@ class _Case:
         if not self.cluster.services:
             return
         if self.rules.sets is not None and any(is_set_of(name, self.family) for name in self.rules.sets.names()):
-            yield from virtual_leftovers.set_entries(audit, told, whole=self.with_rules and self.sets_known)
+            yield from virtual_leftovers.set_entries(
+                audit, told, whole=self.with_rules and self.sets_known and not self.ipvs.sets_cut
+            )
         held = self.ipvs.dummy(self.family)
         if held is not None:
             where = self.ipvs.dummy_place()
             own = own_addresses(self.family, audit.node_object, self.inputs.given)
-            yield from virtual_leftovers.dummy_addresses(audit, held, own, self.ipvs.elsewhere(self.family), where, told)
+            yield from virtual_leftovers.dummy_addresses(
+                audit, held, own, self.ipvs.elsewhere(self.family), where, told, whole=self.ipvs.dummy_whole
+            )
 
 
 def _node_port_answers(expectation: Expectation, virtual: VirtualTable) -> tuple[set[tuple[int, str]], Counter[str]]:
@@ -430,7 +449,7 @@ def _unlisted(rules: Ruleset) -> tuple[str, ...]:
                     for option in match.options if match.module == "set" else ():
                         name = entry.values[option.slots[0]] if option.flag == "--match-set" and option.slots else ""
                         known = rules.sets.get(name)
-                        if name.startswith("KUBE-") and (known is None or known.entries is None):
+                        if name.startswith("KUBE-") and (known is None or known.entries is None or not known.whole):
                             found[name] = None
     return tuple(found)
 
@@ -495,9 +514,27 @@ def _coverage(
             f"which addresses of IPv{family} kube-ipvs0 holds is not known: they are taken to be there",
             "add the output of `ip addr show dev kube-ipvs0`",
         )
+    if not ipvs.dummy_whole:
+        yield note(
+            "part of kube-ipvs0",
+            "the listing of interfaces was cut: addresses that kube-ipvs0 lacks are not missed",
+            "take it again: the whole output of `ip addr show dev kube-ipvs0`",
+        )
+    if ipvs.sets_cut:
+        yield note(
+            "cut sets",
+            "the listing of sets was cut, or its last line has no end: sets that it lacks, and entries that its last set lacks, are not missed",
+            "take it again: the whole output of `ipset save`",
+        )
     listing = ipvs.listing
     if listing is not None:
-        if not listing.whole:
+        if listing.cut:
+            yield note(
+                "part of the virtual servers",
+                "the listing of virtual servers was cut: virtual servers and real servers that it lacks are not missed",
+                "take it again: the whole output of `ipvsadm -Sn`",
+            )
+        elif not listing.whole:
             yield note(
                 "part of the virtual servers",
                 "the listing of virtual servers is a part of one: what it lacks is not missed",

@@ -139,7 +139,13 @@ class FamilyModel:
         if held is None:
             return
         found = virtual_leftovers.dummy_addresses(
-            audit, held, self.own, self.ipvs.elsewhere(audit.family), self.ipvs.dummy_place(), told
+            audit,
+            held,
+            self.own,
+            self.ipvs.elsewhere(audit.family),
+            self.ipvs.dummy_place(),
+            told,
+            whole=self.ipvs.dummy_whole,
         )
         yield from (one for one in found if one.code == "RA111")
 

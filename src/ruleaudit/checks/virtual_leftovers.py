@@ -183,7 +183,9 @@ def set_entries(audit: FamilyAudit, findings: Iterable[Finding], *, whole: bool)
         if known.entries is None or not wanted.known:
             continue
         lacking: dict[int, tuple[ExpectedServicePort, list[str]]] = {}
-        if wanted.kind.name == "KUBE-LOOP-BACK":
+        if not known.whole:
+            pass  # what it lacks may only be cut off
+        elif wanted.kind.name == "KUBE-LOOP-BACK":
             yield from _unused_loops(audit, wanted, known, causes)
         else:
             for entry, asked in wanted.required:
@@ -201,7 +203,7 @@ def set_entries(audit: FamilyAudit, findings: Iterable[Finding], *, whole: bool)
                 cause=causes.get((f"{expected.name.namespace}/{expected.name.name}", expected.name.port or None)),
                 subject=f"{name} {' '.join(entries)} IPv{audit.family}",
             )
-        extra = [entry for entry in known.entries if wanted.asked(entry) is None]
+        extra = [entry for entry, line in known.entries.items() if wanted.asked(entry) is None and not known.may_be_cut(line)]
         if extra:
             owned = {entry: _owner(audit, entry, causes) for entry in extra}
             yield _superfluous(
@@ -251,11 +253,11 @@ def empty_sets(audit: FamilyAudit) -> Mapping[str, bool | None]:
             continue
         asks = wanted.get(name)
         if asks is None or not asks.known or not audit.cluster.services:
-            found[name] = not known.entries
+            found[name] = False if known.entries else True if known.whole else None
         elif known.entries:
             found[name] = False if any(asks.asked(entry) is not None for entry in known.entries) else None
         else:
-            found[name] = asks.empty or None
+            found[name] = (asks.empty and known.whole) or None
     return found
 
 
@@ -337,14 +339,17 @@ def dummy_addresses(
     elsewhere: Collection[str],
     where: RulePlace,
     stale: Iterable[Finding],
+    *,
+    whole: bool,
 ) -> Iterator[Finding]:
     """RA111 and RA210 for kube-ipvs0 (KPR 11.6).
 
-    `held`: its addresses with their places; `elsewhere`: those of other interfaces; `own`: the node's as its Node object has them.
+    `held`: its addresses with their places; `elsewhere`: those of other interfaces; `own`: the node's as its Node object has them. `whole`: all of
+    its addresses are known, so that one which is not among them is missing.
     """
     wanted: Mapping[str, Asked] = expected_dummy_addresses(audit.expectation, [*own, *elsewhere])
     lacking: dict[int, tuple[ExpectedServicePort, list[str]]] = {}
-    for address, asked in wanted.items():
+    for address, asked in wanted.items() if whole else ():
         if address not in held and address not in elsewhere and not asked.optional:
             for expected in asked.service_ports:
                 lacking.setdefault(id(expected), (expected, []))[1].append(address)

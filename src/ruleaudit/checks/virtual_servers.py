@@ -57,12 +57,31 @@ class _VirtualObserver(Observer):
     def differing(self, expected: ExpectedServicePort) -> list[Judgement]:
         """See `Observer.differing`. Without weights, a real server that should get nothing may be one that drains (KPR 11.4)."""
         found = super().differing(expected)
+        if self.virtual.listing.cut:
+            for one in found:
+                self._leave_out_lost(one)
+            found = [one for one in found if one.differences]
         if self.virtual.listing.has_weights or expected.protocol != "TCP":
             return found
         kinds = (DifferenceKind.EXTRA_BACKEND, DifferenceKind.FORWARDED)
         for one in found:
             one.differences = [difference for difference in one.differences if difference.kind not in kinds]
         return [one for one in found if one.differences]
+
+    def _leave_out_lost(self, one: Judgement) -> None:
+        """Leave out what real servers that were cut off may explain: only one too many is wrong whatever stood there."""
+        found = self.virtual.find(one.destination, one.frontend.port, one.frontend.protocol.lower())
+        if found is None or found.server.whole:
+            return
+        kept = {
+            DifferenceKind.EXTRA_BACKEND,
+            DifferenceKind.FORWARDED,
+            DifferenceKind.MISSING_MASQUERADE,
+            DifferenceKind.EXTRA_MASQUERADE,
+        }
+        if found.server.declared and found.server.real_servers:
+            kept.add(DifferenceKind.AFFINITY)
+        one.differences = [difference for difference in one.differences if difference.kind in kept]
 
     def questions(self, frontend: Frontend) -> Iterator[tuple[Vantage, str]]:
         """See `Observer.questions`: what has no virtual server is told by itself; node ports do not answer on loopback (KPR 11.2)."""
@@ -180,7 +199,7 @@ class _VirtualServers(ServiceChains):
         sets = self.rules.sets
         name = set_name("KUBE-LOOP-BACK", self.audit.family)
         known = sets.get(name) if sets is not None else None
-        if known is None or known.entries is None:
+        if known is None or known.entries is None or not known.whole:
             return
         protocol = expected.protocol.lower()
         for endpoint in expected.selection.reachable:
@@ -235,7 +254,16 @@ class VirtualServerJudge(ServiceJudge):
         if self.virtual.listing.whole:
             for expected in self.audit.expectation.service_ports:
                 findings.extend(self.missing(expected))
-        return [*findings, *super().run()]
+        findings.extend(super().run())
+        if self.virtual.listing.cut:
+            findings = [one for one in findings if one.code != "RA306" or not self._cut(one.frontend)]
+        return findings
+
+    def _cut(self, frontend: Frontend | None) -> bool:
+        """Whether real servers of a frontend's virtual server may have been cut off, so that all that it refuses may be for that."""
+        addresses = [] if frontend is None else self.servers.addresses(frontend)
+        found = [self.virtual.find(one, frontend.port, frontend.protocol.lower()) for one in addresses if frontend is not None]
+        return any(one is not None and not one.server.whole for one in found)
 
     def missing(self, expected: ExpectedServicePort) -> Iterator[Finding]:
         """RA101 to RA105: frontends without a virtual server, which stands whether or not there are endpoints (KPR 11.1)."""

@@ -341,6 +341,22 @@ class _Framer:
                 cut = f"{missing:,} of the {one.size:,} entries of set {one.name} are missing"
         if cut is not None and not any(problem.kind == "truncated" and problem.line == last for problem in dump.problems):
             dump.problems.append(Problem(last, "truncated", f"{cut}: the listing was cut here; take it again"))
+        self._mark_cut()
+
+    def _mark_cut(self) -> None:
+        """The sets that may have lost entries: those whose beginning was cut off, and the last one of a listing without its end."""
+        dump = self.dump
+        for one in dump.sets.values():
+            if not one.declared and any(problem.kind == "truncated" and problem.line == one.line for problem in dump.problems):
+                one.whole = False
+                dump.cut = True
+        open_end = not dump.final_newline and dump.form != "xml"
+        if dump.sets and (
+            open_end or any(problem.kind == "truncated" and problem.line == dump.line_count for problem in dump.problems)
+        ):
+            dump.cut = True
+            last = max(dump.sets.values(), key=lambda one: max(one.line, *(one.entries or {}).values(), 0))
+            last.whole = False
 
     def _unparsed_after(self, line: int) -> bool:
         return any(problem.line > line for problem in self.dump.problems)

@@ -59,9 +59,39 @@ def _parse(text: str, path: str, *, by_grammar: bool) -> IpvsDump:
     with no_collection():
         lines = _grammar.place(text, path, by_grammar=by_grammar)
         dump = IpvsDump(path, lines.shapes, lines.values, lines.problems, lines.notes, lines.final_newline)
+        _mark_cut_line(dump)
         _Framer(dump).frame()
+        _mark_cut(dump)
         dump.problems.sort(key=lambda problem: problem.line)
         return dump
+
+
+def _mark_cut_line(dump: IpvsDump) -> None:
+    """A last line that nothing ends: without the weight that `ipvsadm -Sn` always prints, or a virtual server, whose own end is not known."""
+    if dump.final_newline:
+        return
+    last = dump.shapes[-1]
+    if last.kind in ("service", "mark", "add_service") or (last.kind == "add_server" and "WEIGHT" not in last.slots):
+        mark_unparsed(dump, dump.line_count, "the input ends within a line: it was cut here; take it again", "truncated")
+
+
+def _mark_cut(dump: IpvsDump) -> None:
+    """The listings of which a part is seen to be missing, and their virtual servers that may have lost real servers with it."""
+    for listing in dump.listings:
+        for server in listing.servers:
+            if not server.declared:
+                server.whole = False
+                listing.cut = True
+    last = dump.listings[-1] if dump.listings else None
+    within_blanks = not dump.final_newline and dump.shapes[-1].kind == BLANK
+    if last is not None and (
+        within_blanks or any(one.kind == "truncated" and one.line == dump.line_count for one in dump.problems)
+    ):
+        last.cut = True
+        if last.servers:
+            last.servers[-1].whole = False
+    for listing in dump.listings:
+        listing.whole = listing.whole and not listing.cut
 
 
 class _Service(NamedTuple):

@@ -233,7 +233,9 @@ class LineGrammar:
 
 
 def mark_unparsed(lines: Lines, line: int, message: str, kind: str = "unparsable") -> None:
-    """Take a line for one that the format does not allow: for values that the grammar cannot judge."""
+    """Take a line for one that the format does not allow: for values that the grammar cannot judge. In a line without end it was cut."""
+    if kind == "unparsable" and line == lines.line_count and not lines.final_newline:
+        kind, message = "truncated", f"the input ends within a line ({message}): it was cut here; take it again"
     text = lines.shapes[line].render(lines.values[line])
     lines.problems.append(Problem(line, kind, message))
     lines.shapes[line] = _UNPARSED

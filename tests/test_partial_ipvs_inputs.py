@@ -190,6 +190,35 @@ def test_a_dump_without_objects_is_checked_by_itself() -> None:
     assert {code for code, _, _ in loud(report)} == {"RA402"}
 
 
+# --- another node's dumps ------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["told", "inferred"])
+@pytest.mark.parametrize("given", [one for name, one in PARTS.items() if name not in ("rules", "sets, addresses")], ids=" ".join)
+def test_the_dumps_of_another_node_are_told(given: Sequence[str], told: bool) -> None:
+    """RA007 leads wherever something shows whose dumps these are; all else that is loud follows from it."""
+    node = SmallIpvsNode(
+        LOADED, families=(4, 6), arguments=("--proxy-mode=ipvs", "--cluster-cidr=10.244.0.0/16,fd00:10:244::/56")
+    )
+    report = node.report(given=given, told=told, node="node-b")
+    leaders = [one for one in report.findings if one.severity is not Severity.INFO and one.cause is None]
+    if any(one.startswith("ipvsadm") for one in given):
+        assert {one.code for one in leaders} == {"RA007"}
+        assert all("look like those of node-a, not of node-b" in one.message for one in leaders)
+        assert {one.cause for one in report.findings if one.severity is not Severity.INFO and one.cause} <= {
+            one.fingerprint for one in leaders
+        }
+    else:
+        assert {one.code for one in leaders} <= {"RA007", "RA110", "RA111", "RA210"}
+
+
+def test_a_fault_of_the_other_node_stands_beside_it() -> None:
+    edits = {COMMANDS: without(f"^-[aA] -t {WEB}")}
+    report = SmallIpvsNode(LOADED).report(edits, told=False, node="node-b")
+    leaders = {(one.code, one.service) for one in report.findings if one.severity is not Severity.INFO and one.cause is None}
+    assert leaders == {("RA007", None), ("RA101", "shop/web")}
+
+
 # --- captured nodes ----------------------------------------------------------------------------------------------------------------------
 
 FILES = {

@@ -20,6 +20,7 @@ from ruleaudit.checks import nodewide, objects, virtual_form, virtual_leftovers
 from ruleaudit.checks.context import FamilyAudit, RulePlace
 from ruleaudit.checks.judgement import listed
 from ruleaudit.checks.mixed_modes import other_modes_rules
+from ruleaudit.checks.other_node import Trace, other_node, traced, traces
 from ruleaudit.checks.virtual_causes import with_causes
 from ruleaudit.checks.virtual_repair import Apart, apart, leading_addresses, leading_entries
 from ruleaudit.checks.virtual_servers import VirtualServerJudge, loop_back
@@ -210,6 +211,17 @@ def audit_ipvs_family(family: int, node: NodeModel, summary: Summary) -> Iterato
             f"the virtual servers of IPv{family} were not given: which endpoints Services have is not checked",
             "add the output of `ipvsadm -Sn` (or `ipvsadm -Ln`)",
         )
+    audit, judge, told = _told(case, releases, node)
+    yield from _of_other_node(case, releases, node, audit, judge, told, summary)
+    yield from objects.duplicate_frontends(audit)
+    yield from _coverage(audit, ipvs, judge, with_rules=with_rules, unlisted=case.unlisted, node=name)
+    summary.count(audit, sign, inferred, sum(len(one.frontends) for one in audit.expectation.service_ports))
+
+
+def _told(
+    case: _Case, releases: Sequence[Release], node: NodeModel
+) -> tuple[FamilyAudit, VirtualServerJudge | None, list[Finding]]:
+    """What is said of a family under the release that fits best; with the audit under it, and its judge."""
     best: tuple[FamilyAudit, VirtualServerJudge | None, list[Finding], list[Finding]] | None = None
     for release in releases:
         found = case.judged(release)
@@ -219,22 +231,58 @@ def audit_ipvs_family(family: int, node: NodeModel, summary: Summary) -> Iterato
             break
     assert best is not None
     audit, judge, findings, stale = best
-    empty = _nothing_programmed(audit, ipvs)
+    empty = _nothing_programmed(audit, case.ipvs)
     if empty is not None:
-        yield empty
         findings = [replace(one, cause=empty.fingerprint) if one.cause is None else one for one in findings]
-    wide = list(case.wide(audit, judge)) if with_rules else []
+    wide = list(case.wide(audit, judge)) if case.with_rules else []
     taken = Apart(findings)
     if judge is not None and empty is None:
-        by_rules = not any(other_modes_rules(audit)) and settings_differ(family, node.proxy, sign, node.mode) is None
-        taken = apart(judge, findings, wide, rules=by_rules)
+        differ = settings_differ(case.family, node.proxy, case.sign, node.mode)
+        taken = apart(judge, findings, wide, rules=not any(other_modes_rules(audit)) and differ is None)
     told = [*(collapsed(audit, taken.own) if empty is None else taken.own), *stale]
     parts = leading_entries(audit, list(case.parts(audit, told)), taken.of_entries)
-    yield from leading_addresses(audit, with_causes([*told, *parts]), len(ipvs.dummy(family) or ()))
-    yield from [*taken.leaders, *taken.effects, *wide]
-    yield from objects.duplicate_frontends(audit)
-    yield from _coverage(audit, ipvs, judge, with_rules=with_rules, unlisted=case.unlisted, node=name)
-    summary.count(audit, sign, inferred, sum(len(one.frontends) for one in audit.expectation.service_ports))
+    every = leading_addresses(audit, with_causes([*told, *parts]), len(case.ipvs.dummy(case.family) or ()))
+    return audit, judge, [*([] if empty is None else [empty]), *every, *taken.leaders, *taken.effects, *wide]
+
+
+def _of_other_node(
+    case: _Case,
+    releases: Sequence[Release],
+    model: NodeModel,
+    audit: FamilyAudit,
+    judge: VirtualServerJudge | None,
+    told: list[Finding],
+    summary: Summary,
+) -> list[Finding]:
+    """What was told, with RA007 before it where the dumps are another node's: what would not be told of that one follows from it."""
+    if audit.node is None or not case.cluster.services:
+        return told
+    possible = list(traces(audit, case.ipvs.elsewhere(case.family)))
+    found: Finding | None = None
+    if summary.other_node is not None:
+        node = summary.other_node
+        if any(one.node != node for one in possible):
+            return told
+    elif possible:
+        node = possible[0].node
+        if any(one.node != node for one in possible):
+            return told  # they contradict each other
+    else:
+        elsewhere = other_node(audit, judge, None) if judge is not None and judge.judged else None
+        if elsewhere is None:
+            return told
+        node, found = elsewhere.node, elsewhere.finding
+    there = {one.fingerprint for one in _told(replace(case, name=node, faults=[]), releases, model)[2]}
+    loud = [one for one in told if one.severity is not Severity.INFO]
+    differing = [one for one in loud if one.fingerprint not in there]
+    if not possible and not differing:
+        return told
+    if found is None:
+        trace = possible[0] if possible else Trace(node, "what only its virtual servers and sets have")
+        found = traced(audit, trace, len(differing))
+    summary.other_node = node
+    cause = found.fingerprint
+    return [found, *(one if one.fingerprint in there else replace(one, cause=cause) for one in told)]
 
 
 def _weight(found: tuple[FamilyAudit, VirtualServerJudge | None, list[Finding], list[Finding]]) -> int:

@@ -1,25 +1,30 @@
 """RA007: the rules look like those of another node than the one they are audited for.
 
 What is right depends on the node where a traffic policy is Local or topology hints count. When rules are wrong there for this node, and right
-for another, then most likely the dump was taken on that one.
+for another, then most likely the dump was taken on that one. In IPVS mode more says whose a node is: node ports have virtual servers at its own
+addresses, its interfaces have them, and KUBE-LOOP-BACK holds its own endpoints (KPR 9.3, 11.2).
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
+from ruleaudit.addresses import canonical_address
 from ruleaudit.checks.context import FamilyAudit, service_port_of
 from ruleaudit.checks.judgement import listed
 from ruleaudit.expect import ExpectedServicePort, expect
+from ruleaudit.expected_sets import set_name
 from ruleaudit.findings import Finding, ObjectReference
+from ruleaudit.forwarding import FrontendKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
 
     from ruleaudit.checks.services import ServiceJudge
 
-__all__ = ["OtherNode", "other_node"]
+__all__ = ["OtherNode", "Trace", "other_node", "traced", "traces"]
 
 _LEAST = 3
 """From how many service ports on, which all differ for this node and none for another, it is no accident."""
@@ -65,6 +70,79 @@ def other_node(audit: FamilyAudit, judge: ServiceJudge, suspected: str | None) -
         subject=f"{name} IPv{audit.family}",
     )
     return OtherNode(finding, name, services)
+
+
+class Trace(NamedTuple):
+    """What shows in IPVS mode that a dump is of another node: its name, and what of it is there."""
+
+    node: str
+    seen: str
+
+
+def traces(audit: FamilyAudit, interfaces: Collection[str]) -> Iterator[Trace]:
+    """What a node of its own has and the named one has not, the surest first. `interfaces`: the addresses of others than kube-ipvs0."""
+    if audit.node is None:
+        return
+    owners: dict[str, str] = {}
+    for name, node in audit.cluster.nodes.items():
+        for one in node.status.addresses:
+            address = canonical_address(one.address or "", audit.family) if one.type in ("InternalIP", "ExternalIP") else None
+            if address:
+                owners[address] = name if owners.get(address, name) == name else ""  # of several: of none
+    for seen, where in ((_node_port_addresses(audit), "virtual servers of node ports at"), (interfaces, "an interface with")):
+        held = {address: owners[address] for address in seen if owners.get(address)}
+        nodes = set(held.values())
+        if len(nodes) == 1 and audit.node not in nodes:
+            yield Trace(nodes.pop(), f"{where} {listed(sorted(held))}")
+    yield from _loops(audit)
+
+
+def _node_port_addresses(audit: FamilyAudit) -> list[str]:
+    """The addresses at which most node ports have a virtual server, and which no Service has."""
+    frontends = [one for port in audit.expectation.service_ports for one in port.frontends]
+    ports = {(one.port, one.protocol) for one in frontends if one.kind is FrontendKind.NODE_PORT}
+    own = {one.address for one in frontends}
+    answers = Counter(
+        one.address
+        for one in (audit.virtual.servers() if audit.virtual is not None else ())
+        if (one.port, one.protocol) in ports and one.address not in own
+    )
+    return [address for address, count in answers.items() if address is not None and count * 2 > len(ports)]
+
+
+def _loops(audit: FamilyAudit) -> Iterator[Trace]:
+    """The node whose endpoints KUBE-LOOP-BACK holds: none of the named one's, which has some."""
+    sets = audit.rules.sets
+    known = sets.get(set_name("KUBE-LOOP-BACK", audit.family)) if sets is not None else None
+    if known is None or not known.entries:
+        return
+    held: Counter[str] = Counter()
+    places: dict[str, str] = {}
+    own = 0
+    for port in audit.expectation.service_ports:
+        for endpoint in port.candidates.endpoints:
+            text = f"{endpoint.address},{port.protocol.lower()}:{endpoint.port},{endpoint.address}"
+            own += endpoint.node_name == audit.node
+            if endpoint.node_name and text not in places and text in known.entries:
+                places[text] = endpoint.node_name
+                held[endpoint.node_name] += 1
+    most = held.most_common(1)
+    if own and most and most[0][0] != audit.node and most[0][1] >= _LEAST and len(held) == 1:
+        yield Trace(most[0][0], f"{most[0][1]} of its endpoints in set {known.name}")
+
+
+def traced(audit: FamilyAudit, trace: Trace, differing: int) -> Finding:
+    """RA007 for a node in IPVS mode. `differing`: how many findings there are that there would not be for the other node."""
+    return audit.finding(
+        "RA007",
+        f"the dumps of IPv{audit.family} look like those of {trace.node}, not of {audit.node}: there are {trace.seen}"
+        + (f"; {differing} findings would not be there for {trace.node}" if differing else ""),
+        expected=f"dumps of {audit.node}",
+        observed=trace.seen,
+        hint=f"Audit the dumps with --node {trace.node}, or take them again on {audit.node}.",
+        objects=[ObjectReference("Node", "", audit.node or ""), ObjectReference("Node", "", trace.node)],
+        subject=f"{trace.node} IPv{audit.family}",
+    )
 
 
 def _expected_for(audit: FamilyAudit, node: str, ports: Sequence[ExpectedServicePort]) -> Iterator[ExpectedServicePort]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 from tests.small_ipvs_node import SmallIpvsNode, kind_of
-from tests.small_node import BASE, Edit, as_list, changed, without
+from tests.small_node import BASE, REMOTE, Edit, as_list, changed, endpoint, service, without
 from tests.test_expect_ipvs import healthy
 from tests.test_small_node import LOADED
 
@@ -188,6 +188,53 @@ def test_sets_and_addresses_alone_tell_what_they_lack() -> None:
 def test_a_dump_without_objects_is_checked_by_itself() -> None:
     report = SmallIpvsNode(BASE).report({RULES: without("-A KUBE-POSTROUTING.*MASQUERADE --random")}, objects=())
     assert {code for code, _, _ in loud(report)} == {"RA402"}
+
+
+# --- a release that is not known ---------------------------------------------------------------------------------------------------------
+
+OF_SOME_RELEASES = [
+    *LOADED,
+    *service("shop/labelled", "10.96.0.70", labels={"service.kubernetes.io/headless": ""}),
+    *service("shop/starting", "10.96.0.71", [endpoint("10.244.1.71", ready=False, serving=False), REMOTE]),
+]
+"""Up to 1.35 no kube-proxy programs the first; from 1.21 on KUBE-LOOP-BACK holds endpoints that are not ready."""
+
+
+@pytest.mark.parametrize("minor", [20, 23, 25, 30, 36])
+@pytest.mark.parametrize("given", PARTS.values(), ids=PARTS)
+def test_what_only_some_releases_ask_for_is_not_missed(given: Sequence[str], minor: int) -> None:
+    assert loud(SmallIpvsNode(OF_SOME_RELEASES, minor).report(given=given, told=False)) == []
+
+
+def test_a_release_that_is_not_known_is_said() -> None:
+    report = SmallIpvsNode(OF_SOME_RELEASES, 30).report(given=(SETS,), told=False)
+    assert "which release of kube-proxy programmed IPv4 is not known (1.26 to 1.36)" in notes(report)
+    assert "which release" not in notes(SmallIpvsNode(OF_SOME_RELEASES, 30).report(given=(SETS,)))
+
+
+@pytest.mark.parametrize(
+    ("edits", "expected"),
+    [
+        ({SETS: without("^add KUBE-CLUSTER-IP 10.96.0.20,tcp:80$")}, {("RA110", "shop/web")}),
+        ({SETS: without("^add KUBE-LOOP-BACK 10.244.1.5,tcp:8080")}, {("RA403", None)}),
+        ({SETS: lambda text: text + "add KUBE-CLUSTER-IP 10.96.0.99,tcp:80\n"}, {("RA210", None)}),
+        ({ADDRESSES: lambda text: text.replace("10.96.0.20", "10.96.0.99")}, {("RA111", "shop/web"), ("RA210", None)}),
+    ],
+)
+@pytest.mark.parametrize("minor", [20, 30, 36])
+def test_what_every_release_asks_for_is_missed(
+    minor: int, edits: Mapping[str, Edit], expected: set[tuple[str, str | None]]
+) -> None:
+    """Without virtual servers, so that nothing tells the release; a hairpin is told of the services that use it, with them."""
+    given = (SETS, RULES, RULES6, ADDRESSES) if expected != {("RA403", None)} else EVERYTHING
+    found = {
+        (code, service)
+        for code, service, _ in loud(SmallIpvsNode(OF_SOME_RELEASES, minor).report(edits, given=given, told=False))
+    }
+    if expected == {("RA403", None)}:
+        assert ("RA403", "shop/web") in found
+    else:
+        assert found == expected
 
 
 # --- another node's dumps ------------------------------------------------------------------------------------------------------------------

@@ -15,7 +15,17 @@ if TYPE_CHECKING:
     from ruleaudit.endpoints import Candidates
     from ruleaudit.expect import Expectation, ExpectedServicePort
 
-__all__ = ["SET_KINDS", "Asked", "SetExpectation", "SetKind", "expected_dummy_addresses", "expected_sets", "set_name"]
+__all__ = [
+    "SET_KINDS",
+    "Asked",
+    "SetExpectation",
+    "SetKind",
+    "common_asked",
+    "common_sets",
+    "expected_dummy_addresses",
+    "expected_sets",
+    "set_name",
+]
 
 
 class SetKind(NamedTuple):
@@ -194,6 +204,37 @@ def expected_dummy_addresses(expectation: Expectation, node_addresses: Sequence[
                 on_node = frontend.kind is not FrontendKind.CLUSTER_IP and frontend.address in own
                 collected.add(frontend.address, port, optional=on_node)
     return collected.frozen()
+
+
+def common_asked(every: Sequence[Mapping[str, Asked]]) -> Mapping[str, Asked]:
+    """What one of several releases asks for, where it is not known which one runs: optional where not all of them do."""
+    if len(every) == 1:
+        return every[0]
+    found: dict[str, Asked] = {}
+    for wanted in every:
+        for text, asked in wanted.items():
+            if text not in found:
+                needed = all((other := each.get(text)) is not None and not other.optional for each in every)
+                found[text] = Asked(asked.service_ports, not needed)
+    return MappingProxyType(found)
+
+
+def common_sets(every: Sequence[Mapping[str, SetExpectation]]) -> Mapping[str, SetExpectation]:
+    """The sets of several releases, where it is not known which one runs. In a set that not all of them have nothing is missed."""
+    if len(every) == 1:
+        return every[0]
+    found: dict[str, SetExpectation] = {}
+    for name, first in {name: one for wanted in reversed(every) for name, one in wanted.items()}.items():
+        those = [wanted[name] for wanted in every if name in wanted]
+        entries = [one.entries for one in those] + [MappingProxyType({})] * (len(every) - len(those))
+        found[name] = SetExpectation(
+            name,
+            first.kind,
+            common_asked(entries),
+            all(one.known for one in those),
+            common_asked([one.at_any_address for one in those]),
+        )
+    return MappingProxyType(found)
 
 
 def _loop_back(collected: _Collected, port: ExpectedServicePort, protocol: str, family: int) -> None:

@@ -29,8 +29,9 @@ from ruleaudit.dataplane.packet import Host
 from ruleaudit.dataplane.ruleset import Ruleset
 from ruleaudit.dataplane.sets import Sets
 from ruleaudit.expect import Expectation, expect
+from ruleaudit.expected_sets import SET_KINDS, set_name
 from ruleaudit.findings import Finding, Severity
-from ruleaudit.forwarding import FrontendKind, Vantage
+from ruleaudit.forwarding import FrontendKind, Vantage, split_endpoint
 from ruleaudit.kubeproxy import IPVS_HOOKS, Signs
 from ruleaudit.release import NEWEST, OLDEST, ProxyMode
 
@@ -234,6 +235,22 @@ def _told(
     empty = _nothing_programmed(audit, case.ipvs)
     if empty is not None:
         findings = [replace(one, cause=empty.fingerprint) if one.cause is None else one for one in findings]
+    unknown: list[Finding] = []
+    first = [*findings, *case.parts(audit, findings)] if len(releases) > 1 else []
+    if any(one.code in _OF_SETS and one.severity is not Severity.INFO for one in first):
+        audit.other_expectations = tuple(case.as_likely(releases, audit.expectation.release, _weight(best)))
+    if audit.other_expectations:
+        audit.__dict__.pop("sets_wanted", None)
+        findings = [one for one in findings if not _only_of_some(audit, one)]
+        minors = [one.release.minor for one in (audit.expectation, *audit.other_expectations)]
+        unknown.append(
+            note(
+                f"release {case.family}",
+                f"which release of kube-proxy programmed IPv{case.family} is not known (1.{min(minors)} to 1.{max(minors)}): entries of "
+                "sets and addresses of kube-ipvs0 that only some of these ask for are neither missed nor taken for stale",
+                "give kube-proxy's version, as meta.json of a capture has it",
+            )
+        )
     wide = list(case.wide(audit, judge)) if case.with_rules else []
     taken = Apart(findings)
     if judge is not None and empty is None:
@@ -242,7 +259,21 @@ def _told(
     told = [*(collapsed(audit, taken.own) if empty is None else taken.own), *stale]
     parts = leading_entries(audit, list(case.parts(audit, told)), taken.of_entries)
     every = leading_addresses(audit, with_causes([*told, *parts]), len(case.ipvs.dummy(case.family) or ()))
-    return audit, judge, [*([] if empty is None else [empty]), *every, *taken.leaders, *taken.effects, *wide]
+    return audit, judge, [*([] if empty is None else [empty]), *every, *taken.leaders, *taken.effects, *wide, *unknown]
+
+
+_OF_SETS = frozenset({"RA110", "RA111", "RA210", "RA403"})
+"""What is said of sets and of kube-ipvs0, by which no release is chosen."""
+
+
+def _only_of_some(audit: FamilyAudit, one: Finding) -> bool:
+    """Whether a hairpin entry is lacking for which only some of the possible releases ask."""
+    if one.code != "RA403" or one.endpoint is None:
+        return False
+    address, port = split_endpoint(one.endpoint)
+    wanted = audit.sets_wanted[set_name("KUBE-LOOP-BACK", audit.family)].entries
+    found = [wanted.get(f"{address},{protocol}:{port},{address}") for protocol in ("tcp", "udp", "sctp")]
+    return not any(asked is not None and not asked.optional for asked in found)
 
 
 def _of_other_node(
@@ -365,6 +396,16 @@ class _Case:
         if self.cluster.services:
             stale += virtual_form.odd_servers(audit, virtual, self.settings.ipvs_scheduler)
         return audit, judge, findings, stale
+
+    def as_likely(self, releases: Sequence[Release], best: Release, weight: int) -> Iterator[Expectation]:
+        """What the other releases ask for that are as likely as the best one: no more is at fault, and they know the sets that are there."""
+        held = self.rules.sets.names() if self.rules.sets is not None else ()
+        oldest = max((kind.since for kind in SET_KINDS if set_name(kind.name, self.family) in held), default=OLDEST)
+        for release in releases:
+            if release is not best and release.minor >= oldest:
+                found = self.judged(release)
+                if _weight(found) <= weight:
+                    yield found[0].expectation
 
     def audit(self, expectation: Expectation, virtual: VirtualTable | None) -> FamilyAudit:
         """The node under one expectation. Rules are only asked when the sets that they ask are there, too."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ruleaudit.catalogue import CATALOGUE
 from ruleaudit.dataplane.evaluator import Evaluator
 from ruleaudit.dataplane.ipvs import TABLE, IpvsEvaluator
-from ruleaudit.expected_sets import expected_sets
+from ruleaudit.expected_sets import common_sets, expected_sets
 from ruleaudit.findings import Certainty, Finding, Location, ObjectReference, Severity
 from ruleaudit.kubeproxy import is_kube_proxy_chain
 
@@ -47,7 +47,8 @@ class FamilyAudit:
     `rules` are the node's, `repaired` the same with what node-wide findings name put right, so that each further finding has a
     cause of its own. `mark` is the masquerade mark. `node` None: not known. `node_port_addresses`: the node's addresses at which node ports
     are judged. In IPVS mode `virtual` holds the virtual servers. `listings`: the inputs beside rules in which places may lie, by the table
-    that such places name ("ipvs", "ipset", "ip").
+    that such places name ("ipvs", "ipset", "ip"). `other_expectations`: in IPVS mode, what other releases ask for that may as well be the
+    node's.
     """
 
     family: int
@@ -67,6 +68,7 @@ class FamilyAudit:
     missing_hooks: tuple[Hook, ...]
     virtual: VirtualTable | None = None
     listings: Mapping[str, Lines] = field(default_factory=dict)
+    other_expectations: tuple[Expectation, ...] = ()
 
     def evaluator_of(self, rules: Ruleset) -> Evaluator:
         """An evaluator of other rules on this node."""
@@ -80,7 +82,8 @@ class FamilyAudit:
     @cached_property
     def sets_wanted(self) -> Mapping[str, SetExpectation]:
         """What the objects ask of the sets of the IPVS mode (KPR 9)."""
-        return expected_sets(self.expectation, self.node_port_addresses)
+        every = (self.expectation, *self.other_expectations)
+        return common_sets([expected_sets(one, self.node_port_addresses) for one in every])
 
     def locations(self, places: Iterable[RulePlace]) -> tuple[Location, ...]:
         """The lines of the dump at these places, each once, in order; those that no dump holds are left out."""

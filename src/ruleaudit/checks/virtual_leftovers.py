@@ -13,7 +13,7 @@ from ruleaudit.addresses import parse_network
 from ruleaudit.checks.context import FamilyAudit, RulePlace, service_port_of
 from ruleaudit.checks.judgement import listed
 from ruleaudit.dataplane.ipvs import TABLE, VirtualTable
-from ruleaudit.expected_sets import Asked, expected_dummy_addresses
+from ruleaudit.expected_sets import Asked, common_asked, expected_dummy_addresses
 from ruleaudit.findings import Finding, ObjectReference, Severity
 from ruleaudit.forwarding import Frontend, FrontendKind, endpoint_text
 
@@ -347,7 +347,8 @@ def dummy_addresses(
     `held`: its addresses with their places; `elsewhere`: those of other interfaces; `own`: the node's as its Node object has them. `whole`: all of
     its addresses are known, so that one which is not among them is missing.
     """
-    wanted: Mapping[str, Asked] = expected_dummy_addresses(audit.expectation, [*own, *elsewhere])
+    every = (audit.expectation, *audit.other_expectations)
+    wanted: Mapping[str, Asked] = common_asked([expected_dummy_addresses(one, [*own, *elsewhere]) for one in every])
     lacking: dict[int, tuple[ExpectedServicePort, list[str]]] = {}
     for address, asked in wanted.items() if whole else ():
         if address not in held and address not in elsewhere and not asked.optional:

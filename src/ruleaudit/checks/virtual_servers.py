@@ -203,14 +203,19 @@ class _VirtualServers(ServiceChains):
             return
         protocol = expected.protocol.lower()
         for endpoint in expected.selection.reachable:
-            if not endpoint.is_local or f"{endpoint.address},{protocol}:{endpoint.port},{endpoint.address}" in known:
+            entry = f"{endpoint.address},{protocol}:{endpoint.port},{endpoint.address}"
+            if not endpoint.is_local or entry in known:
                 continue
+            wanted = self.audit.sets_wanted.get(name)
+            asked = wanted.entries.get(entry) if wanted is not None else None
+            if asked is not None and asked.optional:
+                continue  # whether it is local hangs on what the inputs leave open
             yield self.audit.finding(
                 "RA403",
                 f"{service_port_of(expected)}: {endpoint.text} is not masqueraded when it reaches itself through the Service",
                 of=expected,
                 endpoint=endpoint.text,
-                expected=f"the entry {endpoint.address},{protocol}:{endpoint.port},{endpoint.address} in set {name}",
+                expected=f"the entry {entry} in set {name}",
                 observed="no such entry",
                 places=[("ipset", name, known.line)],
                 objects=endpoint_objects(expected, endpoint.text),

@@ -172,7 +172,8 @@ ENTRIES = (
         ),
         why="Local endpoints and topology hints differ from node to node: held against the wrong one, right rules look wrong.",
         action="Audit the dump with --node and the name of the node on which it was taken, or take it again.",
-        exceptions="Only said where at least three service ports depend on the node, and nearly all of them fit the other one.",
+        exceptions="Only said where at least three service ports depend on the node, and nearly all of them fit the other one; in IPVS mode"
+        " also where node ports or interfaces have the other node's addresses and none of this one's, or KUBE-LOOP-BACK only the other's endpoints.",
     ),
     Entry(
         "RA008",

@@ -260,7 +260,7 @@ class VirtualServerJudge(ServiceJudge):
             for expected in self.audit.expectation.service_ports:
                 findings.extend(self.missing(expected))
         findings.extend(super().run())
-        if self.virtual.listing.cut:
+        if not self.virtual.listing.whole:
             findings = [one for one in findings if one.code != "RA306" or not self._cut(one.frontend)]
         return findings
 
@@ -268,7 +268,7 @@ class VirtualServerJudge(ServiceJudge):
         """Whether real servers of a frontend's virtual server may have been cut off, so that all that it refuses may be for that."""
         addresses = [] if frontend is None else self.servers.addresses(frontend)
         found = [self.virtual.find(one, frontend.port, frontend.protocol.lower()) for one in addresses if frontend is not None]
-        return any(one is not None and not one.server.whole for one in found)
+        return any(one is None or not one.server.whole for one in found)
 
     def missing(self, expected: ExpectedServicePort) -> Iterator[Finding]:
         """RA101 to RA105: frontends without a virtual server, which stands whether or not there are endpoints (KPR 11.1)."""

@@ -36,6 +36,9 @@ _PROTOCOLS: dict[str, Protocol] = {
     "--udp-service": "UDP",
     "--sctp-service": "SCTP",
 }
+_PADDED = re.compile(r"[0-9]+ +\Z")
+_WIDTH = 10
+"""How wide `ipvsadm -Ln` prints the last column, with blanks behind the number (ipvsadm.c, print_service_entry)."""
 _NAMES = re.compile(r"(?:\[[^\]]*[g-zG-Z_-][^\]]*\]|[^\[:]*[a-zA-Z][^:]*):|.*:[^:\]]*[a-zA-Z][^:\]]*\Z")
 """A host or a port that is a name: with a letter that no number has there."""
 
@@ -71,7 +74,13 @@ def _mark_cut_line(dump: IpvsDump) -> None:
     if dump.final_newline:
         return
     last = dump.shapes[-1]
-    if last.kind in ("service", "mark", "add_service") or (last.kind == "add_server" and "WEIGHT" not in last.slots):
+    padded = _PADDED.search(dump.text(dump.line_count)) if last.kind == "server" else None
+    without_end = (
+        last.kind in ("service", "mark", "add_service")
+        or (last.kind == "add_server" and "WEIGHT" not in last.slots)
+        or (padded is not None and len(padded[0]) < _WIDTH)
+    )
+    if without_end:
         mark_unparsed(dump, dump.line_count, "the input ends within a line: it was cut here; take it again", "truncated")
 
 

@@ -225,7 +225,9 @@ class Observer:
         audit = self.audit
         service = msgspec.structs.replace(expected.service, spec=msgspec.structs.replace(expected.service.spec, **change))
         key = (expected.name.namespace, expected.name.name)
-        cluster = replace(audit.cluster, services={key: service})
+        # Its slices alone: a cluster sorts all that it has by their Services when it is first asked.
+        slices = {(one.metadata.namespace, one.metadata.name): one for one in audit.cluster.slices_of(*key)}
+        cluster = replace(audit.cluster, services={key: service}, slices=slices)
         what_if = expect(
             cluster,
             node=audit.expectation.node,

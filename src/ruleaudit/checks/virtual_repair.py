@@ -180,6 +180,7 @@ def leading_entries(audit: FamilyAudit, parts: Sequence[Finding], of_entries: Se
     ports = {_port(one) for one in lacking if one.service is not None}
     total = len({(f"{one.name.namespace}/{one.name.name}", one.name.port or None) for one in audit.expectation.service_ports})
     if _most(len(ports), total):
+        those = {id(one) for one in lacking}
         leader = audit.finding(
             "RA110",
             f"kube-proxy's sets of IPv{audit.family} lack entries of {len(ports)} of {total} service ports: most likely one cause",
@@ -192,7 +193,7 @@ def leading_entries(audit: FamilyAudit, parts: Sequence[Finding], of_entries: Se
             ],
             subject=f"most entries IPv{audit.family}",
         )
-        return [leader, *(_following(one, leader) if one in lacking else one for one in parts), *(_caused(of_entries, leader))]
+        return [leader, *(_following(one, leader) if id(one) in those else one for one in parts), *(_caused(of_entries, leader))]
     first: dict[tuple[str | None, str | None], Finding] = {}
     for one in lacking:
         first.setdefault(_port(one), one)
@@ -214,7 +215,8 @@ def leading_addresses(audit: FamilyAudit, findings: Sequence[Finding], held: int
         places=[("ip", where.text, where.line) for where in lacking[0].locations],
         subject=f"most addresses IPv{audit.family}",
     )
-    return [leader, *(_following(one, leader) if one in lacking else one for one in findings)]
+    those = {id(one) for one in lacking}
+    return [leader, *(_following(one, leader) if id(one) in those else one for one in findings)]
 
 
 def _following(one: Finding, leader: Finding) -> Finding:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from ruleaudit.dataplane.matches import mark_and_mask
@@ -260,21 +260,30 @@ def read_signs(rules: Ruleset) -> Signs:
     return Signs(True, oldest, newest, local_match, detects, everything, _mark(rules), addresses, localhost, tuple(reasons))
 
 
+@dataclass(slots=True)
+class _Bounds:
+    """The releases (minors) that can have written some rules, as far as the signs asked so far tell; the signs asked first count more."""
+
+    low: int = 16
+    high: int = 36
+    reasons: list[str] = field(default_factory=list)
+
+    def at_least(self, minor: int, why: str) -> None:
+        """A sign of a release or a newer one; passed over where it contradicts what is known."""
+        if self.low < minor <= self.high:
+            self.low = minor
+            self.reasons.append(f">= 1.{minor}: {why}")
+
+    def at_most(self, minor: int, why: str) -> None:
+        """A sign of a release or an older one; passed over where it contradicts what is known."""
+        if self.low <= minor < self.high:
+            self.high = minor
+            self.reasons.append(f"<= 1.{minor}: {why}")
+
+
 def _release_bounds(rules: Ruleset) -> tuple[int, int, list[str]]:
     """KPR 19.1, what is certain first; a sign that contradicts the live nat layout is a leftover and not counted."""
-    low, high, reasons = 16, 36, []
-
-    def at_least(minor: int, why: str) -> None:
-        nonlocal low
-        if low < minor <= high:
-            low = minor
-            reasons.append(f">= 1.{minor}: {why}")
-
-    def at_most(minor: int, why: str) -> None:
-        nonlocal high
-        if low <= minor < high:
-            high = minor
-            reasons.append(f"<= 1.{minor}: {why}")
+    bounds = _Bounds()
 
     services = rules.entries("nat", "KUBE-SERVICES")
     node_ports = rules.entries("nat", "KUBE-NODEPORTS")
@@ -291,77 +300,77 @@ def _release_bounds(rules: Ruleset) -> tuple[int, int, list[str]]:
                     arrow, plain = arrow + (" -> " in comment), plain + (" -> " not in comment)
     masq_in_services = sum(1 for entry in services if entry.target == "KUBE-MARK-MASQ")
     if new > old:
-        at_least(24, "KUBE-EXT-/KUBE-SVL- chains are in use")
+        bounds.at_least(24, "KUBE-EXT-/KUBE-SVL- chains are in use")
     elif old > new:
-        at_most(23, "node ports lead to KUBE-XLB-/KUBE-SVC- chains")
+        bounds.at_most(23, "node ports lead to KUBE-XLB-/KUBE-SVC- chains")
     if arrow > plain:
-        at_least(24, "balancing comments name the endpoint")
+        bounds.at_least(24, "balancing comments name the endpoint")
     elif plain > arrow:
-        at_most(23, "balancing comments do not name the endpoint")
+        bounds.at_most(23, "balancing comments do not name the endpoint")
     if masq_in_services:
-        at_most(21, "the masquerade rules of cluster IPs stand in KUBE-SERVICES")
-    elif high < 24 and any(
+        bounds.at_most(21, "the masquerade rules of cluster IPs stand in KUBE-SERVICES")
+    elif bounds.high < 24 and any(
         entry.target == "KUBE-MARK-MASQ"
         for name in rules.chains("nat")
         if name.startswith("KUBE-SVC-")
         for entry in rules.entries("nat", name)
     ):
-        at_least(22, "the masquerade rules of cluster IPs stand in KUBE-SVC-")
+        bounds.at_least(22, "the masquerade rules of cluster IPs stand in KUBE-SVC-")
     external = [
         entry for entry in services if (entry_comment(entry) or "").endswith(" external IP") and entry.target != "KUBE-MARK-MASQ"
     ]
-    if high <= 23 and external:
+    if bounds.high <= 23 and external:
         if any(_has_match(entry, "physdev") for entry in external):
-            at_most(20, "external IPs are told from bridged traffic by physdev")
+            bounds.at_most(20, "external IPs are told from bridged traffic by physdev")
         else:
-            at_least(21, "external IPs have one jump each")
+            bounds.at_least(21, "external IPs have one jump each")
         if any(entry.target.startswith("KUBE-XLB-") for entry in external):
-            at_least(20, "external IPs lead to KUBE-XLB- chains")
+            bounds.at_least(20, "external IPs lead to KUBE-XLB- chains")
     filter_chains = rules.chains("filter")
     if rules.has_table("filter"):
         if "KUBE-PROXY-FIREWALL" in filter_chains:
-            at_least(25, "chain KUBE-PROXY-FIREWALL")
+            bounds.at_least(25, "chain KUBE-PROXY-FIREWALL")
         if "KUBE-NODEPORTS" in filter_chains:
-            at_least(21, "filter chain KUBE-NODEPORTS")
+            bounds.at_least(21, "filter chain KUBE-NODEPORTS")
         elif "KUBE-FORWARD" in filter_chains:
-            at_most(20, "no filter chain KUBE-NODEPORTS")
+            bounds.at_most(20, "no filter chain KUBE-NODEPORTS")
         forward = [entry_comment(entry) or "" for entry in rules.entries("filter", "KUBE-FORWARD")]
         if "kubernetes forwarding conntrack rule" in forward:
-            at_least(23, "one conntrack rule in KUBE-FORWARD")
+            bounds.at_least(23, "one conntrack rule in KUBE-FORWARD")
         elif "kubernetes forwarding conntrack pod source rule" in forward:
-            at_most(22, "two conntrack rules in KUBE-FORWARD")
+            bounds.at_most(22, "two conntrack rules in KUBE-FORWARD")
         if any(entry.target == "KUBE-SERVICES" for entry in rules.entries("filter", "INPUT")):
-            at_most(19, "INPUT jumps to KUBE-SERVICES")
-        elif high <= 22 and hook_present(rules, Hook("filter", "FORWARD", "KUBE-EXTERNAL-SERVICES")):
-            at_least(20, "FORWARD jumps to KUBE-EXTERNAL-SERVICES, INPUT not to KUBE-SERVICES")
+            bounds.at_most(19, "INPUT jumps to KUBE-SERVICES")
+        elif bounds.high <= 22 and hook_present(rules, Hook("filter", "FORWARD", "KUBE-EXTERNAL-SERVICES")):
+            bounds.at_least(20, "FORWARD jumps to KUBE-EXTERNAL-SERVICES, INPUT not to KUBE-SERVICES")
         if any(_has_match(entry, "nfacct") for entry in rules.entries("filter", "KUBE-FORWARD")):
-            at_least(31, "nfacct counters")
+            bounds.at_least(31, "nfacct counters")
         if "KUBE-PROXY-FIREWALL" in filter_chains and any(
             entry.target == "KUBE-MARK-DROP"
             for name in rules.chains("nat")
             if name.startswith(("KUBE-FW-", "KUBE-SVL-"))
             for entry in rules.entries("nat", name)
         ):
-            reasons.append("KUBE-MARK-DROP is in use beside KUBE-PROXY-FIREWALL")
+            bounds.reasons.append("KUBE-MARK-DROP is in use beside KUBE-PROXY-FIREWALL")
     if any(_has_match(entry, "nfacct") for entry in node_ports):
-        at_least(31, "nfacct counters")
+        bounds.at_least(31, "nfacct counters")
     if any(entry_value(entry, "-d", negated=True) is not None for entry in tail_rules(rules)):
-        at_least(26, "the node port rule excludes loopback addresses")
+        bounds.at_least(26, "the node port rule excludes loopback addresses")
     for name in rules.chains("nat"):
         if name.startswith("KUBE-FW-") and any(
             (entry_comment(entry) or "").endswith("will be dropped by KUBE-PROXY-FIREWALL")
             for entry in rules.entries("nat", name)
         ):
-            at_least(27, "KUBE-FW- chains end in a rule without target")
+            bounds.at_least(27, "KUBE-FW- chains end in a rule without target")
             break
     if (
-        low < 25 <= high
+        bounds.low < 25 <= bounds.high
         and rules.has_table("filter")
         and "KUBE-PROXY-FIREWALL" not in filter_chains
         and "KUBE-FORWARD" in filter_chains
     ):
-        at_most(24, "no chain KUBE-PROXY-FIREWALL")
-    return low, high, reasons
+        bounds.at_most(24, "no chain KUBE-PROXY-FIREWALL")
+    return bounds.low, bounds.high, bounds.reasons
 
 
 def read_ipvs_signs(rules: Ruleset) -> Signs:
@@ -402,45 +411,32 @@ def ipvs_release_bounds(rules: Ruleset) -> tuple[int, int, tuple[str, ...]]:
     What every sync writes anew is asked first; a sign that contradicts it is left from another release and not counted. What only a full
     filter table tells is not asked without one.
     """
-    low, high = 16, 36
-    reasons: list[str] = []
-
-    def at_least(minor: int, why: str) -> None:
-        nonlocal low
-        if low < minor <= high:
-            low = minor
-            reasons.append(f">= 1.{minor}: {why}")
-
-    def at_most(minor: int, why: str) -> None:
-        nonlocal high
-        if low <= minor < high:
-            high = minor
-            reasons.append(f"<= 1.{minor}: {why}")
+    bounds = _Bounds()
 
     services = rules.entries("nat", "KUBE-SERVICES")
     filter_chains = rules.chains("filter")
     forward = [entry_comment(entry) or "" for entry in rules.entries("filter", "KUBE-FORWARD")]
     if "kubernetes forwarding conntrack rule" in forward:
-        at_least(23, "one conntrack rule in KUBE-FORWARD")
+        bounds.at_least(23, "one conntrack rule in KUBE-FORWARD")
     elif "kubernetes forwarding conntrack pod source rule" in forward:
-        at_most(22, "two conntrack rules in KUBE-FORWARD")
+        bounds.at_most(22, "two conntrack rules in KUBE-FORWARD")
     if any(
         entry.target == "RETURN" and entry_value(entry, "-s") in ("127.0.0.0/8", "127.0.0.1/32", "::1/128") for entry in services
     ):
-        at_least(26, "KUBE-SERVICES passes over what comes from the loopback network")
+        bounds.at_least(26, "KUBE-SERVICES passes over what comes from the loopback network")
     if any(entry.target == "KUBE-FIREWALL" for entry in rules.entries("nat", "KUBE-LOAD-BALANCER")):
-        at_most(24, "KUBE-LOAD-BALANCER leads to KUBE-FIREWALL")
+        bounds.at_most(24, "KUBE-LOAD-BALANCER leads to KUBE-FIREWALL")
     if any(entry.target == "KUBE-MARK-DROP" for entry in rules.entries("nat", "KUBE-FIREWALL")) and (
         rules.has_table("filter") and "KUBE-PROXY-FIREWALL" not in filter_chains
     ):
-        at_most(24, "chain KUBE-FIREWALL in nat")
+        bounds.at_most(24, "chain KUBE-FIREWALL in nat")
     came = (("KUBE-IPVS-OUT-FILTER", 29), ("KUBE-IPVS-FILTER", 26), ("KUBE-PROXY-FIREWALL", 25), ("KUBE-NODE-PORT", 21))
-    left = any(chain in filter_chains and since > high for chain, since in came)  # of a newer release: all of them may be
+    left = any(chain in filter_chains and since > bounds.high for chain, since in came)  # of a newer release: all of them may be
     for chain, since in came:
         if chain in filter_chains:
-            at_least(16 if left else since, f"filter chain {chain}")
+            bounds.at_least(16 if left else since, f"filter chain {chain}")
         elif "KUBE-FORWARD" in filter_chains:
-            at_most(since - 1, f"no filter chain {chain}")
+            bounds.at_most(since - 1, f"no filter chain {chain}")
     returns = {
         asked[0]
         for entry in rules.entries("filter", "KUBE-IPVS-FILTER")
@@ -448,10 +444,10 @@ def ipvs_release_bounds(rules: Ruleset) -> tuple[int, int, tuple[str, ...]]:
     }
     for suffix, since in (("-EXTERNAL-IP-LOCAL", 30), ("-HEALTH-CHECK-NODE-PORT", 28)):
         if any(name.endswith(suffix) for name in returns):
-            at_least(since, f"KUBE-IPVS-FILTER lets set KUBE{suffix} pass")
+            bounds.at_least(since, f"KUBE-IPVS-FILTER lets set KUBE{suffix} pass")
         elif returns:
-            at_most(since - 1, f"KUBE-IPVS-FILTER does not let set KUBE{suffix} pass")
-    return low, high, tuple(reasons)
+            bounds.at_most(since - 1, f"KUBE-IPVS-FILTER does not let set KUBE{suffix} pass")
+    return bounds.low, bounds.high, tuple(bounds.reasons)
 
 
 def chained_entries(*groups: Sequence[Entry]) -> Iterable[Entry]:

@@ -242,7 +242,7 @@ ENTRIES = (
             "load-balancer IPs."
         ),
         example=(
-            "demo/lb:http is not programmed: none of 10.96.1.12:80/TCP, 203.0.113.10:80/TCP, node port 30100/TCP is translated"
+            "shop/front:http is not programmed: none of 10.96.1.12:80/TCP, 203.0.113.10:80/TCP, node port 30100/TCP is translated"
         ),
         why=("Connections from this node to the Service, on whatever address, are not translated: they time out or are refused."),
         action=RESTART,
@@ -255,7 +255,7 @@ ENTRIES = (
         "missing-cluster-ip",
         ERROR,
         meaning="The cluster IP of a service port is not programmed, though other frontends of it are.",
-        example="demo/lb-src-node:http: cluster IP 10.96.1.14:80/TCP is not programmed",
+        example="shop/web:http: cluster IP 10.96.1.14:80/TCP is not programmed",
         why="Pods and the node itself cannot reach the Service at its cluster IP; DNS names lead there.",
         action=RESTART,
         exceptions=LATER,
@@ -286,7 +286,7 @@ ENTRIES = (
         "missing-load-balancer-ip",
         ERROR,
         meaning="One of a service port's load-balancer ingress IPs is not programmed.",
-        example="demo/lb-vip-proxy:http: load-balancer IP 203.0.113.14:80/TCP is not programmed",
+        example="shop/front:http: load-balancer IP 203.0.113.14:80/TCP is not programmed",
         why="Traffic that the load balancer sends to the node with that address, and pods that use it, are not served.",
         action=RESTART,
         exceptions="Ingress IPs with ipMode Proxy have no rules by design (1.30 and newer). " + LATER,
@@ -307,7 +307,7 @@ ENTRIES = (
         ERROR,
         meaning="A frontend without usable endpoints is neither rejected nor dropped, as kube-proxy would do it.",
         example=(
-            "demo/lb:http has no usable endpoint, but traffic to 203.0.113.10:80/TCP is forwarded instead of being rejected"
+            "shop/front:http has no usable endpoint, but traffic to 203.0.113.10:80/TCP is forwarded instead of being rejected"
         ),
         why="Clients wait for a time-out instead of an error, or the packet leaves the node by the default route.",
         action=RESTART,
@@ -369,9 +369,7 @@ ENTRIES = (
         "stale-service",
         ERROR,
         meaning="The rules hold frontends of a service port that does not exist, or no longer.",
-        example=(
-            "demo/dual-local:http: rules still forward 10.96.1.58:80/TCP, node port 30152/TCP, but there is no such Service"
-        ),
+        example=("shop/dual:http: rules still forward 10.96.1.58:80/TCP, node port 30152/TCP, but there is no such Service"),
         why=(
             "Connections to the old address go to pods that may belong to somebody else by now; a new Service that gets the "
             "address or node port collides."
@@ -427,7 +425,7 @@ ENTRIES = (
         "stale-endpoint",
         ERROR,
         meaning="Traffic of a service port is sent to an address and port that is no endpoint of it.",
-        example="demo/multi:metrics sends 33.3% of new connections to 10.244.1.14:9090, no endpoint of any Service",
+        example="shop/multi:metrics sends 33.3% of new connections to 10.244.1.14:9090, no endpoint of any Service",
         why="That share of the connections fails, or reaches a pod of somebody else that got the address.",
         action="Look who has the address now (`kubectl get pods -A -o wide`). When the rule was changed by hand, a restart of "
         "kube-proxy writes it anew; when many are stale, kube-proxy is behind. " + RESTART,
@@ -676,7 +674,7 @@ ENTRIES = (
         ERROR,
         meaning="Traffic to a frontend that kube-proxy leaves its source address is masqueraded.",
         example=(
-            "demo/dual:http masquerades connections from the node itself and outside clients that keep their source address"
+            "shop/dual:http masquerades connections from the node itself and outside clients that keep their source address"
         ),
         why=(
             "The endpoint sees the node's address instead of the client's: network policies and allow lists that look at "
@@ -827,7 +825,7 @@ ENTRIES = (
         "no-matching-pod",
         INFO,
         meaning="A Service's selector matches no pod, or its targetPort resolves on none.",
-        example="the selector of Service demo/np-noeps (app=np-noeps) matches no pod that runs: no pod has app=np-noeps",
+        example="the selector of Service shop/empty (app=empty) matches no pod that runs: no pod has app=empty",
         why="The Service has no endpoints; the node refuses it, rightly.",
         action="Compare the selector with the pods' labels, and a named targetPort with the containers' port names.",
         exceptions=(
@@ -843,7 +841,7 @@ ENTRIES = (
             "A ready endpoint of the slices of a Service with a selector names a pod that does not exist or has another "
             "address, or the Service's Endpoints differ from its slices."
         ),
-        example="EndpointSlice itp-local-remote-xd62j names pod demo/itp-local-remote-1 at 10.244.3.29, which does not exist",
+        example="EndpointSlice web-xd62j names pod shop/web-1 at 10.244.3.29, which does not exist",
         why="kube-proxy programs what the slices say: it is right, and the traffic is wrong.",
         action=(
             "Look at the EndpointSlice controller, and for slices that something else left behind "
@@ -870,7 +868,7 @@ ENTRIES = (
         varies="info in `check`",
         meaning="An Ingress names a Service or a port that does not exist or cannot serve.",
         example=(
-            "Ingress demo/tools leads tools.example.com/gone to demo/no-such-service:80: Service demo/no-such-service "
+            "Ingress shop/tools leads tools.example.com/gone to shop/no-such-service:80: Service shop/no-such-service "
             "does not exist"
         ),
         why="The Ingress answers with an error for that path; the node is not at fault.",

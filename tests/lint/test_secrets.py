@@ -62,7 +62,7 @@ KUBECONFIG = "apiVersion: v1\nkind: Config\nusers:\n- name: u\n  user:\n    {}: 
             1,
         ),
         (KUBECONFIG.format("token", "opaque"), "a kubeconfig with credentials", 6),
-        (KUBECONFIG.format("client-key", "/root/key.pem"), "a kubeconfig with credentials", 6),
+        (KUBECONFIG.format("client-key", "/etc/kubernetes/key.pem"), "a kubeconfig with credentials", 6),
         (pod({"name": "DB_PASSWORD", "value": "x"}), "the value of the environment variable DB_PASSWORD", 10),
         (pod({"name": "apiKey", "value": "x"}), "the value of the environment variable apiKey", 10),
         (pod({"name": "LOG", "value": "debug"}), "values of environment variables", 10),

@@ -980,6 +980,8 @@ def test_a_real_server_says_why_it_gets_nothing() -> None:
         (found,) = [one for one in report.findings if one.code == "RA303"]
         assert said in found.message
         assert " or " not in found.message
+        assert "probabilities" not in found.hint
+        assert "weight 1" in found.hint
 
 
 def test_the_advice_about_node_ports_is_that_of_the_mode() -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from ruleaudit.cluster import Cluster
     from ruleaudit.dataplane.ruleset import Ruleset
+    from ruleaudit.expect import Expectation
     from ruleaudit.interfaces import InterfaceDump
     from ruleaudit.rules import Table
     from ruleaudit.settings import GivenSettings, ProxySettings
@@ -37,6 +38,7 @@ __all__ = [
     "serving",
     "settings_differ",
     "time_skew",
+    "unsettled",
 ]
 
 _GRACE = timedelta(minutes=15)
@@ -308,3 +310,25 @@ def _object_times(cluster: Cluster, key: tuple[str, str], created: str | None) -
                 continue
             if found.tzinfo is not None:
                 yield found
+
+
+def unsettled(expectation: Expectation, passed_over: int, *, named: bool) -> Iterator[Finding]:
+    """RA004 for what the objects ask for that could not be told: `passed_over` service ports that depend on which node this is, what the
+    expectation leaves open (where the node is `named`), and endpoints of which nothing was given.
+    """
+    family = expectation.family
+    if passed_over:
+        yield note(
+            f"local {family}",
+            f"{passed_over} service ports of IPv{family} depend on which node this is (traffic policy Local, topology hints): they are "
+            "not checked",
+            "name the node with --node",
+        )
+    for text in expectation.notes if named else ():
+        yield note(f"{text} {family}", text, "give the objects or settings that it names")
+    if not expectation.endpoint_sources and expectation.service_ports:
+        yield note(
+            "endpoints",
+            "neither EndpointSlices nor Endpoints were given: endpoints are not checked",
+            "add them to the objects (kubectl get endpointslices -A -o json)",
+        )

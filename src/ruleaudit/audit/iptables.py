@@ -7,6 +7,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from ruleaudit.addresses import canonical_address, parse_network
+from ruleaudit.audit.coverage import unsettled
 from ruleaudit.audit.inputs import note
 from ruleaudit.audit.node import clients_of, own_addresses
 from ruleaudit.checks import alone, leftovers, nodewide, objects
@@ -150,21 +151,7 @@ def audit_family(family: int, node: NodeModel, summary: Summary) -> Iterator[Fin
     yield from leftovers.stale_frontends(family_audit, judge)
     yield from leftovers.chains(family_audit, judge)
     yield from objects.duplicate_frontends(family_audit)
-    if judge.passed_over:
-        yield note(
-            f"local {family}",
-            f"{judge.passed_over} service ports of IPv{family} depend on which node this is (traffic policy Local, topology "
-            f"hints): they are not checked",
-            "name the node with --node",
-        )
-    for text in expectation.notes if name is not None else ():
-        yield note(f"{text} {family}", text, "give the objects or settings that it names")
-    if not expectation.endpoint_sources and expectation.service_ports:
-        yield note(
-            "endpoints",
-            "neither EndpointSlices nor Endpoints were given: endpoints are not checked",
-            "add them to the objects (kubectl get endpointslices -A -o json)",
-        )
+    yield from unsettled(expectation, judge.passed_over, named=name is not None)
     if "local_detection" in inferred:
         detection = settings.local_detection[family]
         if detection == "unset":

@@ -12,7 +12,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import TYPE_CHECKING
 
 from ruleaudit.addresses import parse_network
-from ruleaudit.audit.coverage import settings_differ
+from ruleaudit.audit.coverage import settings_differ, unsettled
 from ruleaudit.audit.inputs import note
 from ruleaudit.audit.iptables import DEFAULT_MARK, Summary, collapsed, releases_of, settled
 from ruleaudit.audit.node import clients_of, own_addresses
@@ -637,19 +637,4 @@ def _coverage(
                 f"the listing of virtual servers does not print {' and '.join(what)}: they are not checked",
                 "give the output of `ipvsadm -Sn` or `ipvsadm -Ln`",
             )
-    if judge is not None and judge.passed_over:
-        yield note(
-            f"local {family}",
-            f"{judge.passed_over} service ports of IPv{family} depend on which node this is (traffic policy Local, topology hints): they are "
-            "not checked",
-            "name the node with --node",
-        )
-    expectation = audit.expectation
-    for text in expectation.notes if node is not None else ():
-        yield note(f"{text} {family}", text, "give the objects or settings that it names")
-    if not expectation.endpoint_sources and expectation.service_ports:
-        yield note(
-            "endpoints",
-            "neither EndpointSlices nor Endpoints were given: endpoints are not checked",
-            "add them to the objects (kubectl get endpointslices -A -o json)",
-        )
+    yield from unsettled(audit.expectation, 0 if judge is None else judge.passed_over, named=node is not None)

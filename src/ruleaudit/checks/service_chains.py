@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from ruleaudit.chains import chain_hash, endpoint_chain_hash
 from ruleaudit.checks.context import FamilyAudit, RulePlace, service_port_of
@@ -24,7 +24,12 @@ __all__ = ["ServiceChains"]
 
 
 class ServiceChains:
-    """kube-proxy's own chains, by the service port that their names stand for (KPR 3)."""
+    """kube-proxy's own chains, by the service port that their names stand for (KPR 3).
+
+    `hints`: by code, what to do where the catalogue's advice is of another mode.
+    """
+
+    hints: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, audit: FamilyAudit) -> None:
         self.audit = audit

@@ -508,6 +508,7 @@ class ServiceJudge:
             endpoint=endpoint,
             expected=wanted,
             observed=seen,
+            hint=self.chains.hints.get(event.code, ""),
             places=[*event.places, *places],
             objects=references,
         )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import msgspec
 
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 __all__ = ["VirtualServerJudge", "loop_back"]
 
 _LOCALHOST = ("127.", "::1")
+_WEIGHTS_HINT = (
+    "Compare the real servers of the virtual server in `ipvsadm -Ln`: kube-proxy gives each the weight 1 and masquerading (Masq), and weight 0 "
+    "only to one that is leaving. Find out who changed it, then restart kube-proxy: its first sync after a start gives all real servers their weight."
+)
 _NODE_PORT_HINT = (
     "Look whether `ipvsadm -Ln` has a virtual server for the port at any of the node's addresses, and whether --nodeport-addresses leaves out "
     "the ones that lack it. Look at kube-proxy's log on the node for failing syncs; when it runs without errors, restart it: it makes what is "
@@ -114,6 +118,8 @@ class _VirtualObserver(Observer):
 
 class _VirtualServers(ServiceChains):
     """What virtual servers and sets say of service ports, where chains say it in iptables mode."""
+
+    hints: ClassVar[Mapping[str, str]] = {"RA303": _WEIGHTS_HINT}
 
     def __init__(self, audit: FamilyAudit, virtual: VirtualTable) -> None:
         super().__init__(audit)

@@ -6,7 +6,7 @@ import socket
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-__all__ = ["Network", "canonical_address", "family_of", "host_address", "parse_network", "within"]
+__all__ = ["Network", "canonical", "canonical_address", "family_of", "host_address", "parse_network", "within"]
 
 Network = IPv4Network | IPv6Network
 
@@ -33,6 +33,12 @@ def canonical_address(text: str, family: int) -> str | None:
         return None
     found = _parse(text)
     return found[1] if found is not None and found[0] == family else None
+
+
+def canonical(text: str | None) -> str | None:
+    """`text` in canonical form as `canonical_address` has it, whichever its family is; None when it is no address."""
+    found = None if text is None else _parse(text)
+    return None if found is None else found[1]
 
 
 def host_address(text: str, family: int) -> str | None:

@@ -509,7 +509,8 @@ class _Resolver:
         if not there and namespace is not None:
             close = near_matches(namespace, (one[0] for one in services))
             same.sort(key=lambda one: (one[0] not in close, one))
-        near = list(dict.fromkeys((*same[:2], *found)))
+        exact = [(namespace, own)] if namespace is not None and (namespace, own) in services else []  # asked for as NAME.svc
+        near = list(dict.fromkeys((*exact, *same[:2], *found)))
         if not near:
             near = [
                 (one.partition("/")[0], one.partition("/")[2])

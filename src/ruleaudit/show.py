@@ -23,7 +23,8 @@ from ruleaudit.near import UnknownNameError, did_you_mean, near_matches, unknown
 from ruleaudit.reports.printable import shortened
 from ruleaudit.reports.structured import dumps
 from ruleaudit.reports.text import Line, Piece
-from ruleaudit.trace.hops import Follower, Sender, state_of
+from ruleaudit.trace.holders import state_of
+from ruleaudit.trace.hops import Follower, Sender
 from ruleaudit.trace.nodes import Nodes
 from ruleaudit.trace.rules import Book
 from ruleaudit.trace.values import RuleUse
@@ -524,9 +525,8 @@ def _ends(outcomes: Sequence[Outcome]) -> str:
             source = {True: "masqueraded", False: "with the client's address", None: "masquerade not decided"}[one.masquerade]
             text = f"to {endpoint_text(one.destination[0], one.destination[1])} {source}"
         else:
-            text = {Verdict.DROP: "dropped", Verdict.REJECT: "rejected", Verdict.LOCAL: "left to the node itself"}.get(
-                one.verdict, "routed on, untranslated"
-            )
+            ended = {Verdict.DROP: "dropped", Verdict.REJECT: "rejected", Verdict.LOCAL: "left to the node itself"}
+            text = ended.get(one.verdict or Verdict.PASS, "routed on, untranslated")
         parts[text] = parts.get(text, 0.0) + one.share
     if len(parts) == 1:
         return next(iter(parts))

@@ -96,6 +96,14 @@ def test_targets(text: str, wanted: tuple[str, str, int | str | None, str | None
         ("198.51.100.7", "[fd00:10:96::136]:80", "198.51.100.7 has no IPv6 address"),
         ("2001:db8::7", "np.demo.svc.cluster.local", "its addresses are 10.96.1.8, and 2001:db8::7 has none of IPv4"),
         ("198.51.100.7", "192.168.100.12:30080", "is node node-b, whose dumps were not given"),
+        ("0.0.0.0", "10.96.1.1:80", "no connection comes from that address"),
+        ("ff02::1", "10.96.1.1:80", "no connection comes from that address"),
+        ("127.0.0.1", "10.96.1.1:80", "give node, or node/NAME"),
+        ("10.96.1.1", "10.96.1.8:80", "is an address of Service demo/web, from which no connection comes"),
+        ("node", "localhost", "give a port, as localhost:30080"),
+        ("pod/demo/web-0", "localhost:30080", "is pod/demo/web-0 itself"),
+        ("2001:db8::7", "2001:db8::50:80", r"where 80 is the port, write \[2001:db8::50\]:80"),
+        ("pod/demo/web-0", "web.svc:80", r"did you mean web\.demo"),
         ("198.51.100.7", "https://shpo.example.com/", "no Ingress serves it.*did you mean shop.example.com"),
         ("198.51.100.7", "shop.example.com:80", "an Ingress serves that host: give https://shop.example.com/"),
     ],
@@ -113,16 +121,24 @@ def test_a_controller_that_is_not_there(healthy: Nodes) -> None:
 # --- what is answered ---
 
 
+Verdicts = frozenset[Verdict | None]
+
+
 class Case(NamedTuple):
     client: str
     target: str
     reached: bool
-    verdicts: set[Verdict]
+    verdicts: Verdicts
     says: tuple[str, ...]
     codes: frozenset[str] = frozenset()
 
 
-FORWARD, DROP, REJECT, PASS, LOCAL = {Verdict.FORWARD}, {Verdict.DROP}, {Verdict.REJECT}, {Verdict.PASS}, {Verdict.LOCAL}
+FORWARD: Verdicts = frozenset({Verdict.FORWARD})
+DROP: Verdicts = frozenset({Verdict.DROP})
+REJECT: Verdicts = frozenset({Verdict.REJECT})
+PASS: Verdicts = frozenset({Verdict.PASS})
+LOCAL: Verdicts = frozenset({Verdict.LOCAL})
+NO_RULES: Verdicts = frozenset({None})
 CASES = {
     "a short name, and the client that is its own backend": Case(
         "pod/demo/web-0", "web:80", True, FORWARD,
@@ -134,13 +150,17 @@ CASES = {
     "one family is enough": Case("198.51.100.7", "10.96.1.54:80", True, FORWARD, ("outside of the cluster a cluster IP is led to no node",)),
     "a headless Service": Case("pod/demo/web-0", "headless", True, PASS, ("headless Service demo/headless", "routed, untranslated")),
     "the Service's port instead of the pods'": Case("pod/demo/web-0", "headless:80", False, PASS, ("no rule translates the port of a headless Service",)),
-    "an alias that leads outside": Case("pod/demo/web-0", "extname:80", False, PASS, ("an alias of db.example.com", "cannot be known from the objects")),
+    "an alias that leads outside": Case("pod/demo/web-0", "extname:80", False, NO_RULES, ("an alias of db.example.com", "cannot be known from the objects")),
     "UDP": Case("pod/demo/web-0", "10.96.1.10:53/udp", True, FORWARD, ("10.96.1.10:53/UDP",)),
     "UDP where only that is there": Case("pod/demo/web-0", "udp", True, FORWARD, ("/UDP",)),
     "no endpoints": Case("node", "10.96.1.43:80", False, REJECT, ("rejected: the client is told at once", "has no endpoints"), frozenset({"RA701"})),
     "a port that the Service has not": Case("pod/demo/web-0", "10.96.1.1:81", False, PASS, ("which has no port 81/TCP: it has 80/TCP (http)",)),
     "a node port": Case("198.51.100.7", "192.168.100.11:30080", True, FORWARD, ("KUBE-NODEPORTS", "the pod sees an address of node node-a as the client")),
     "by the node's name": Case("198.51.100.7", "node-a:30080", True, FORWARD, ("node-a is a node",)),
+    "loopback by its name": Case("node", "localhost:30080", False, FORWARD | LOCAL, ("may be reached: to pod demo/np-0", "localhost: 127.0.0.1, ::1", "packets for 127.0.0.1:30080/TCP")),
+    "another port of the node": Case("node", "192.168.100.11:10250", False, LOCAL, ("whether anybody listens is not known",)),
+    "a node port that the rules lack": Case("node", "192.168.100.11:30999", False, LOCAL, ()),
+    "a pod of a StatefulSet without its name": Case("pod/demo/web-0", "gone-0.headless:80", False, NO_RULES, ()),
     "loopback": Case("node", "127.0.0.1:30080", True, FORWARD, ()),
     "a node port of UDP": Case("198.51.100.7", "192.168.100.11:30053/udp", True, FORWARD, ()),
     "nobody listens": Case("198.51.100.7", "192.168.100.11:31999", False, LOCAL, ("whether anybody listens is not known",)),
@@ -168,9 +188,9 @@ CASES = {
     ),
     "another path": Case("198.51.100.7", "http://shop.example.com/api/x", True, FORWARD | PASS, ("shop.example.com/api (Prefix): to Service port demo/multi:http",)),
     "an Ingress on the host network": Case("198.51.100.7", "http://tools.example.com/", True, FORWARD | PASS, ("host network", "pod traefik/traefik-0 on its host network declares the port")),
-    "an Ingress without endpoints": Case("198.51.100.7", "http://tools.example.com/empty", False, REJECT, ("no pod has app=empty",), frozenset({"RA701"})),
-    "an Ingress for a Service that is not there": Case("198.51.100.7", "http://tools.example.com/gone", False, REJECT, ("the controller answers itself",), frozenset({"RA704"})),
-    "an Ingress for a port that is not there": Case("198.51.100.7", "http://bad.example.com/", False, REJECT, ("has no port 'nosuch'",), frozenset({"RA704"})),
+    "an Ingress without endpoints": Case("198.51.100.7", "http://tools.example.com/empty", False, NO_RULES | REJECT, ("no pod has app=empty",), frozenset({"RA701"})),
+    "an Ingress for a Service that is not there": Case("198.51.100.7", "http://tools.example.com/gone", False, NO_RULES, ("the controller answers itself",), frozenset({"RA704"})),
+    "an Ingress for a port that is not there": Case("198.51.100.7", "http://bad.example.com/", False, NO_RULES, ("has no port 'nosuch'",), frozenset({"RA704"})),
     "a controller that is named": Case("198.51.100.7", "http://tools.example.com/", True, FORWARD | PASS, ()),
     "a URL within the cluster": Case("pod/demo/web-0", "http://np.demo/", True, FORWARD, ("10.96.1.8:80/TCP",)),
 }  # fmt: skip
@@ -238,7 +258,7 @@ class Change(NamedTuple):
     change: Callable[[str], str]
     client: str
     target: str
-    verdicts: set[Verdict]
+    verdicts: Verdicts
     answer: str
     shown: str
     code: str
@@ -288,6 +308,22 @@ def test_without_the_filter_table_nothing_is_certain(tmp_path: Path) -> None:
     found = trace(nodes, "pod/demo/web-0", "np:80")
     assert found.answer.startswith("may be reached")
     assert "the dump has no filter table" in text_of(found)
+
+
+def test_rules_of_another_node_and_settings_that_they_contradict_are_said(tmp_path: Path) -> None:
+    """Where the answer rests on a wrong assumption, it says so at the node's step."""
+    other = trace(
+        read_nodes([changed(tmp_path, "other", lambda text: text, node="node-b")]), "198.51.100.7", "192.168.100.12:30120"
+    )
+    assert next(one.code for one in other.findings) == "RA007"
+    assert "look like those of node-a, not of node-b" in text_of(other)
+    differing = changed(tmp_path, "differing", lambda text: text.replace("0x4000", "0x8000"))
+    args = Path(differing) / "kube-proxy.args"
+    args.write_text(args.read_text().rstrip() + "\n--iptables-masquerade-bit=14\n")
+    found = trace(read_nodes([differing]), "pod/demo/web-0", "web:80")
+    assert {one.code for one in found.findings} == {"RA008"}
+    assert found.answer.startswith("reached: ")
+    assert found.answer.endswith(" (RA008)")
 
 
 # --- IPVS mode ---
@@ -536,8 +572,14 @@ def test_addresses_that_stand_for_others_are_not_shown() -> None:
     [
         ("http://192.168.100.11:30080/x", "reached: to pod demo/np-0, pod demo/np-1 and pod demo/np-2"),
         ("http://node-a:30080/", "reached: to pod demo/np-0, pod demo/np-1 and pod demo/np-2"),
-        ("http://lb.example.com/", "may be reached: to pod demo/lb-hostname-0"),
-        ("http://192.168.100.11/", "not reached: delivered to the node itself"),
+        (
+            "http://lb.example.com/",
+            "may be reached: to pod demo/lb-hostname-0; nothing is known of node-b and node-c, whose dumps were not given",
+        ),
+        (
+            "http://192.168.100.11/",
+            "not known to be reached: delivered to the node itself, of which nothing says whether anybody listens",
+        ),
     ],
 )
 def test_a_url_that_no_ingress_serves_is_a_connection(healthy: Nodes, target: str, answer: str) -> None:
@@ -600,7 +642,9 @@ def test_a_url_of_another_service_does_not_go_through_a_default_backend(tmp_path
     other = trace(nodes, "198.51.100.7", "http://192.168.100.11:30080/")
     assert other.answer == "reached: to pod demo/np-0, pod demo/np-1 and pod demo/np-2"
     controllers = trace(nodes, "198.51.100.7", "http://192.168.100.11:30800/")
-    assert controllers.answer.endswith("reached: to pod demo/single-0")
+    assert controllers.answer == (
+        "may be reached: to pod demo/single-0; nothing is known of node-b and node-c, whose dumps were not given"
+    )
 
 
 def test_a_load_balancer_that_is_to_use_other_nodes_only(healthy: Nodes) -> None:

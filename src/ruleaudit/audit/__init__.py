@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ruleaudit.audit.coverage import UnknownNodeError, follow_settings, objects_alone, settings_differ, time_skew
+from ruleaudit.audit.coverage import UnknownNodeError, follow_settings, objects_alone, time_skew
 from ruleaudit.audit.inputs import FAMILIES
 from ruleaudit.audit.iptables import Summary, audit_family
 from ruleaudit.audit.ipvs import audit_ipvs_family
@@ -89,7 +89,7 @@ def _audit(
         else:
             findings.extend(list(written.written_rules(one, findings)))
     for family in FAMILIES:
-        differs = settings_differ(family, model.proxy, model.signs[family], mode) if model.signs[family].served else None
+        differs = model.contradicted(family)
         if differs is not None:
             findings = [differs, *follow_settings(findings, differs)]
     findings.extend(objects_alone(cluster) if shared is None else shared.alone(cluster))

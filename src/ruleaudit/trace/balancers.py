@@ -6,9 +6,10 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from ruleaudit.addresses import canonical_address, family_of
+from ruleaudit.addresses import canonical
 from ruleaudit.findings import Certainty
 from ruleaudit.forwarding import FrontendKind, Vantage, Verdict, endpoint_text
+from ruleaudit.trace.holders import node_with
 from ruleaudit.trace.hops import Branch, Follower, Sender, of_several, scaled, with_share
 from ruleaudit.trace.question import QuestionError, node_addresses
 from ruleaudit.trace.values import Endpoint, Outcome, Step, StepKind
@@ -62,7 +63,7 @@ def _to_address(follower: Follower, client: Client, address: str, port: int, pro
     owner = _owner(follower, address)
     if owner is not None:
         return follower.at_node(owner, sender, address, port, protocol)
-    named = follower.node_with(address)
+    named = node_with(follower.cluster, address)
     if named is not None and follower.nodes.named(named) is not None:
         raise QuestionError(f"--to {endpoint_text(address, port)}: no IPv{family} rules of kube-proxy are known of node {named}")
     if named is not None:
@@ -72,7 +73,7 @@ def _to_address(follower: Follower, client: Client, address: str, port: int, pro
     pods = [one for one in follower.cluster.pods_at(address) if not one.finished]
     model = (follower.nodes.named(pods[0].spec.node_name) if pods else None) or follower.nodes.first
     branch = follower.at_node(model, sender, address, port, protocol)
-    frontend = next((one.frontend for one in reversed(follower.expected) if one.frontend.address == address), None)
+    frontend = next((one.frontend for one in reversed(follower.wanted.expected) if one.frontend.address == address), None)
     if frontend is None:
         return branch
     if frontend.kind is FrontendKind.CLUSTER_IP:
@@ -95,7 +96,7 @@ def _balancers(
         if service.spec.type != "LoadBalancer":
             continue
         for one in service.status.load_balancer.ingress:
-            if one.ip is None or _canonical(one.ip) != address:
+            if canonical(one.ip) != address:
                 continue
             for each in service.spec.ports:
                 if each.port == port and (each.protocol or "TCP") == protocol:
@@ -199,7 +200,7 @@ def straight(follower: Follower, service: Service, port: ServicePort, family: in
     ready = [one for one in (expected.candidates.endpoints if expected is not None else ()) if one.ready]
     if not ready:
         text = f"Service {'/'.join(service.metadata.key)} has no ready endpoint"
-        return Branch((Step(StepKind.END, text),), (Outcome(Verdict.REJECT, 1.0),))
+        return Branch((Step(StepKind.END, text),), (Outcome(None, 1.0, ending=f"sent to nobody: {text}"),))
     share = 1 / len(ready)
     steps, outcomes = [], []
     for one in ready:
@@ -252,6 +253,7 @@ def _nodes_behind(
         others = sorted(name for name in follower.cluster.nodes if name not in {one.name for one in every})
         notes = [f"it may use every node (externalTrafficPolicy {service.spec.external_traffic_policy or 'Cluster'})"]
         if others:
+            follower.not_given.update(dict.fromkeys(others))
             notes.append(f"followed on {', '.join(str(one.name) for one in every)} only, not on {_some(others)}")
         return every, notes, Certainty.DEFINITE
     holding: dict[str, None] = {}
@@ -265,6 +267,7 @@ def _nodes_behind(
     using = [one for one in every if one.name in holding]
     left = sorted(holding.keys() - {one.name for one in using})
     if using and left:
+        follower.not_given.update(dict.fromkeys(left))
         notes.append(f"followed on {', '.join(str(one.name) for one in using)} only, not on {_some(left)}")
     if not using:
         notes.append(
@@ -276,8 +279,3 @@ def _nodes_behind(
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-
-def _canonical(text: str) -> str | None:
-    family = family_of(text)
-    return None if family is None else canonical_address(text, family)

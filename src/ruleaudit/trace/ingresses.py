@@ -7,17 +7,18 @@ from typing import TYPE_CHECKING
 
 from ruleaudit.addresses import canonical_address, family_of
 from ruleaudit.findings import Certainty
-from ruleaudit.forwarding import Verdict, endpoint_text
+from ruleaudit.forwarding import endpoint_text
 from ruleaudit.ingress import BackendProblem, route
 from ruleaudit.ingress_controllers import EntryKind, find_controller
 from ruleaudit.near import UnknownNameError, did_you_mean
 from ruleaudit.trace.balancers import expected_port, straight, through_hostname, to_address
+from ruleaudit.trace.holders import node_with
 from ruleaudit.trace.hops import Branch, of_several, scaled, with_share
 from ruleaudit.trace.question import QuestionError, client_of
 from ruleaudit.trace.values import Outcome, Party, Step, StepKind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
     from ruleaudit.cluster import Cluster
     from ruleaudit.cluster.objects import Service, ServicePort
@@ -162,7 +163,8 @@ class _Way:
             try:
                 if entry.kind in _ON_NODES:
                     alike = [one for one in entries if one.kind is entry.kind and one.port == entry.port]
-                    return entry, self._on_nodes(alike)
+                    everywhere = dict.fromkeys(address for one in alike for address in one.addresses)
+                    return replace(entry, addresses=tuple(everywhere)), self._on_nodes(alike)
                 return entry, self._by_service(entry)
             except QuestionError as error:
                 problems.append(str(error))
@@ -177,7 +179,9 @@ class _Way:
         addresses = self._families(entry.addresses)
         if entry.kind is EntryKind.NODE_PORT:
             given = {one.name for one in self.follower.nodes.models}
-            addresses = [one for one in addresses if self.follower.node_with(one) in given]
+            owners = {one: node_with(self.cluster, one) for one in addresses}
+            self._not_given(owner for owner in owners.values() if owner not in given)
+            addresses = [one for one, owner in owners.items() if owner in given]
         if not addresses:
             service = self.cluster.services.get(entry.service) if entry.service is not None else None
             if entry.hostnames and service is not None and entry.service_port is not None:
@@ -197,7 +201,12 @@ class _Way:
         if not branches:
             there = ", ".join(dict.fromkeys(str(one.node) for one in entries))
             raise QuestionError(f"the controller listens on {there}, whose dumps were not given")
+        self._not_given(one.node for one in entries if one.node not in every)
         return of_several(branches)
+
+    def _not_given(self, names: Iterable[str | None]) -> None:
+        """Note nodes by which a request may come in, too, and whose rules are not known."""
+        self.follower.not_given.update(dict.fromkeys(one for one in names if one is not None))
 
     # --- from the controller ---
 
@@ -242,11 +251,11 @@ class _Way:
             notes.append(f"TLS entry for {', '.join(found.tls.hosts) or 'every host'}{secret}")
         kind = f" ({found.path.path_type})" if found.path.path_type else ""
         text = f"Ingress {namespace}/{name}, {found.path}{kind}: to Service port {backend}"
-        remarks = self.follower.oddities_of_ingress((namespace, name), backend)
+        remarks = self.follower.wanted.oddities_of_ingress((namespace, name), backend)
         if backend.service is None or backend.service_port is None or backend.problem is not None:
             ways = self._nowhere()
         else:
-            remarks += self.follower.oddities_of(backend.service.metadata.key)
+            remarks += self.follower.wanted.oddities_of(backend.service.metadata.key)
             ways = self._ways(pod, backend.service, backend.service_port)
         step = Step(
             StepKind.INGRESS, text, certainty=found.certainty, notes=tuple(notes), remarks=tuple(remarks), steps=ways.steps
@@ -266,8 +275,9 @@ class _Way:
             else backend.message
         )
         step = Step(StepKind.END, text, certainty=certainty)
-        verdict = Verdict.REJECT if certainty is Certainty.DEFINITE else Verdict.PASS
-        return Branch((step,), (Outcome(verdict, 1.0, certainty=certainty),))
+        definite = certainty is Certainty.DEFINITE
+        ending = f"answered by the controller with an error: {backend.message}" if definite else backend.message
+        return Branch((step,), (Outcome(None, 1.0, certainty=certainty, ending=ending),))
 
     def _ways(self, pod: Key | None, service: Service, port: ServicePort) -> Branch:
         """By the Service's cluster IP, and straight to its endpoints."""
@@ -279,6 +289,7 @@ class _Way:
                 client = client_of(self.follower.nodes, f"pod/{'/'.join(pod)}")
             except QuestionError:
                 node = self.cluster.pods[pod].spec.node_name
+                self.follower.not_given[str(node)] = None
                 note = f"the rules of node {node}, on which this pod of the controller runs, were not given: its way on is as the objects have it"
         if client is None:
             behind = straight(self.follower, service, port, self._family_of(service))

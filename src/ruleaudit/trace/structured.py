@@ -29,6 +29,7 @@ def json_trace(trace: Trace) -> str:
         "steps": [_step(one) for one in trace.steps],
         "findings": [finding_fields(one) for one in trace.findings],
         "notes": list(trace.notes),
+        "nodes_not_given": list(trace.not_given),
     }
     return dumps(fields, indent=2) + "\n"
 
@@ -82,7 +83,8 @@ def _destination(one: tuple[str, int, str] | None) -> dict[str, object] | None:
 
 def _outcome(one: Outcome) -> dict[str, object]:
     return {
-        "verdict": one.verdict.value,
+        "verdict": one.verdict.value if one.verdict is not None else None,
+        "ending": one.ending or None,
         "destination": _destination(one.destination),
         "endpoint": _endpoint(one.endpoint),
         "share": round(one.share, 9),

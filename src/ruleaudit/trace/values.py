@@ -118,11 +118,12 @@ class Endpoint:
 class Outcome:
     """One way in which the connection can end. The shares of all outcomes add up to 1; that of a possible one is a placeholder (S5).
 
+    `verdict` None: no node's rules decided it; `ending` says what becomes of it where the verdict does not.
     `destination` (address, port, protocol): where it has been sent, None where nobody gets it. `way`: of several ways that are all shown, which.
     `reached`: a ready endpoint, or a ready pod that was asked for itself, gets it.
     """
 
-    verdict: Verdict
+    verdict: Verdict | None
     share: float
     destination: tuple[str, int, str] | None = None
     endpoint: Endpoint | None = None
@@ -133,6 +134,7 @@ class Outcome:
     node: str | None = None
     reached: bool = False
     way: str = ""
+    ending: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +166,9 @@ class Party:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A followed connection. `answer`: it in one line. `findings`: what the objects and rules part in, as `check` says it."""
+    """A followed connection. `answer`: it in one line. `findings`: what the objects and rules part in, as `check` says it. `not_given`: the
+    nodes at which the connection may come in, or set out, and whose dumps were not given: nothing is known of their rules.
+    """
 
     node: str | None
     client: Party
@@ -174,11 +178,12 @@ class Trace:
     expected: tuple[Expected, ...] = ()
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
+    not_given: tuple[str, ...] = ()
     answer: str = field(default="")
 
     @property
     def reached(self) -> bool:
-        """Whether every connection reaches a ready endpoint, for certain."""
+        """Whether every connection reaches a ready endpoint, for certain, as far as nodes were given."""
         return bool(self.outcomes) and all(one.reached and one.certainty is Certainty.DEFINITE for one in self.outcomes)
 
     def all_steps(self) -> Iterator[Step]:

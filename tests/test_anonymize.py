@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tarfile
 from collections import Counter
+from dataclasses import fields, replace
 from ipaddress import ip_address, ip_network
 from typing import TYPE_CHECKING
 
@@ -17,11 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ruleaudit.anonymize import KEPT_NAMES, KEPT_PORT_NAMES, Mapping, anonymized
-from ruleaudit.anonymize.settings import settings_without_names
+from ruleaudit.anonymize.settings import REWRITTEN, settings_without_names
 from ruleaudit.audit import audit_inputs
 from ruleaudit.chains import chain_hash, endpoint_chain_hash
 from ruleaudit.errors import InputError
-from ruleaudit.settings import read_settings
+from ruleaudit.live.capture import About, capture_files
+from ruleaudit.live.dumps import Dump
+from ruleaudit.live.errors import Missing
+from ruleaudit.settings import Form, GivenSettings, read_settings
 from ruleaudit.sources import InputKind, read
 
 if TYPE_CHECKING:
@@ -405,15 +409,108 @@ def test_what_cannot_be_kept_is_named(tmp_path: Path) -> None:
             "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\nmode: nftables\nnftables: {masqueradeAll: true}\n",
             id="configuration for nftables",
         ),
+        pytest.param('{"kube_proxy_version": null, "hostname": "secret"}', id="meta.json of a capture"),
+        pytest.param("kube-proxy --proxy-mode=ipvs --ipvs-scheduler=lc", id="scheduler in a command line"),
+        pytest.param("kube-proxy --proxy-mode=ipvs --ipvs-scheduler=secret", id="scheduler that Linux has not"),
+        pytest.param(
+            "kube-proxy --feature-gates=SecretGate=true,TopologyAwareHints=true --secret=3", id="unknown gate and option"
+        ),
+        pytest.param(
+            "apiVersion: v1\nkind: ConfigMap\ndata:\n  config: |\n    apiVersion: kubeproxy.config.k8s.io/v1alpha1\n"
+            "    kind: KubeProxyConfiguration\n    ipvs: {scheduler: rr}\n---\napiVersion: apps/v1\nkind: DaemonSet\n"
+            "spec: {template: {spec: {containers: [{name: kube-proxy, image: 'secret:v1.33.1', command: [kube-proxy, --config=/x]}]}}}\n"
+            "---\nkube_proxy_version: null\nhostname: secret\nnode_ips: [198.51.100.1]\n",
+            id="a ConfigMap, a DaemonSet and a description in one",
+        ),
     ],
 )
-def test_settings_are_read_again_as_they_were(text: str) -> None:
+def test_settings_are_read_again_as_they_were(text: str, tmp_path: Path) -> None:
     before = read_settings(text.encode(), "x")
     name, new = settings_without_names(before, KEY)  # which itself refuses what would be read otherwise
     assert not re.search("secret|198.51.100|2001:db8", new)
-    after = read_settings(new.encode(), name)
+    (tmp_path / name).write_text(new)
+    (source,) = read([str(tmp_path / name)])
+    assert source.kind in (InputKind.PROXY_CONFIG, InputKind.CAPTURE_META)
+    after = read_settings(source.data, name)
     assert (after.mode, after.minor, after.form, after.complete) == (before.mode, before.minor, before.form, before.complete)
     assert after.node == (before.node and KEY.name("secret"))
+    assert after.hostname == (before.hostname and KEY.name("secret"))
+
+
+GIVEN_VALUES: dict[str, object] = {
+    "mode": "ipvs",
+    "minor": 30,
+    "node": "secret",
+    "hostname": "Secret",
+    "node_addresses": ("198.51.100.1",),
+    "cluster_cidrs": ("198.51.100.0/24",),
+    "detect_local_mode": "NodeCIDR",
+    "bridge_interface": "secret0",
+    "interface_prefix": "secret",
+    "masquerade_all": True,
+    "masquerade_bit": 7,
+    "nodeport_addresses": ("primary", "198.51.100.0/24"),
+    "localhost_nodeports": False,
+    "feature_gates": {"TopologyAwareHints": True, "SecretGate": True},
+    "ipvs_exclude_cidrs": ("198.51.100.0/24",),
+    "ipvs_scheduler": "secret",
+    "config_file": "/secret",
+}
+"""A value for each of kube-proxy's settings."""
+FORMS = {
+    Form.CONFIGURATION: GivenSettings(form=Form.CONFIGURATION, complete=True, cluster_cidrs=()),
+    Form.COMMAND_LINE: GivenSettings(form=Form.COMMAND_LINE, complete=True),
+    Form.DESCRIPTION: GivenSettings(),
+}
+
+
+def test_every_setting_is_rewritten_or_kept_on_purpose() -> None:
+    names = {one.name for one in fields(GivenSettings)}
+    assert set(REWRITTEN) == names
+    assert set(GIVEN_VALUES) == names - {"complete", "form", "paths"}
+
+
+@pytest.mark.parametrize("form", [Form.CONFIGURATION, Form.COMMAND_LINE])
+@pytest.mark.parametrize("name", list(GIVEN_VALUES))
+def test_each_setting_is_read_again(form: Form, name: str) -> None:
+    complete = name != "config_file" or form is Form.CONFIGURATION
+    given_settings = replace(FORMS[form], complete=complete, **{name: GIVEN_VALUES[name]})  # type: ignore[arg-type]
+    file, text = settings_without_names(given_settings, KEY)
+    assert not re.search("secret|198.51.100", text, re.IGNORECASE)
+    found = getattr(read_settings(text.encode(), file), name)
+    assert found == REWRITTEN[name](GIVEN_VALUES[name], KEY)
+
+
+def test_settings_that_no_text_holds_are_an_input_error() -> None:
+    with pytest.raises(InputError, match=r"x: its settings \(masquerade_bit\) cannot be written without names"):
+        settings_without_names(replace(FORMS[Form.DESCRIPTION], masquerade_bit=7, paths=("x",)), KEY)
+
+
+def collected(folder: Path) -> None:
+    """A capture as `collect` writes it on the node of a bundled one."""
+    (folder / "iptables-save.txt").rename(folder / "iptables-nft-save.txt")
+    missing = Missing("ipvsadm", "not read on secret", "ask secret"), Missing("secret", "secret", "secret")
+    for name, data in capture_files([], missing, About(0, hostname="NODE-A", mode="iptables", tools={"x": "secret"})).items():
+        (folder / name).write_bytes(data)
+
+
+def test_a_collected_capture_is_audited_as_before(nodes: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "collected"
+    shutil.copytree(nodes / "changed-destination", folder)
+    (folder / "kube-proxy.args").unlink()  # which names the node
+    collected(folder)
+    same_is_found(folder, tmp_path)
+    assert "secret" not in "".join(one.read_text() for one in (tmp_path / "anonymous").iterdir())
+
+
+def test_a_capture_of_this_machine_is_rewritten(tmp_path: Path) -> None:
+    files = capture_files([Dump("iptables-save", "iptables-save", b"", InputKind.EMPTY)], [], About(0, hostname="secret"))
+    (tmp_path / "capture").mkdir()
+    for name, data in files.items():
+        (tmp_path / "capture" / name).write_bytes(data)
+    done = run("anonymize", str(tmp_path / "capture"), "--output", str(tmp_path / "out"))
+    assert done.returncode == 0, done.stderr
+    assert "secret" not in (tmp_path / "out" / "meta.json").read_text()
 
 
 # --- what stands for what ---

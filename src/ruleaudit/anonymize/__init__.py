@@ -19,7 +19,7 @@ from ruleaudit.anonymize.dumps import (
 )
 from ruleaudit.anonymize.mapping import KEPT_NAMES, KEPT_PORT_NAMES, Mapping
 from ruleaudit.anonymize.objects import objects_without_names
-from ruleaudit.anonymize.settings import settings_without_names
+from ruleaudit.anonymize.settings import description_without_names, settings_without_names
 from ruleaudit.cluster import load
 from ruleaudit.errors import InputError
 from ruleaudit.formats.iptables_save import MAX_LINE_LENGTH, MAX_LINES, parse
@@ -79,8 +79,10 @@ def anonymized(sources: Sequence[Source], mapping: Mapping, *, limit_factor: int
             made.append(("ipset.xml" if sets.form == "xml" else "ipset.txt", sets_without_names(sets, chains)))
         elif kind is InputKind.IP_ADDR:
             made.append(("ip-addr.json", interfaces_without_names(ip_addr.parse(source.text, source.path), chains)))
-        elif kind in (InputKind.PROXY_CONFIG, InputKind.CAPTURE_META):
+        elif kind is InputKind.PROXY_CONFIG:
             made.append(settings_without_names(read_settings(source.data, source.path), mapping))
+        elif kind is InputKind.CAPTURE_META:
+            made.append(("meta.json", description_without_names(source.data, source.path, mapping)))
         elif kind is InputKind.EMPTY:
             made.append(("empty.txt", ""))
         elif kind is not InputKind.OBJECTS:

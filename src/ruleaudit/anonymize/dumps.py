@@ -155,6 +155,8 @@ def virtual_servers_without_names(dump: IpvsDump, chains: Chains) -> str:
             return chains.mapping.endpoint(text)
         if name == "MESSAGE":
             return "ipvsadm: message"
+        if name == "SCHEDULER":
+            return chains.mapping.scheduler(text)
         return text if name != "WORD" or text in _TUNNELS else chains.mapping.word(text)
 
     return _lines(dump, rewritten)

@@ -25,6 +25,9 @@ KEPT_PORT_NAMES: Final = frozenset({"http", "https", "dns", "dns-tcp", "metrics"
 _ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz234567"
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?")
 _KNOWN_DOMAINS: Final = ("kubernetes.io", "k8s.io")
+_SCHEDULERS: Final = frozenset(
+    {"rr", "wrr", "lc", "wlc", "fo", "ovf", "lblc", "lblcr", "dh", "sh", "mh", "sed", "nq", "twos"}
+)  # net/netfilter/ipvs of Linux
 _COMMON_KEYS: Final = frozenset({"app", "k8s-app", "name", "component", "tier", "release", "version", "run"})
 
 # The paths to these networks stay as they are, so that nothing gets in or out of them. What is inside is rewritten, too, but for
@@ -104,6 +107,10 @@ class Mapping:
         if domain.endswith(_KNOWN_DOMAINS) or (not slash and name in _COMMON_KEYS) or text == "*":
             return text
         return f"{self.name(domain)}{slash}{self.name(name)}"
+
+    def scheduler(self, text: str) -> str:
+        """A scheduler of IPVS; those of Linux stay."""
+        return text if text in _SCHEDULERS else self.name(text)
 
     def service_port(self, text: str) -> str:
         """A service port as kube-proxy writes it: "namespace/name", "namespace/name:port" or "namespace/name:"."""

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from ruleaudit.capture_description import not_collected
 from ruleaudit.catalogue import CATALOGUE
 from ruleaudit.cluster import Cluster, load
-from ruleaudit.documents import plain_documents
 from ruleaudit.errors import InputError
 from ruleaudit.findings import Finding, InputSummary, Location, ObjectReference, Severity
 from ruleaudit.formats.completeness import Gap, gap_of
@@ -100,7 +100,9 @@ def read_inputs(
             common = shared is not None and shared.holds(source)
             given.append(replace(held, node=None, node_addresses=None) if common else held)
             if kind is InputKind.CAPTURE_META:
-                inputs.findings.extend(_not_collected(source))
+                inputs.findings.extend(
+                    note(f"absent {one.what}", one.why, one.hint) for one in not_collected(source.data, source.path)
+                )
         elif kind is InputKind.EMPTY:
             inputs.findings.append(
                 note(
@@ -165,15 +167,6 @@ def read_inputs(
     # What the caller gives wins over what lies beside the dumps.
     inputs.given = found if settings is None else settings if found is None else settings.over(found)
     return inputs
-
-
-def _not_collected(source: Source) -> Iterator[Finding]:
-    """What `collect` could not take, as it wrote it down."""
-    for document in plain_documents(source.data, source.path):
-        entries = document.get("not_collected") if isinstance(document, dict) else None
-        for entry in entries if isinstance(entries, list) else ():
-            if isinstance(entry, dict) and isinstance(entry.get("why"), str):
-                yield note(f"absent {entry.get('what')}", entry["why"], str(entry.get("hint") or "collect it again"))
 
 
 def _read_of_ipvs(inputs: Inputs, source: Source) -> bool:

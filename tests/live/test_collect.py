@@ -516,6 +516,63 @@ def test_the_script_writes_what_collect_writes(nodes: Path, tmp_path: Path, shel
 @pytest.mark.kernel
 @pytest.mark.skipif(_REASON is not None, reason=_REASON or "")
 @pytest.mark.usefixtures("namespace")
+def test_that_a_node_has_no_rules_is_in_its_capture(nodes: Path, tmp_path: Path, shell: list[str]) -> None:
+    done = script(tmp_path, shell, "out")
+    assert (done.returncode, done.stderr) == (0, "collect.sh: wrote out\n")
+    assert cli.main(["collect", "--output", str(tmp_path / "by-collect")]) == 0
+    files = [{one.name: one.read_text() for one in (tmp_path / name).iterdir()} for name in ("out", "by-collect")]
+    assert files[0]["iptables-save.txt"] == files[1]["iptables-save.txt"]
+    assert files[0]["ip6tables-save.txt"] == files[1]["ip6tables-save.txt"]
+    assert cli.main(["anonymize", str(tmp_path / "by-collect"), "--output", str(tmp_path / "anonymous")]) == 0
+    objects = str(nodes / "changed-destination" / "objects.json.xz")
+    for name in ("out", "by-collect", "anonymous"):
+        report = ruleaudit.audit_inputs(ruleaudit.read([str(tmp_path / name), objects]), node="node-a")
+        assert [one.code for one in report.findings if one.severity.value == "error"] == ["RA005"]
+        assert "RA004" not in {one.code for one in report.findings}
+
+
+@pytest.mark.parametrize("shell", shells(), ids=" ".join)
+@pytest.mark.kernel
+@pytest.mark.skipif(_REASON is not None, reason=_REASON or "")
+@pytest.mark.usefixtures("namespace")
+def test_the_script_refuses_where_nothing_can_be_seen(nodes: Path, tmp_path: Path, shell: list[str]) -> None:
+    load(nodes / "changed-destination", "nft")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for tool in (
+        "id",
+        "uname",
+        "date",
+        "dirname",
+        "basename",
+        "mkdir",
+        "rm",
+        "cat",
+        "grep",
+        "sed",
+        "tr",
+        "wc",
+        "head",
+        "readlink",
+        "ip",
+    ):
+        (tools / tool).symlink_to(shutil.which(tool) or "")
+    path = "/usr/bin:/bin}:/usr/local/sbin:/usr/sbin:/sbin"
+    text = SCRIPT.read_text()
+    assert path in text
+    (tmp_path / "collect.sh").write_text(text.replace(path, str(tools) + "}"))
+    found = shutil.which(shell[0]) or ""
+    command = [found, *shell[1:], str(tmp_path / "collect.sh"), str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, env={"PATH": str(tools)})
+    assert done.returncode == 2, done.stderr
+    assert "nothing tells whether kube-proxy has rules here: whether iptables-nft holds rules" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("shell", shells(), ids=" ".join)
+@pytest.mark.kernel
+@pytest.mark.skipif(_REASON is not None, reason=_REASON or "")
+@pytest.mark.usefixtures("namespace")
 def test_the_script_says_what_it_could_not_take(tmp_path: Path, shell: list[str]) -> None:
     run("iptables-legacy-restore", stdin="*nat\n:KUBE-SERVICES - [0:0]\n-A KUBE-SERVICES -m mark --mark 0x1 -j RETURN\nCOMMIT\n")
     tools = tmp_path / "tools"

@@ -115,17 +115,11 @@ def serving(
         for table in tables:
             if is_cut(table) and signs[table.family].served:
                 signs[table.family] = Signs(served=False)
+        if not any(is_cut(table) for table in tables):
+            yield from _nothing_of_kube_proxy(inputs, tables, rulesets, signs, cluster)
         return
     served = [family for family in FAMILIES if signs[family].served]
-    seen = bool(served)
-    services = {4: False, 6: False}
-    for service in cluster.services.values():
-        spec = service.spec
-        if spec.type == "ExternalName":
-            continue
-        for address in (*spec.cluster_ips, spec.cluster_ip or ""):
-            if address and address != "None":
-                services[6 if ":" in address else 4] = True
+    services = _families_of_services(cluster)
     cut = set()
     for table in tables:
         if is_cut(table) and table.name == "nat":
@@ -140,7 +134,7 @@ def serving(
         names = present[family]
         tool = "iptables-save" if family == 4 else "ip6tables-save"
         if not names:
-            if inputs.dumps and services[family]:
+            if inputs.dumps and family in services:
                 yield note(
                     f"family {family}", f"no IPv{family} table was given: IPv{family} is not checked", f"add the output of {tool}"
                 )
@@ -152,22 +146,47 @@ def serving(
                 f"take the whole of {tool}, without -t",
             )
             continue
+        if family in services and family not in (*served, *cut) and served:
+            yield note(
+                f"unserved {family}",
+                f"no rules of kube-proxy are in the nat table of IPv{family}: its services are not checked",
+                "if kube-proxy is to serve this family, look at its log",
+            )
         if (family, "filter") not in given and family in served and family not in cut:
             yield note(
                 f"filter {family}",
                 f"the filter table of IPv{family} is not in the dump: refusals and forwarding are not checked",
                 f"take the whole of {tool}, without -t",
             )
-    if seen or cut or not any("nat" in present[family] for family in FAMILIES):
+    if not cut:
+        yield from _nothing_of_kube_proxy(inputs, tables, rulesets, signs, cluster)
+
+
+def _families_of_services(cluster: Cluster) -> set[int]:
+    """The families in which Services have addresses."""
+    return {
+        6 if ":" in address else 4
+        for service in cluster.services.values()
+        if service.spec.type != "ExternalName"
+        for address in (*service.spec.cluster_ips, service.spec.cluster_ip or "")
+        if address and address != "None"
+    }
+
+
+def _nothing_of_kube_proxy(
+    inputs: Inputs, tables: Sequence[Table], rulesets: dict[int, Ruleset], signs: dict[int, Signs], cluster: Cluster
+) -> Iterator[Finding]:
+    """RA005 where a nat table was given, and kube-proxy has written none; as RA004 where it need not have."""
+    if any(one.served for one in signs.values()) or not any(table.name == "nat" for table in tables):
         return
-    if not any(services.values()):
+    if not _families_of_services(cluster):
         return
     if (inputs.given is not None and inputs.given.mode == "nftables") or any(
         one.kind == InputKind.NFT.value for one in inputs.summaries
     ):
         yield note("mode", "kube-proxy runs in nftables mode here, which is not audited yet", OTHER_MODE)
         return
-    chains = [name for family in FAMILIES for table in present[family] for name in rulesets[family].chains(table)]
+    chains = [name for table in tables for name in rulesets[table.family].chains(table.name)]
     other = other_proxy(chains)
     traces = [name for name in chains if is_kube_proxy_chain(name) or name.startswith("KUBE-")]
     entry = CATALOGUE["RA005"]
@@ -176,7 +195,7 @@ def serving(
         f"{other} serves the Services of this node; ruleaudit audits kube-proxy only"
         if other
         else "the dump may come from the other iptables backend: compare `iptables-legacy-save` and `iptables-nft-save`"
-        if traces or len(backends) == 1
+        if traces or (len(backends) == 1 and backends != {None})
         else entry.action
     )
     yield Finding(

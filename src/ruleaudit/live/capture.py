@@ -63,7 +63,7 @@ def capture_files(dumps: Sequence[Dump], missing: Sequence[Missing], about: Abou
         "dump_seconds": round(time.time() - about.began, 3),
         "kernel": about.kernel,
         "tools": dict(about.tools or {}),
-        "commands": {one.name: one.command for one in dumps},
+        "commands": {one.name: one.command for one in dumps if one.command},
         "not_collected": [{"what": one.what, "why": one.message, "hint": one.hint} for one in missing],
         "collected_by": "ruleaudit collect",
     }

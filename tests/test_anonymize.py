@@ -204,6 +204,7 @@ def nothing_is_left(folder: Path) -> None:
         "k8s",
         "io",
         "ingress-nginx",
+        "traefik",
     }
     assert known & set(_WORD.findall(text)) - kept - labels == set()
     assert {one for one in addresses & {*_V4.findall(text), *_V6.findall(text)} if not special(one)} == set()
@@ -360,6 +361,76 @@ def test_objects_keep_only_what_an_audit_reads(tmp_path: Path) -> None:
     (ingress,) = json.loads(files["ingresses.json"])["items"]
     assert ingress["spec"]["rules"][0]["host"] == f"*.{KEY.name('secret')}.{KEY.name('corp')}"
     assert ingress["spec"]["rules"][0]["http"]["paths"][0]["backend"]["service"]["name"] == name
+
+
+@pytest.mark.parametrize(
+    ("key", "kept"),
+    [
+        ("topology.kubernetes.io/zone", True),
+        ("app.kubernetes.io/name", True),
+        ("app", True),
+        ("pod-template-hash", True),
+        ("acmecorp-k8s.io/secretkey", False),
+        ("team.acmecorp.k8s.io/x", False),
+        ("node-role.kubernetes.io/acmerole", False),
+        ("acmerole", False),
+    ],
+)
+def test_only_well_known_keys_stay(key: str, kept: bool) -> None:
+    assert (KEY.label_key(key) == key) == kept
+    assert "acme" not in KEY.label_key(key)
+
+
+def test_of_values_only_known_words_stay(tmp_path: Path) -> None:
+    def item(kind: str, version: str, annotations: dict[str, str], **parts: object) -> dict[str, object]:
+        metadata = {"name": "x", "namespace": "y", "annotations": annotations, "creationTimestamp": "Acme"}
+        return {"apiVersion": version, "kind": kind, "metadata": metadata, **parts}
+
+    hints = {
+        "service.kubernetes.io/topology-aware-hints": "Acme",
+        "service.kubernetes.io/topology-mode": "AcmeMode",
+        "endpoints.kubernetes.io/last-change-trigger-time": "Acme:2026",
+    }
+    statuses = {"conditions": [{"type": "AcmeReady", "status": "Acme"}, {"type": "Ready", "status": "True"}], "phase": "Acme"}
+    backend = {"resource": {"apiGroup": "acme.example", "kind": "AcmeBucket", "name": "acme"}}
+    default = {"ingressclass.kubernetes.io/is-default-class": "Acme"}
+    items = [
+        item("Service", "v1", hints, spec={"type": "AcmeType", "trafficDistribution": "Acme"}),
+        item("Pod", "v1", {}, spec={"dnsPolicy": "Acme"}, status=statuses),
+        item("Ingress", "networking.k8s.io/v1", {}, spec={"defaultBackend": backend}),
+        *(
+            item("IngressClass", "networking.k8s.io/v1", default, spec={"controller": text})
+            for text in ("k8s.io/acme-internal", "k8s.io/ingress-nginx-acme", "acme.example/x", "nginx.org/ingress-controller")
+        ),
+    ]
+    for number, one in enumerate(items):
+        one["metadata"] = {**one["metadata"], "name": f"x{number}"}  # type: ignore[dict-item]
+    path = written(json.dumps({"apiVersion": "v1", "kind": "List", "items": items}), tmp_path)
+    files = anonymized(read([path]), KEY).files
+    assert "acme" not in "".join(files.values()).lower()
+    controllers = [one["spec"]["controller"] for one in json.loads(files["ingressclasses.json"])["items"]]
+    assert controllers[1].startswith("k8s.io/ingress-nginx")
+    assert controllers[3] == "nginx.org/ingress-controller"
+    (pod,) = json.loads(files["pods.json"])["items"]
+    assert pod["status"]["conditions"][1] == {"type": "Ready", "status": "True"}
+
+
+def test_words_that_iptables_has_not_are_replaced(tmp_path: Path) -> None:
+    rules = """\
+*nat
+:PREROUTING ACCEPT [0:0]
+:KUBE-SERVICES - [0:0]
+-A PREROUTING -m acmemod --acmeopt 3 -j ACMETARGET --acme-more 100%
+-A PREROUTING -p tcp -m comment --comment "--acme" -m tcp --dport 80 --acmeopt -j KUBE-SERVICES
+-A PREROUTING -m physdev ! --physdev-is-bridged -j LOG --log-prefix "-m acme" --log-level 7
+COMMIT
+"""
+    path = written(rules, tmp_path)
+    (text,) = anonymized(read([path]), KEY).files.values()
+    assert "acme" not in text.lower()
+    assert "-m physdev ! --physdev-is-bridged -j LOG --log-prefix" in text
+    before, after = audit_inputs(read([path])), audit_inputs(rewritten(read([path]), tmp_path / "again"))
+    assert about(after, None) == about(before, KEY)
 
 
 def test_what_cannot_be_kept_is_named(tmp_path: Path) -> None:
@@ -630,6 +701,14 @@ def test_an_archive_is_audited_as_the_node_was(nodes: Path, tmp_path: Path) -> N
             assert held.read() == same.read()
 
 
+def test_standard_input_is_read(nodes: Path, tmp_path: Path) -> None:
+    dump = (nodes / "healthy" / "iptables-save.txt").read_bytes()
+    words = [sys.executable, "-m", "ruleaudit", "anonymize", "-", "--output", str(tmp_path / "out")]
+    done = subprocess.run(words, input=dump, capture_output=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert [one.name for one in (tmp_path / "out").iterdir()] == ["iptables-save.txt"]
+
+
 def test_without_a_key_every_run_differs_and_no_key_is_written(nodes: Path, tmp_path: Path) -> None:
     texts = []
     for name in "ab":
@@ -650,6 +729,7 @@ def test_without_a_key_every_run_differs_and_no_key_is_written(nodes: Path, tmp_
         pytest.param(["NODE", "--output", "FILE/below"], "cannot be written", id="a folder that cannot be made"),
         pytest.param(["NODE", "--output", "NEW/x.tar.gz"], "cannot be written", id="an archive in no folder"),
         pytest.param(["NODE", "OTHER", "--output", "NEW"], "several nodes", id="two nodes"),
+        pytest.param(["NODE", "--output", "NEW", "--key", ""], "an empty key is known to everybody", id="an empty key"),
     ],
 )
 def test_refusals(nodes: Path, tmp_path: Path, arguments: list[str], says: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import secrets
+import sys
 import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,10 +16,17 @@ from ruleaudit.cli_completion import complete_files
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import TextIO
 
 __all__ = ["anonymize"]
 
 _ENDINGS = (".tar.gz", ".tgz")
+
+
+def _no_empty_key(_context: click.Context, _parameter: click.Parameter, key: str | None) -> str | None:
+    if key == "":
+        raise click.BadParameter("an empty key is known to everybody; leave --key out for a new one, or give a text.")
+    return key
 
 
 @click.command()
@@ -30,7 +38,12 @@ _ENDINGS = (".tar.gz", ".tgz")
     shell_complete=complete_files,
     help="A new or empty folder, or an archive, to write to.",
 )
-@click.option("--key", metavar="TEXT", help="Names and addresses depend on this key alone; keep it secret.  [default: a new one]")
+@click.option(
+    "--key",
+    metavar="TEXT",
+    callback=_no_empty_key,
+    help="Names and addresses depend on this key alone; keep it secret.  [default: a new one]",
+)
 @click.option(
     "--limit-factor", type=click.IntRange(1, 1000), default=1, show_default=True, help="Read inputs so many times larger."
 )
@@ -53,8 +66,10 @@ def anonymize(*, paths: tuple[str, ...], output: str, key: str | None, limit_fac
             f"--output {output}: is there already, and not an empty folder; name a new folder or a file that ends in .tar.gz.",
             click.get_current_context(),
         )
+    standard_input: TextIO | None = sys.stdin  # None where the caller closed it
+    stream = standard_input.buffer if "-" in paths and standard_input is not None else None
     found = anonymized(
-        read(paths, limit_factor=limit_factor),
+        read(paths, stream, limit_factor=limit_factor),
         Mapping(secrets.token_bytes(32) if key is None else key.encode("utf-8", "surrogateescape")),
         limit_factor=limit_factor,
     )

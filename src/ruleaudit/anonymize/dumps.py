@@ -6,6 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Final
 
+from ruleaudit.anonymize.iptables_words import FLAGS, MODULES
 from ruleaudit.lines import BLANK, UNPARSED
 from ruleaudit.rules import LineKind, unescape
 
@@ -43,6 +44,7 @@ _KEPT_FLAGS: Final = frozenset(
      "--ctmask", "--nfmask", "--zone", "--ports", "--dports", "--sports", "--dport", "--sport", "--to-ports", "--every", "--packet", "--ctevents"}
 )  # fmt: skip
 _KEPT_VALUE: Final = re.compile(r"[A-Za-z0-9_,:/+.-]{1,40}")
+_WORD: Final = re.compile(r'(?<!\S)(?:(?P<before>-[mjg] +)(?P<name>[^\s"]+)|--(?P<flag>[^\s"=]+))')
 _CONSTANTS: Final = {"--bytecode": "1,6 0 0 0", "--u32": "0x0=0x0", "--hex-string": "|00|"}
 """What can hold addresses in a form that nobody rewrites."""
 _TUNNELS: Final = ("ipip", "gue", "gre")
@@ -51,7 +53,7 @@ _UNREADABLE: Final = "unreadable"
 
 def rules_without_names(dump: Dump, chains: Chains) -> str:
     """The text of a dump of rules."""
-    rewriters: dict[Shape, list[Rewrite]] = {}
+    rewriters: dict[Shape, tuple[str, list[Rewrite]]] = {}
     lines: list[str] = []
     for number, (shape, values) in enumerate(zip(dump.shapes, dump.values, strict=True)):
         if number == 0 or shape.kind is LineKind.CONTINUATION:
@@ -72,9 +74,26 @@ def rules_without_names(dump: Dump, chains: Chains) -> str:
         else:
             known = rewriters.get(shape)
             if known is None:
-                known = rewriters[shape] = _of_shape(shape, chains)
-            lines.append(shape.render(tuple([rewrite(value) for rewrite, value in zip(known, values, strict=True)])))
+                known = rewriters[shape] = _template(shape, chains), _of_shape(shape, chains)
+            template, of_slots = known
+            lines.append(template % tuple([rewrite(value) for rewrite, value in zip(of_slots, values, strict=True)]))
     return "\n".join(lines) + ("\n" if dump.final_newline else "")
+
+
+def _template(shape: Shape, chains: Chains) -> str:
+    """What a shape's lines have in common, with the words that are none of iptables replaced: modules, options, targets with options."""
+
+    def replaced(found: re.Match[str]) -> str:
+        before, word = found["before"] or "--", found["name"] or found["flag"]
+        if before.startswith("-m"):
+            known = word in MODULES
+        elif before == "--":
+            known = word in FLAGS
+        else:
+            return before + chains.chain(word)
+        return before + (word if known else "o" + chains.mapping.token(word, 9, "word"))
+
+    return "%s".join(_WORD.sub(replaced, piece).replace("%", "%%") for piece in shape.pieces)
 
 
 def _of_shape(shape: Shape, chains: Chains) -> list[Rewrite]:

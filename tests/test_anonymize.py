@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ruleaudit import cli
 from ruleaudit.anonymize import KEPT_NAMES, KEPT_PORT_NAMES, Mapping, anonymized
 from ruleaudit.anonymize.settings import REWRITTEN, settings_without_names
 from ruleaudit.audit import audit_inputs
@@ -687,7 +688,7 @@ def test_an_archive_is_audited_as_the_node_was(nodes: Path, tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     assert "11 files; names that every cluster has" in done.stderr
     with tarfile.open(archive) as packed:
-        assert "iptables-save.txt" in packed.getnames()
+        assert "out/iptables-save.txt" in packed.getnames()
         assert all(member.mtime == 0 and not member.uname for member in packed)
     report = json.loads(run("check", str(archive), "--format", "json").stdout)
     assert [one["code"] for one in report["findings"] if one["severity"] == "error"] == ["RA206"]
@@ -695,7 +696,7 @@ def test_an_archive_is_audited_as_the_node_was(nodes: Path, tmp_path: Path) -> N
     run("anonymize", str(nodes / "changed-destination"), "--output", str(again), "--key", "k")
     with tarfile.open(archive) as one, tarfile.open(again) as other:
         for name in one.getnames():
-            held, same = one.extractfile(name), other.extractfile(name)
+            held, same = one.extractfile(name), other.extractfile(name.replace("out/", "again/"))
             assert held is not None
             assert same is not None
             assert held.read() == same.read()
@@ -724,11 +725,19 @@ def test_without_a_key_every_run_differs_and_no_key_is_written(nodes: Path, tmp_
     ("arguments", "says"),
     [
         pytest.param(["NODE"], "--output", id="without --output"),
-        pytest.param(["NODE", "--output", "FULL"], "not an empty folder", id="a folder that holds something"),
+        pytest.param(
+            ["NODE", "--output", "FULL"], "is there already; name a new or an empty folder", id="a folder that holds something"
+        ),
         pytest.param(["ABSENT", "--output", "NEW"], "no such file or folder", id="a capture that is not there"),
-        pytest.param(["NODE", "--output", "FILE/below"], "cannot be written", id="a folder that cannot be made"),
-        pytest.param(["NODE", "--output", "NEW/x.tar.gz"], "cannot be written", id="an archive in no folder"),
+        pytest.param(["NODE", "--output", "FILE/below"], "no such folder to write to", id="a folder that cannot be made"),
+        pytest.param(["NODE", "--output", "NEW/x.tar.gz"], "no such folder to write to", id="an archive in no folder"),
         pytest.param(["NODE", "OTHER", "--output", "NEW"], "several nodes", id="two nodes"),
+        *(
+            pytest.param(
+                ["NODE", "--output", f"NEW.{ending}"], "ends in .tar.gz or .tgz, or a folder", id=f"another file, .{ending}"
+            )
+            for ending in ("zip", "tar", "tar.xz", "json", "tbz2")
+        ),
         pytest.param(["NODE", "--output", "NEW", "--key", ""], "an empty key is known to everybody", id="an empty key"),
     ],
 )
@@ -743,9 +752,28 @@ def test_refusals(nodes: Path, tmp_path: Path, arguments: list[str], says: str) 
         "ABSENT": tmp_path / "x",
         "FILE/below": tmp_path / "file" / "below",
         "NEW/x.tar.gz": tmp_path / "new" / "x.tar.gz",
+        **{f"NEW.{ending}": tmp_path / f"new.{ending}" for ending in ("zip", "tar", "tar.xz", "json", "tbz2")},
     }
     done = run("anonymize", *(str(places.get(word, word)) for word in arguments))
     assert done.returncode == 2
     assert says in done.stderr
     assert "Traceback" not in done.stderr
-    assert not (tmp_path / "new").exists()
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["file", "full"]
+
+
+def test_an_empty_folder_is_filled_whole_or_not_at_all(
+    nodes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    words = ["anonymize", str(nodes / "healthy"), "--output", str(tmp_path / "empty")]
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(type(tmp_path), "rename", full)
+        assert cli.main(words) == 2
+    assert "No space left" in capsys.readouterr().err
+    assert [one.name for one in tmp_path.rglob("*")] == ["empty"]
+    assert cli.main(words) == 0
+    assert (tmp_path / "empty" / "iptables-save.txt").is_file()

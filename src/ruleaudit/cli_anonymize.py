@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import secrets
 import sys
-import tarfile
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -15,12 +12,9 @@ from ruleaudit import cli
 from ruleaudit.cli_completion import complete_files
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from typing import TextIO
 
 __all__ = ["anonymize"]
-
-_ENDINGS = (".tar.gz", ".tgz")
 
 
 def _no_empty_key(_context: click.Context, _parameter: click.Parameter, key: str | None) -> str | None:
@@ -56,16 +50,11 @@ def anonymize(*, paths: tuple[str, ...], output: str, key: str | None, limit_fac
     """
     del color, debug
     from ruleaudit.anonymize import Mapping, anonymized
+    from ruleaudit.live.capture import require_writable, write_capture
     from ruleaudit.reports.printable import printable
     from ruleaudit.sources import read
 
-    archive = output.endswith(_ENDINGS)
-    folder = Path(output)
-    if not archive and folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise click.UsageError(
-            f"--output {output}: is there already, and not an empty folder; name a new folder or a file that ends in .tar.gz.",
-            click.get_current_context(),
-        )
+    require_writable(output, into_empty=True)
     standard_input: TextIO | None = sys.stdin  # None where the caller closed it
     stream = standard_input.buffer if "-" in paths and standard_input is not None else None
     found = anonymized(
@@ -73,29 +62,10 @@ def anonymize(*, paths: tuple[str, ...], output: str, key: str | None, limit_fac
         Mapping(secrets.token_bytes(32) if key is None else key.encode("utf-8", "surrogateescape")),
         limit_factor=limit_factor,
     )
-    if archive:
-        cli._write_bytes(_packed(found.files), output)
-    else:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            what = f"--output {output}: cannot be written: {error.strerror or error}."
-            raise click.UsageError(what, click.get_current_context()) from error
-        for name, text in found.files.items():
-            cli._write_bytes(text.encode("utf-8", "surrogateescape"), str(folder / name))
+    files = {name: text.encode("utf-8", "surrogateescape") for name, text in found.files.items()}
+    write_capture(files, output, into_empty=True, moment=0)  # when it was written is nobody's business
     for what in found.left_out:
         cli._say(f"left out: {printable(what)}")
     kept = "names that every cluster has (default/kubernetes, kube-system, kube-dns), ports and times are as they were"
     cli._say(f"{output}: {len(found.files)} files; {kept}")
     return cli.CLEAN
-
-
-def _packed(files: Mapping[str, str]) -> bytes:
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w:gz") as archive:
-        for name, text in files.items():
-            data = text.encode("utf-8", "surrogateescape")
-            member = tarfile.TarInfo(name)  # of nobody, at no time
-            member.size = len(data)
-            archive.addfile(member, io.BytesIO(data))
-    return packed.getvalue()

@@ -146,6 +146,19 @@ def test_all_nodes_of_a_cluster(
     assert findings(report) == findings(by_files)
 
 
+def test_a_node_may_be_called_like_the_objects(
+    tmp_path: Path, objects: dict[str, Any], programs: dict[str, Printed], single: dict[str, Any]
+) -> None:
+    name = "objects.json"
+    pods = [*objects["/api/v1/pods"], kube_proxy("kube-proxy-x", name)]
+    there = {**objects, "/api/v1/pods": pods, "/api/v1/nodes": [*objects["/api/v1/nodes"], {"metadata": {"name": name}}]}
+    on_all = {one["metadata"]["name"]: programs for one in pods}
+    with ApiServer(there, single=single, programs=on_all) as server:
+        assert collect(server, tmp_path, "--output", str(tmp_path / "out")) == 0
+    assert json.loads((tmp_path / "out" / "Node-objects.json" / "meta.json").read_text())["node"] == name
+    assert json.loads((tmp_path / "out" / "objects.json").read_text())["kind"] == "List"
+
+
 def test_only_what_the_roles_allow_is_asked_for(
     tmp_path: Path, objects: dict[str, Any], programs: dict[str, Printed], single: dict[str, Any]
 ) -> None:
@@ -415,6 +428,7 @@ def test_a_capture_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: p
         ("there", "is there already"),
         ("there.tar.gz/x", "no such folder"),
         ("no/such/place", "no such folder"),
+        ("x.zip", r"name one that ends in \.tar\.gz or \.tgz, or a folder"),
     ):
         with pytest.raises(LiveError, match=words):
             write_capture({"a": b"b"}, str(tmp_path / output))
@@ -532,6 +546,18 @@ def test_that_a_node_has_no_rules_is_in_its_capture(nodes: Path, tmp_path: Path,
 
 
 @pytest.mark.parametrize("shell", shells(), ids=" ".join)
+@pytest.mark.parametrize("output", ["-x", "-x.tar.gz", "--help", "--.tgz"])
+@pytest.mark.kernel
+@pytest.mark.skipif(_REASON is not None, reason=_REASON or "")
+@pytest.mark.usefixtures("namespace")
+def test_the_script_writes_what_begins_with_a_dash(tmp_path: Path, shell: list[str], output: str) -> None:
+    done = script(tmp_path, shell, output)
+    assert (done.returncode, done.stderr) == (0, f"collect.sh: wrote ./{output}\n")
+    assert sorted(one.name for one in tmp_path.iterdir()) == sorted([output, "collect.sh"])
+    assert {one.kind.value for one in ruleaudit.read([str(tmp_path / output)])} >= {"iptables-save", "capture-description"}
+
+
+@pytest.mark.parametrize("shell", shells(), ids=" ".join)
 @pytest.mark.kernel
 @pytest.mark.skipif(_REASON is not None, reason=_REASON or "")
 @pytest.mark.usefixtures("namespace")
@@ -635,7 +661,12 @@ def test_the_script_takes_what_ipvs_has(tmp_path: Path, shell: list[str], printe
 
 @pytest.mark.parametrize(
     ("output", "words"),
-    [("there", "is there already"), ("no/where", "no such folder"), ("there.tar.gz", "is a folder")],
+    [
+        ("there", "is there already"),
+        ("no/where", "no such folder"),
+        ("there.tar.gz", "is a folder"),
+        ("new.zip", "ends in .tar.gz or .tgz, or a folder"),
+    ],
 )
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="the script wants root")
 def test_the_script_refuses_what_it_cannot_write(tmp_path: Path, output: str, words: str) -> None:

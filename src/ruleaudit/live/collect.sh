@@ -23,6 +23,8 @@ fail() {
 name=$(uname -n)
 output=${1:-ruleaudit-$name-$(date -u +%Y%m%dT%H%M%SZ).tar.gz}
 output=${output%/}
+# What begins with "-" would be an option of tar and mv.
+case $output in -*) output=./$output ;; esac
 case $output in
     *.tar.gz | *.tgz)
         [ -d "$output" ] && fail "$output: is a folder; name a file"
@@ -30,6 +32,7 @@ case $output in
             command -v "$tool" >/dev/null 2>&1 || fail "there is no $tool here to make an archive: name a folder instead of $output"
         done
         ;;
+    *.zip | *.tar | *.tar.* | *.7z) fail "$output: no such file is written; name one that ends in .tar.gz or .tgz, or a folder" ;;
     *) [ -e "$output" ] && fail "$output: is there already; name a folder that is not" ;;
 esac
 parent=$(dirname -- "$output")
@@ -37,6 +40,7 @@ parent=$(dirname -- "$output")
 base=$(basename -- "$output")
 base=${base%.tar.gz}
 base=${base%.tgz}
+case $base in -*) base=capture$base ;; esac
 work=$parent/.$base.$$
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT

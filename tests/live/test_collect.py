@@ -181,6 +181,22 @@ def test_only_what_the_roles_allow_is_asked_for(
     }
 
 
+def test_a_node_whose_pod_shows_no_rules_is_broken(
+    tmp_path: Path,
+    objects: dict[str, Any],
+    programs: dict[str, Printed],
+    single: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    image = {**programs, "iptables-nft-save": "", "ip6tables-nft-save": ""}
+    with ApiServer(objects, single=single, programs={"kube-proxy-0": image}) as server:
+        assert collect(server, tmp_path, "--node", "node-a", "--output", str(tmp_path / "out")) == 0
+    capsys.readouterr()
+    assert cli.main(["check", str(tmp_path / "out"), "--format", "json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert [one["code"] for one in report["findings"] if one["severity"] == "error"] == ["RA005"]
+
+
 def test_one_node_lies_at_the_top(
     tmp_path: Path, objects: dict[str, Any], programs: dict[str, Printed], single: dict[str, Any]
 ) -> None:

@@ -247,6 +247,11 @@ def test_where_neither_rules_nor_their_absence_can_be_seen(programs: Mapping[str
         take(Node(programs), IN_NFT)
 
 
+def test_a_pod_whose_nft_fails_does_not_say_that_there_are_no_rules() -> None:
+    with pytest.raises(LiveError, match="whether it has an nftables ruleset was not seen: nft failed with status 1: no luck"):
+        take(Node({**EMPTY, "nft list tables": (1, "no luck")}), Kernel())
+
+
 @pytest.mark.parametrize(
     ("kernel", "never"),
     [

@@ -280,7 +280,8 @@ class _Taker:
 
     def _ruleset(self) -> None:
         tables = self.run(("nft", "list", "tables"))
-        if tables.status != 0 and self.kernel.legacy[4] is not None:  # the image of a kube-proxy that writes such rules has nft
+        on_the_node = self.kernel.legacy[4] is not None  # the image of a kube-proxy that writes such rules has nft
+        if tables.status != 0 and (on_the_node or tables.status is not None):
             self.nft_seen = False
             self._lacks(
                 "nft",

@@ -85,6 +85,10 @@ def anonymized(sources: Sequence[Source], mapping: Mapping, *, limit_factor: int
             made.append(("meta.json", description_without_names(source.data, source.path, mapping)))
         elif kind is InputKind.EMPTY:
             made.append(("empty.txt", ""))
+        elif kind is InputKind.NFT:
+            # That there is one says in which mode kube-proxy runs.
+            made.append(("nft.json", '{"nftables": []}\n'))
+            left_out.append(f"{source.path}: what the nftables ruleset holds, which no audit looks at")
         elif kind is not InputKind.OBJECTS:
             left_out.append(f"{source.path}: {source.reason or f'{kind.value}, which no audit looks at'}")
     made += [(_OBJECT_FILES[kind], text.decode()) for kind, text in objects_without_names(cluster, mapping)]

@@ -107,8 +107,8 @@ def read_inputs(
             inputs.findings.append(
                 note(
                     f"empty {source.path}",
-                    f"{source.path} is empty",
-                    "if it should hold a dump, take it again; an empty ip6tables-save means that no IPv6 table exists",
+                    f"{source.path} is empty: whether there are rules is not known",
+                    "take it again, as root; an empty ip6tables-save may mean that no IPv6 table exists, which `ruleaudit collect` and --live tell",
                 )
             )
         elif kind is InputKind.OTHER and source.reason not in ("", UNKNOWN):

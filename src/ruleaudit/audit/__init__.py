@@ -91,7 +91,7 @@ def _audit(
     for family in FAMILIES:
         differs = model.contradicted(family)
         if differs is not None:
-            findings = [differs, *follow_settings(findings, differs)]
+            findings = [differs, *follow_settings(findings, differs, family)]
     findings.extend(objects_alone(cluster) if shared is None else shared.alone(cluster))
     if not summary.releases or any(release.external_ips for release in summary.releases):
         findings.extend(list(takeover.takeovers(cluster, findings)))

@@ -18,6 +18,7 @@ import ruleaudit.audit
 import ruleaudit.reports.sarif
 from ruleaudit import __version__, cli
 from ruleaudit.catalogue import CATALOGUE
+from ruleaudit.cli.progress import Progress
 from ruleaudit.findings import Finding, InputSummary, Location, ProxySummary, Report, Severity
 
 if TYPE_CHECKING:
@@ -599,7 +600,7 @@ def test_progress(shown: bool, seconds: int, terminal: bool, drawn: bool, monkey
     stream = Terminal() if terminal else io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setenv("TERM", "xterm")
-    with cli._Progress(shown=shown) as progress:
+    with Progress(shown=shown) as progress:
         progress._since -= seconds
         progress.step("\x1b]0;IPv4\x07", 0.5)
     text = stream.getvalue()

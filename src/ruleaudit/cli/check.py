@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ruleaudit.cli.configuration import baseline_options, configuration_options, put_aside, with_origins, written_baseline
-from ruleaudit.cli.options import common_options, exit_zero_option, input_options, live_options, report_options, selection_options
+from ruleaudit.cli.options import common_options, exit_zero_option, input_options, report_options, selection_options
 from ruleaudit.cli.output import report_targets, write_all
 from ruleaudit.cli.progress import Progress
 from ruleaudit.cli.reporting import Presentation, report_texts, say_beside
@@ -46,7 +46,6 @@ def _service_names(_context: click.Context, _parameter: click.Parameter, values:
 
 @click.command(epilog=_EPILOG)
 @input_options
-@live_options
 @report_options
 @click.option(
     "--jobs", type=click.IntRange(1), metavar="N", help="Audit so many nodes at once.  [default: as many as there are cores]"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ruleaudit.sources import Captures, Source
     from ruleaudit.trace import Nodes
 
-__all__ = ["Inputs"]
+__all__ = ["Inputs", "live_beside"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,11 +30,11 @@ class Inputs:
     node: str | None
     kube_proxy_config: str | None
     limit_factor: int
-    live: bool = False
-    cluster: bool = False
-    kubeconfig: str | None = None
-    context: str | None = None
-    request_timeout: float = 0
+    live: bool
+    cluster: bool
+    kubeconfig: str | None
+    context: str | None
+    request_timeout: float
 
     @classmethod
     def given(cls, **values: Any) -> Inputs:  # noqa: ANN401  each is of its field's type
@@ -77,21 +77,32 @@ class Inputs:
         return gather(self.paths, self._standard_input(), shared=self.objects, limit_factor=self.limit_factor)
 
     def nodes(self, progress: Callable[[str, float], None]) -> Nodes:
-        """The nodes that are asked about. Raises InputError, UnknownNodeError."""
-        from ruleaudit.trace import read_nodes
+        """The nodes that are asked about. Raises InputError, LiveError, UnknownNodeError; UsageError for --live beside several nodes."""
+        from ruleaudit.trace import SeveralNodesError, read_nodes
 
-        return read_nodes(
-            (*self.paths, *self.objects),
-            self._standard_input(),
-            node=self.node,
-            settings=self.settings(),
-            progress=progress,
-            limit_factor=self.limit_factor,
-        )
+        try:
+            return read_nodes(
+                (*self.paths, *self.objects),
+                self._standard_input(),
+                outside=self.outside(progress),
+                node=self.node,
+                settings=self.settings(),
+                progress=progress,
+                limit_factor=self.limit_factor,
+            )
+        except SeveralNodesError as error:
+            raise live_beside(error.count) from error
 
     def _standard_input(self) -> BinaryIO | None:
         standard_input: TextIO | None = sys.stdin  # None where the caller closed it
         return standard_input.buffer if "-" in (*self.paths, *self.objects) and standard_input is not None else None
+
+
+def live_beside(count: int) -> click.UsageError:
+    """The refusal of --live where the inputs are `count` nodes' captures."""
+    return click.UsageError(
+        f"--live reads the rules of this node, and the inputs are about {count:,} others.", click.get_current_context()
+    )
 
 
 def _piped() -> tuple[str, ...]:

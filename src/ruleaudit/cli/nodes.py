@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ruleaudit.cli.inputs import live_beside
 from ruleaudit.cli.reporting import Presentation
 
 if TYPE_CHECKING:
@@ -37,12 +38,8 @@ def audit_several(
     from ruleaudit.sources import holds_dumps
 
     if any(map(holds_dumps, outside)):
-        raise click.UsageError(
-            f"--live reads the rules of this node, and the inputs are about {len(captures.nodes):,} others.",
-            click.get_current_context(),
-        )
+        raise live_beside(len(captures.nodes))
     captures = replace(captures, shared=(*captures.shared, *outside))
-
     if node is not None:
         raise click.UsageError(
             f"--node names one node, and the inputs are about {len(captures.nodes):,}: each is named by its capture's meta.json, by "

@@ -21,7 +21,6 @@ __all__ = [
     "exit_zero_option",
     "input_options",
     "limit_factor_option",
-    "live_options",
     "output_option",
     "report_options",
     "selection_options",
@@ -82,14 +81,7 @@ cluster_options = _together(
 )
 """Which API server is asked, and how patiently."""
 
-live_options = _together(
-    click.option("--live", is_flag=True, help="Read the rules of the node that this runs on, as root; nothing is changed."),
-    click.option("--cluster", is_flag=True, help="Read the objects from the API server; nothing is changed."),
-    cluster_options,
-)
-"""What is read outside of files, and how."""
-
-_file_options = _together(
+_input_options = _together(
     click.argument("paths", metavar="[INPUT]...", nargs=-1, shell_complete=complete_files),
     click.option(
         "--objects",
@@ -106,18 +98,21 @@ _file_options = _together(
         help="kube-proxy's settings: its configuration, the ConfigMap or DaemonSet that holds it, or its command line.",
     ),
     limit_factor_option,
+    click.option("--live", is_flag=True, help="Read the rules of the node that this runs on, as root; nothing is changed."),
+    click.option("--cluster", is_flag=True, help="Read the objects from the API server; nothing is changed."),
+    cluster_options,
 )
 
 
 def input_options(function: Callable[..., int]) -> Callable[..., int]:
-    """INPUT, and what is said of it. The function gets all of that, and what `live_options` say, as `inputs`."""
+    """INPUT, what is said of it, and what is read outside of files. The function gets all of it as `inputs`."""
 
     @wraps(function)
     def read(**values: Any) -> int:  # noqa: ANN401  click's
-        inputs = {field.name: values.pop(field.name) for field in fields(Inputs) if field.name in values}
+        inputs = {field.name: values.pop(field.name) for field in fields(Inputs)}
         return function(inputs=Inputs.given(**inputs), **values)
 
-    return _file_options(read)
+    return _input_options(read)
 
 
 # --- what is shown ---

@@ -719,6 +719,21 @@ def test_nothing_heavy_is_imported_for_little(arguments: list[str]) -> None:
     assert done.stderr == "[]\n"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "commands"),
+    [(["--version"], []), (["codes"], ["explain"]), (["show", "--help"], ["show"])],
+    ids=["--version", "codes", "show"],
+)
+def test_a_command_does_not_load_the_others(arguments: list[str], commands: list[str]) -> None:
+    program = (
+        "import sys; from ruleaudit.cli import main; main(sys.argv[1:]); "
+        "names = 'anonymize check collect explain lint show trace'.split(); "
+        "print(*(name for name in names if 'ruleaudit.cli.' + name in sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60)
+    assert done.stderr.split() == commands
+
+
 def test_json_does_not_load_rich(nodes: Path) -> None:
     program = "import sys; from ruleaudit.cli import main; main(sys.argv[1:]); print('rich' in sys.modules, file=sys.stderr)"
     arguments = ["check", str(nodes / "healthy"), "--format", "json"]

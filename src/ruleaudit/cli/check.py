@@ -142,15 +142,19 @@ def _audited(inputs: Inputs, jobs: int | None, progress: Callable[[str, float], 
     """The report of a node, or the outcomes of several."""
     outside = inputs.outside(progress)
     given = inputs.gathered()
-    settings = inputs.settings()
-    if isinstance(given, list):
-        from ruleaudit.audit import audit_inputs
+    if not isinstance(given, list):
+        from ruleaudit.cli.nodes import audit_several
 
-        sources = [*given, *outside]
-        return audit_inputs(sources, node=inputs.node, settings=settings, progress=progress, limit_factor=inputs.limit_factor)
-    from ruleaudit.cli.nodes import audit_several
+        return audit_several(given, outside, inputs, jobs, progress)
+    from ruleaudit.audit import audit_inputs
 
-    return audit_several(given, outside, inputs.node, settings, jobs, progress, inputs.limit_factor)
+    return audit_inputs(
+        [*given, *outside],
+        node=inputs.node,
+        settings=inputs.settings(),
+        progress=progress,
+        limit_factor=inputs.limit_factor,
+    )
 
 
 def _presented(report: Report, hidden: Hidden, layout: Layout, threshold: Severity, notices: Sequence[str]) -> Presentation:

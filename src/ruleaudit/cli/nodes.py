@@ -15,40 +15,38 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ruleaudit.audit.nodes import NodeAudit
+    from ruleaudit.cli.inputs import Inputs
     from ruleaudit.findings import Report, Severity
     from ruleaudit.reports.selection import Hidden
     from ruleaudit.reports.text import Layout
-    from ruleaudit.settings import GivenSettings
     from ruleaudit.sources import Captures, Source
 
 __all__ = ["audit_several", "present_several"]
 
 
 def audit_several(
-    captures: Captures,
-    outside: Sequence[Source],
-    node: str | None,
-    settings: GivenSettings | None,
-    jobs: int | None,
-    progress: Callable[[str, float], None],
-    limit_factor: int,
+    captures: Captures, outside: Sequence[Source], inputs: Inputs, jobs: int | None, progress: Callable[[str, float], None]
 ) -> list[NodeAudit]:
-    """Audit every node; `outside` are sources that no file holds. Raises UsageError for what is of a single one: `node`, --live."""
+    """Audit every node of `captures`, which are what `inputs` name; `outside` are sources that no file holds.
+
+    Raises InputError; UsageError for what is of a single node: --node, --live.
+    """
     from ruleaudit.audit.nodes import audit_nodes
     from ruleaudit.sources import holds_dumps
 
     if any(map(holds_dumps, outside)):
         raise live_beside(len(captures.nodes))
     captures = replace(captures, shared=(*captures.shared, *outside))
-    if node is not None:
+    if inputs.node is not None:
         raise click.UsageError(
             f"--node names one node, and the inputs are about {len(captures.nodes):,}: each is named by its capture's meta.json, by "
             "kube-proxy's settings in it, or by its folder.",
             click.get_current_context(),
         )
+    settings = inputs.settings()
     if settings is not None:
         settings = replace(settings, node=None, node_addresses=None)  # one node's, which no other one has
-    return audit_nodes(captures, settings=settings, jobs=jobs, progress=progress, limit_factor=limit_factor)
+    return audit_nodes(captures, settings=settings, jobs=jobs, progress=progress, limit_factor=inputs.limit_factor)
 
 
 def present_several(

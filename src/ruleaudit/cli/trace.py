@@ -61,7 +61,8 @@ def trace(
 ) -> int:
     """Follow a connection from its client to the pod, with the rules that decide.
 
-    INPUT, --live and --cluster are as for check; several folders with a meta.json each are several nodes, through which the connection is followed.
+    INPUT, --live and --cluster are as for check; several folders with a meta.json each are several nodes, through which the
+    connection is followed.
     """
     del debug
     from ruleaudit.audit import without_collection

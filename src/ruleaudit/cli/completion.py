@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ruleaudit.cli.statuses import CLEAN
+
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
@@ -54,4 +56,4 @@ def completion(context: click.Context, *, shell: str) -> int:
     found = get_completion_class(shell)
     assert found is not None
     click.echo(found(context.find_root().command, {}, "ruleaudit", VARIABLE).source())
-    return 0
+    return CLEAN

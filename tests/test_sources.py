@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ruleaudit import sources
 from ruleaudit.errors import InputError
-from ruleaudit.sources import InputKind, Source, read, read_plain, recognise
+from ruleaudit.sources import InputKind, Source, read, read_plain, reader, recognise
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -579,7 +578,7 @@ def test_the_limit_is_one_of_all_members_together(tmp_path: Path) -> None:
 
 
 def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "MAX_FILES", 3)
+    monkeypatch.setattr(reader, "MAX_FILES", 3)
     folder = tmp_path / "many"
     folder.mkdir()
     for number in range(4):

@@ -5,7 +5,7 @@ text. `archives`: compressed files, tar and zip. `reader`: files, folders and st
 which node.
 """
 
-from ruleaudit.sources.captures import Captures, capture_name, gather, holds_dumps, read, read_nodes
+from ruleaudit.sources.captures import Capture, Captures, capture_name, gather, holds_dumps, read, read_captures
 from ruleaudit.sources.kinds import InputKind, Source
 from ruleaudit.sources.reader import MAX_BYTES, MAX_DEPTH, MAX_FILES, STDIN, read_plain
 from ruleaudit.sources.recognise import UNKNOWN, Recognised, recognise
@@ -16,6 +16,7 @@ __all__ = [
     "MAX_FILES",
     "STDIN",
     "UNKNOWN",
+    "Capture",
     "Captures",
     "InputKind",
     "Recognised",
@@ -24,7 +25,7 @@ __all__ = [
     "gather",
     "holds_dumps",
     "read",
-    "read_nodes",
+    "read_captures",
     "read_plain",
     "recognise",
 ]

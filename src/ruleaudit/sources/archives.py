@@ -9,6 +9,7 @@ import lzma
 import tarfile
 import zipfile
 import zlib
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, BinaryIO
 
 from ruleaudit.errors import RAISE_LIMIT, InputError
@@ -16,7 +17,7 @@ from ruleaudit.errors import RAISE_LIMIT, InputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["decompressed", "limited", "magic", "tar_members", "zip_members"]
+__all__ = ["beginning", "decompressed", "limited", "magic", "tar_members", "zip_members"]
 
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x1f\x8b", "gzip"),
@@ -26,6 +27,7 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"PK\x05\x06", "zip"),
     (b"\x28\xb5\x2f\xfd", "zstd"),
 )
+_COMPRESSED = frozenset({"gzip", "xz", "bzip2", "zstd"})
 _TAR_MAGIC_AT = 257
 
 
@@ -51,19 +53,36 @@ def limited(stream: BinaryIO | io.BufferedIOBase, path: str, limit: int, taken: 
 def decompressed(data: bytes, path: str, limit: int, taken: int = 0) -> bytes:
     """The content of a compressed file; other data as it is. Compression within compression is not undone."""
     name = magic(data)
+    if name not in _COMPRESSED:
+        return data
+    with _unpacked(name, io.BytesIO(data), path) as stream:
+        return limited(stream, path, limit, taken)
+
+
+def beginning(stream: BinaryIO, path: str, size: int) -> bytes:
+    """The first bytes of an open file, decompressed where it is compressed; `size` at most. Raises InputError as `decompressed` does."""
+    data = stream.read(size)
+    name = magic(data)
+    if name not in _COMPRESSED:
+        return data
+    stream.seek(0)
+    with _unpacked(name, stream, path) as unpacked:
+        return unpacked.read(size)
+
+
+@contextmanager
+def _unpacked(name: str, packed: BinaryIO, path: str) -> Iterator[gzip.GzipFile | lzma.LZMAFile | bz2.BZ2File]:
+    """What is compressed as `name` says, to be read while it is entered: what is damaged is an InputError."""
     if name == "zstd":
         raise InputError("is compressed with zstd, which cannot be read here; give it decompressed (zstd -d)", path)
-    if name not in ("gzip", "xz", "bzip2"):
-        return data
     try:
-        with _opened(name, data) as stream:
-            return limited(stream, path, limit, taken)
+        with _opened(name, packed) as stream:
+            yield stream
     except (EOFError, OSError, lzma.LZMAError, zlib.error) as error:
         raise InputError(f"is a {name} file that is cut short or damaged ({error}); copy it again", path) from error
 
 
-def _opened(name: str, data: bytes) -> gzip.GzipFile | lzma.LZMAFile | bz2.BZ2File:
-    packed = io.BytesIO(data)
+def _opened(name: str, packed: BinaryIO) -> gzip.GzipFile | lzma.LZMAFile | bz2.BZ2File:
     if name == "gzip":
         return gzip.GzipFile(fileobj=packed)
     return lzma.LZMAFile(packed) if name == "xz" else bz2.BZ2File(packed)

@@ -6,7 +6,7 @@ import codecs
 import re
 
 from ruleaudit.errors import InputError
-from ruleaudit.sources.recognise import HEAD, MISTAKES
+from ruleaudit.sources.recognise import BINARY, HEAD, MISTAKES
 
 __all__ = ["as_text", "normalised", "without_warnings"]
 
@@ -25,7 +25,7 @@ def normalised(data: bytes, path: str) -> bytes:
         for pattern, refusal in MISTAKES:  # `iptables -L` prints the raw memory of some matches
             if pattern.search(head):
                 raise InputError(refusal, path)
-        raise InputError("is a binary file, no text; give the output of `iptables-save` or of `kubectl get -o json`", path)
+        raise InputError(BINARY, path)
     return data
 
 

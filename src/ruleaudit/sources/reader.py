@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from ruleaudit.errors import RAISE_LIMIT, InputError
-from ruleaudit.sources.archives import decompressed, limited, magic, tar_members, zip_members
+from ruleaudit.sources.archives import beginning, decompressed, limited, magic, tar_members, zip_members
 from ruleaudit.sources.decode import as_text, normalised
 from ruleaudit.sources.kinds import InputKind, Source
 from ruleaudit.sources.paste import sources_of
@@ -18,7 +18,7 @@ from ruleaudit.sources.recognise import HEAD, recognise
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["MAX_BYTES", "MAX_DEPTH", "MAX_FILES", "STDIN", "Reader", "read_plain"]
+__all__ = ["INNER_ARCHIVE", "MAX_BYTES", "MAX_DEPTH", "MAX_FILES", "STDIN", "Reader", "glance", "is_archive", "read_plain"]
 
 STDIN = "<stdin>"
 MAX_BYTES = 1 << 30
@@ -27,6 +27,9 @@ MAX_FILES = 10_000
 """How many files of one folder or archive are looked at."""
 MAX_DEPTH = 3
 """How deep below a named folder files are looked for."""
+_ARCHIVE_HEAD = 512
+"""The first header of a tar archive."""
+INNER_ARCHIVE = "an archive; name it to have it read"
 
 
 @dataclass(slots=True)
@@ -74,7 +77,7 @@ class Reader:
             self.sources.extend(sources_of(path, data, given=given))
             return
         if not given:
-            self.sources.append(Source(path, InputKind.OTHER, "", b"", given=False, reason="an archive; name it to have it read"))
+            self._passed_over(path, INNER_ARCHIVE)
             return
         members = tar_members if kind == "tar" else zip_members
         before = len(self.sources)
@@ -84,25 +87,23 @@ class Reader:
 
     def _folder(self, path: str) -> None:
         before = len(self.sources)
-        count = 0
-        for file in _files(Path(path), MAX_DEPTH):
-            count += 1
-            if count > self.max_files:
-                what = f"holds more than {self.max_files:,} files; name the ones that belong to the node; {RAISE_LIMIT}"
-                raise InputError(what, path)
-            if not self._is_new(str(file)):
-                continue
-            name = os.path.join(path, file.relative_to(path))  # noqa: PTH118  keeps the path as the user gave it
-            try:
-                with file.open("rb") as stream:
-                    head = stream.read(HEAD)
-                    if _is_ours(head, name):
-                        self._found(name, head + limited(stream, name, self.limit, self.taken))
-                    else:
-                        self._found(name, head)
-            except OSError as error:
-                self._passed_over(name, f"cannot be read: {error.strerror or error}")
+        for name in _names(path, self.max_files):
+            self.found_file(name)
         self._require_any(path, before, "folder")
+
+    def found_file(self, path: str) -> None:
+        """A file of a folder that the user gave: read whole where its beginning is of ours."""
+        if not self._is_new(path):
+            return
+        try:
+            with Path(path).open("rb") as stream:
+                head = stream.read(HEAD)
+                if _is_ours(head, path):
+                    self._found(path, head + limited(stream, path, self.limit, self.taken))
+                else:
+                    self._found(path, head)
+        except OSError as error:
+            self._passed_over(path, f"cannot be read: {error.strerror or error}")
 
     def _found(self, path: str, data: bytes) -> None:
         """A file that the user did not name: what cannot be read is passed over, and says why."""
@@ -131,6 +132,45 @@ class Reader:
         return True
 
 
+def glance(folder: str, max_files: int) -> list[Source]:
+    """What the files of a folder are, by their beginnings: sources without their content, but for descriptions of captures.
+
+    Raises InputError where the folder cannot be read or holds more than `max_files` files.
+    """
+    found: list[Source] = []
+    try:
+        for name in _names(folder, max_files):
+            found += _at_a_glance(name)
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}", folder) from error
+    return found
+
+
+def _at_a_glance(path: str) -> list[Source]:
+    try:
+        with Path(path).open("rb") as stream:
+            head = beginning(stream, path, HEAD)
+        if magic(head) in ("tar", "zip"):
+            raise InputError(INNER_ARCHIVE, path)
+        sources = sources_of(path, head, given=False)
+    except InputError as error:
+        return [Source(path, InputKind.OTHER, "", b"", given=False, reason=error.message)]
+    except OSError as error:
+        return [Source(path, InputKind.OTHER, "", b"", given=False, reason=f"cannot be read: {error.strerror or error}")]
+    return [one if one.kind is InputKind.CAPTURE_META else replace(one, text="", data=b"") for one in sources]
+
+
+def is_archive(path: str) -> bool:
+    """Whether a regular file begins as an archive does, maybe compressed. Pipes can be read once only and are not looked at."""
+    try:
+        if not Path(path).is_file():
+            return False
+        with Path(path).open("rb") as stream:
+            return magic(beginning(stream, path, _ARCHIVE_HEAD)) in ("tar", "zip")
+    except (InputError, OSError):
+        return False
+
+
 def _is_ours(head: bytes, path: str) -> bool:
     """Whether a found file is worth reading whole, by its beginning."""
     if magic(head) is not None or len(head) < HEAD:
@@ -139,6 +179,15 @@ def _is_ours(head: bytes, path: str) -> bool:
         return recognise(as_text(normalised(head, path))).kind is not InputKind.OTHER
     except InputError:
         return False
+
+
+def _names(folder: str, max_files: int) -> Iterator[str]:
+    """The files of a folder and of its subfolders; their paths begin as the user gave the folder's. Raises InputError for too many."""
+    for number, file in enumerate(_files(Path(folder), MAX_DEPTH)):
+        if number >= max_files:
+            what = f"holds more than {max_files:,} files; name the ones that belong to the node; {RAISE_LIMIT}"
+            raise InputError(what, folder)
+        yield os.path.join(folder, file.relative_to(folder))  # noqa: PTH118
 
 
 def _files(folder: Path, depth: int) -> Iterator[Path]:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ruleaudit.sources.kinds import InputKind
 
-__all__ = ["HEAD", "LONG_HEAD", "MISTAKES", "UNKNOWN", "Recognised", "recognise"]
+__all__ = ["BINARY", "HEAD", "LONG_HEAD", "MISTAKES", "UNKNOWN", "Recognised", "recognise"]
 
 HEAD = 65_536
 """A text is looked at so far, in bytes, to see what it is."""
@@ -162,6 +162,8 @@ UNKNOWN = (
     " `kubectl get services,endpointslices,endpoints,nodes,pods -A -o json`"
 )
 """The reason given for a file of which nothing is known: it may well belong where it is."""
+BINARY = "is a binary file, no text; give the output of `iptables-save` or of `kubectl get -o json`"
+"""The same for one that is no text."""
 
 
 def recognise(text: str) -> Recognised:

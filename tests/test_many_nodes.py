@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import shutil
@@ -14,7 +15,7 @@ import zipfile
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pytest
 from tests.small_node import endpoint, node_object, service
@@ -32,7 +33,7 @@ from ruleaudit.reports.nodes import Failure, compared, nodes_lines
 from ruleaudit.reports.text import Layout, plain
 from ruleaudit.settings import resolve
 from ruleaudit.sources import Capture, Captures, capture_name, gather, read
-from ruleaudit.sources.reader import Reader
+from ruleaudit.sources.reader import Reader, glance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,6 +105,8 @@ NAMED = {"c/a/m": META.format("a"), "c/b/m": META.format("b")}
 """Two such with a description of their captures."""
 CUT = gzip.compress(DUMP.encode() * 9)[:-20].decode("latin-1")
 """A dump of which the end is lost."""
+PASTE = OBJECTS[:-1] + " " * 70_000 + "\n}\n" + DUMP.format("P")
+"""Objects, and behind them a dump that no glance sees."""
 
 
 @pytest.mark.parametrize(
@@ -159,6 +162,10 @@ CUT = gzip.compress(DUMP.encode() * 9)[:-20].decode("latin-1")
         pytest.param({**BELOW, "c/.git/x/dump": DUMP.format("X")}, ["c"], [], ["c/a", "c/b"], [], id="a hidden folder"),
         pytest.param({**BELOW, "c/log/x": "hello"}, ["c"], [], ["c/a", "c/b"], ["c/log/x"], id="something else beside them"),
         pytest.param({**BELOW, "c/pcap/x": "\0\0"}, ["c"], [], ["c/a", "c/b"], ["c/pcap/x"], id="something binary beside them"),
+        pytest.param({**BELOW, "c/p/paste": PASTE}, ["c"], [], ["c/a", "c/b", "c/p"], [], id="a dump behind objects"),
+        pytest.param(
+            {**BELOW, "p/paste": PASTE}, ["c", "p"], [], ["c/a", "c/b", "p"], [], id="the same in a folder that is given"
+        ),
         pytest.param({**BELOW, "c/README": "hello"}, ["c"], [], ["c/a", "c/b"], ["c/README"], id="a note beside them"),
     ],
 )
@@ -189,6 +196,45 @@ def test_an_empty_folder_beside_nodes_is_a_node_that_fails(tmp_path: Path, monke
     assert [one.path for one in found.nodes] == ["c/a", "c/b", "c/e"]
     with pytest.raises(InputError, match=r"^c/e: the folder holds nothing"):
         found.nodes[2].read()
+
+
+def test_an_archive_below_nodes_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(written(tmp_path, BELOW))
+    (tmp_path / "c" / "old").mkdir()
+    archived(tmp_path / "c" / "old" / "x.zip", TWO)
+    shutil.rmtree(tmp_path / "c" / "old" / "x.zip.content")
+    found = gather(["c"])
+    assert isinstance(found, Captures)
+    assert [one.path for one in found.nodes] == ["c/a", "c/b"]
+    assert [(one.path, one.reason) for one in found.shared] == [("c/old/x.zip", "an archive; name it to have it read")]
+
+
+def test_a_folder_of_a_node_that_may_not_be_read_is_a_node_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(written(tmp_path, {**BELOW, "c/e/dump": DUMP.format("E"), "e/x/dump": DUMP.format("E")}))
+    opened = Path.open
+
+    def refused(path: Path, mode: Literal["rb"]) -> object:
+        if "e" in path.parts:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, mode)
+
+    monkeypatch.setattr(Path, "open", refused)
+    found = gather(["c", "e"])
+    assert isinstance(found, Captures)
+    assert [one.path for one in found.nodes] == ["c/a", "c/b", "c/e", "e"]
+    for node in found.nodes[2:]:
+        with pytest.raises(InputError, match=f"^{node.path}: the folder holds no file"):
+            node.read()
+    with pytest.raises(InputError, match="nowhere: cannot be read"):
+        glance("nowhere", 9)
+
+
+def test_objects_from_standard_input_are_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(written(tmp_path, TWO))
+    found = gather(["a", "b", "-"], io.BytesIO(OBJECTS.encode()))
+    assert isinstance(found, Captures)
+    assert [one.path for one in found.nodes] == ["a", "b"]
+    assert [one.path for one in found.shared] == ["<stdin>"]
 
 
 def test_of_a_folder_of_many_nodes_two_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

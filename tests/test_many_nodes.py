@@ -32,7 +32,7 @@ from ruleaudit.release import ProxyMode, Release
 from ruleaudit.reports.nodes import Failure, compared, nodes_lines
 from ruleaudit.reports.text import Layout, plain
 from ruleaudit.settings import resolve
-from ruleaudit.sources import Capture, Captures, capture_name, gather, read
+from ruleaudit.sources import Capture, Captures, gather, read
 from ruleaudit.sources.reader import Reader, glance
 
 if TYPE_CHECKING:
@@ -379,7 +379,7 @@ def test_inputs_that_are_refused(
     ],
 )
 def test_the_name_of_a_capture(path: str, name: str) -> None:
-    assert capture_name(path) == name
+    assert Capture(path).name == name
 
 
 # --- each is audited as if alone ---

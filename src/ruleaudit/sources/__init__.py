@@ -5,7 +5,7 @@ text. `archives`: compressed files, tar and zip. `reader`: files, folders and st
 which node.
 """
 
-from ruleaudit.sources.captures import Capture, Captures, capture_name, gather, holds_dumps, read, read_captures
+from ruleaudit.sources.captures import Capture, Captures, gather, holds_dumps, read, read_captures
 from ruleaudit.sources.kinds import InputKind, Source
 from ruleaudit.sources.reader import MAX_BYTES, MAX_DEPTH, MAX_FILES, STDIN, read_plain
 from ruleaudit.sources.recognise import UNKNOWN, Recognised, recognise
@@ -21,7 +21,6 @@ __all__ = [
     "InputKind",
     "Recognised",
     "Source",
-    "capture_name",
     "gather",
     "holds_dumps",
     "read",

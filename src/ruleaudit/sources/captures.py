@@ -22,7 +22,7 @@ from ruleaudit.sources.recognise import BINARY, HEAD, UNKNOWN
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-__all__ = ["Capture", "Captures", "capture_name", "gather", "holds_dumps", "read", "read_captures"]
+__all__ = ["Capture", "Captures", "gather", "holds_dumps", "read", "read_captures"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +38,9 @@ class Capture:
 
     @property
     def name(self) -> str:
-        """The name of the folder or the archive, which is the node's where nothing else names it."""
-        return capture_name(self.path if self.held is None else self.path.rpartition(":")[2])
+        """The name of the folder or the archive, which is the node's where nothing else names it: of "x/node-a.tar.gz" it is "node-a"."""
+        place = self.path if self.held is None else self.path.rpartition(":")[2]
+        return _ARCHIVE_NAME.sub("", os.path.basename(os.path.abspath(place)))  # noqa: PTH100, PTH119  of a string that is no Path before
 
     def read(self, *, limit_factor: int = 1) -> list[Source]:
         """Its sources. Raises what `read_captures` raises."""
@@ -344,11 +345,6 @@ _ARCHIVE_NAME = re.compile(r"(?:\.tar(?:\.[a-z0-9]+)?|\.t[gbx]z2?|\.zip)$", re.I
 def holds_dumps(source: Source) -> bool:
     """Whether a source is about one node: its rules, or the description of its capture."""
     return source.kind in _DUMPS
-
-
-def capture_name(path: str) -> str:
-    """The name of a folder or an archive, without what says that it is one: "captures/node-a.tar.gz" is "node-a"."""
-    return _ARCHIVE_NAME.sub("", os.path.basename(os.path.abspath(path)))  # noqa: PTH100, PTH119  of a string that is no Path before
 
 
 class _Evidence:

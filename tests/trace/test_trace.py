@@ -6,15 +6,18 @@ import json
 import lzma
 import re
 import shutil
+import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from ruleaudit.errors import RuleauditError
+from ruleaudit.cluster import Cluster, load
+from ruleaudit.errors import InputError, RuleauditError
 from ruleaudit.findings import Certainty
 from ruleaudit.forwarding import Verdict
 from ruleaudit.reports.text import plain
+from ruleaudit.settings import read_settings
 from ruleaudit.sources import InputKind, read
 from ruleaudit.trace import Nodes, SeveralNodesError, read_nodes, trace
 from ruleaudit.trace.picture import dot_trace, mermaid_trace
@@ -24,7 +27,7 @@ from ruleaudit.trace.text import trace_lines
 from ruleaudit.trace.values import StepKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ruleaudit.trace import Trace
 
@@ -488,6 +491,79 @@ def test_what_no_file_holds_is_of_all_nodes_or_of_the_only_one(tmp_path: Path) -
     assert trace(read_nodes([], outside=healthy), "pod/demo/web-0", "np:80").reached
     with pytest.raises(SeveralNodesError, match="about one node, and the inputs are about 2 others"):
         read_nodes(paths, outside=healthy)
+
+
+@pytest.fixture
+def two_nodes(tmp_path: Path) -> Path:
+    """A folder as `collect` writes it for a cluster: node-a and node-b in it, and the objects."""
+    folder = tmp_path / "captures"
+    for name in ("node-a", "node-b"):
+        changed(
+            folder, name, before("FORWARD", f'-A FORWARD -s 192.0.2.1/32 -m comment --comment "on {name}" -j DROP'), node=name
+        )
+        (folder / name / "objects.json.xz").replace(folder / "objects.json.xz")
+    return folder
+
+
+def unnamed(folder: Path, *, settings: bool) -> None:
+    """Without the description of the capture; with `settings`, kube-proxy's say which node it is, else only the folder does."""
+    (folder / "meta.json").unlink()
+    if settings:
+        folder.rename(folder.parent / f"x-{folder.name}")
+    else:
+        (folder / "kube-proxy.args").unlink()
+
+
+@pytest.mark.parametrize("form", ["described", "named by settings", "named by folders", "archives", "one archive"])
+def test_what_are_several_nodes_for_check_are_for_trace(form: str, two_nodes: Path) -> None:
+    names = ("node-a", "node-b")
+    objects = str(two_nodes / "objects.json.xz")
+    paths, more = [str(two_nodes)], []
+    if form.startswith("named"):
+        unnamed(two_nodes / "node-b", settings=form == "named by settings")
+    elif form == "archives":
+        paths, more = [packed(two_nodes / name) for name in names], [objects]
+    elif form == "one archive":
+        paths = [packed(two_nodes)]
+    nodes = read_nodes(paths, shared=more)
+    assert [one.name for one in nodes.models] == list(names)
+    assert trace(nodes, "pod/demo/web-1", "np:80").reached
+
+
+def packed(folder: Path) -> str:
+    name = f"{folder}.tar.gz"
+    with tarfile.open(name, "w:gz", compresslevel=1) as archive:
+        archive.add(folder, folder.name)
+    return name
+
+
+def test_objects_of_several_nodes_are_read_once(two_nodes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = []
+
+    def counted(parts: Sequence[tuple[str, bytes]], *, limit_factor: int) -> Cluster:
+        reads.append([path for path, _ in parts])
+        return load(parts, limit_factor=limit_factor)
+
+    monkeypatch.setattr("ruleaudit.audit.shared.load", counted)
+    nodes = read_nodes([str(two_nodes)])
+    assert reads == [[str(two_nodes / "objects.json.xz")]]
+    assert nodes.models[0].cluster is nodes.models[1].cluster
+
+
+def test_a_node_among_several_that_cannot_be_followed_is_named(two_nodes: Path) -> None:
+    unnamed(two_nodes / "node-b", settings=False)
+    (two_nodes / "node-b").rename(two_nodes / "elsewhere")
+    with pytest.raises(InputError, match=r"captures/elsewhere: which node it is, is not known"):
+        read_nodes([str(two_nodes)])
+    for file in (two_nodes / "elsewhere").iterdir():
+        file.write_bytes(b"")
+    with pytest.raises(InputError, match=r"captures/elsewhere: the folder holds no file that ruleaudit reads"):
+        read_nodes([str(two_nodes / "node-a"), str(two_nodes / "elsewhere")])
+
+
+def test_settings_beside_several_nodes_name_none(two_nodes: Path) -> None:
+    settings = read_settings(b"kube-proxy --hostname-override=node-a --cluster-cidr=10.244.0.0/16\n", "args")
+    assert [one.name for one in read_nodes([str(two_nodes)], settings=settings).models] == ["node-a", "node-b"]
 
 
 def test_load_balancers_use_every_given_node(tmp_path: Path) -> None:

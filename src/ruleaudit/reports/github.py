@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ruleaudit.findings import Certainty, Severity
-from ruleaudit.reports.evidence import anchor, relative_path, subject
+from ruleaudit.findings import Severity
+from ruleaudit.reports.evidence import anchor, facts, relative_path, statement, title
 from ruleaudit.reports.printable import printable
 from ruleaudit.reports.text import plain, summary_line
 
@@ -41,24 +41,19 @@ def github_report(reports: Sequence[Report], context: Context) -> str:
 
 
 def _command(report: Report, finding: Finding, context: Context) -> str:
-    possible = " (possible)" if finding.certainty is Certainty.POSSIBLE else ""
     node = f" on {report.node}" if report.node else ""
-    title = f"{finding.code} {finding.name}{possible}{node}"
     properties: dict[str, str] = {}
     where = anchor(finding, report)
     if where is not None:
         properties["file"] = relative_path(where.file, context.folder)
         properties["line"] = str(where.line)
-    properties["title"] = title
-    parts = [subject(finding) + finding.message]
-    if finding.expected:
-        parts.append(f"expected: {finding.expected}")
-    if finding.observed:
-        parts.append(f"observed: {finding.observed}")
+    properties["title"] = title(finding) + node
+    told = facts(finding)
+    parts = [statement(finding), *(f"{label}: {told[label]}" for label in ("expected", "observed") if label in told)]
     if where is not None and where.text:
         parts.append(f"{where.file}:{where.line}: {where.text}")
-    if finding.hint:
-        parts.append(f"to do: {finding.hint}")
+    if "to do" in told:
+        parts.append(f"to do: {told['to do']}")
     values = ",".join(f"{name}={_property(printable(value))}" for name, value in properties.items())
     return f"::{_COMMANDS[finding.severity]} {values}::{_data(chr(10).join(map(printable, parts)))}"
 

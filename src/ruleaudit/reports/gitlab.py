@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ruleaudit.catalogue import CATALOGUE
 from ruleaudit.findings import Certainty, Severity
-from ruleaudit.reports.evidence import anchor, occurrences, relative_path, subject
+from ruleaudit.reports.evidence import anchor, facts, occurrences, relative_path, statement
 from ruleaudit.reports.printable import printable
 
 if TYPE_CHECKING:
@@ -35,11 +35,8 @@ def _issue(report: Report, finding: Finding, fingerprint: str, context: Context)
     where = anchor(finding, report)
     node = f"{report.node}: " if report.node else ""
     possible = "possible: " if finding.certainty is Certainty.POSSIBLE else ""
-    details = [
-        *([f"expected: {finding.expected}"] if finding.expected else []),
-        *([f"observed: {finding.observed}"] if finding.observed else []),
-    ]
-    description = f"{finding.code} {finding.name}: {possible}{node}{subject(finding)}{finding.message}"
+    details = [f"{label}: {text}" for label, text in facts(finding).items() if label in ("expected", "observed")]
+    description = f"{finding.code} {finding.name}: {possible}{node}{statement(finding)}"
     if details:
         description += f" ({'; '.join(details)})"
     return {

@@ -9,8 +9,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from ruleaudit.findings import Certainty
-from ruleaudit.reports.evidence import node_name, object_name, place, plural, subject, telling
+from ruleaudit.reports.evidence import facts, node_name, place, plural, statement, telling, title
 from ruleaudit.reports.printable import printable
 
 if TYPE_CHECKING:
@@ -75,7 +74,7 @@ def _case(report: Report, name: str, findings: Sequence[Finding], context: Conte
         failure = ElementTree.SubElement(
             case,
             "failure",
-            {"type": worst.code, "message": printable(f"{worst.code} {worst.name}: {subject(worst)}{worst.message}{more}")},
+            {"type": worst.code, "message": printable(f"{worst.code} {worst.name}: {statement(worst)}{more}")},
         )
         failure.text = _body(failing)
     if rest:
@@ -89,14 +88,12 @@ def _body(findings: Sequence[Finding]) -> str:
 
 def _lines(finding: Finding) -> Iterator[str]:
     """One finding. Printable, so that neither a character that XML does not allow nor one that steers a terminal is left."""
-    possible = " (possible)" if finding.certainty is Certainty.POSSIBLE else ""
-    yield printable(f"{finding.severity.value} {finding.code} {finding.name}{possible}: {subject(finding)}{finding.message}")
-    for label, text in (("expected", finding.expected), ("observed", finding.observed)):
-        if text:
-            yield printable(f"  {label}: {text}")
+    yield printable(f"{finding.severity.value} {title(finding)}: {statement(finding)}")
+    told = dict(facts(finding))
+    for label in ("expected", "observed"):
+        if label in told:
+            yield printable(f"  {label}: {told.pop(label)}")
     for location in telling(finding):
         yield printable(f"  {place(location)}: {location.text}" if location.text else f"  {place(location)}")
-    if finding.objects:
-        yield printable(f"  objects: {', '.join(map(object_name, finding.objects))}")
-    if finding.hint:
-        yield printable(f"  to do: {finding.hint}")
+    for label, text in told.items():
+        yield printable(f"  {label}: {text}")

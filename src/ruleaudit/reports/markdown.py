@@ -10,8 +10,8 @@ import re
 from collections import Counter, defaultdict
 from typing import TYPE_CHECKING
 
-from ruleaudit.findings import Certainty, Severity
-from ruleaudit.reports.evidence import node_name, object_name, place, plural, subject, telling
+from ruleaudit.findings import Severity
+from ruleaudit.reports.evidence import NOT_CHECKED, facts, node_name, place, plural, statement, telling, title
 from ruleaudit.reports.printable import printable, shortened
 from ruleaudit.reports.text import groups, plain, summary_line
 
@@ -31,7 +31,6 @@ _LINE_WIDTH = 240
 _TEXT_WIDTH = 2000
 _CONSEQUENCES = 20
 _OBJECTS = 4
-_NOT_CHECKED = "RA004"
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!$&])")
 _MEANINGFUL = re.compile(r"@|#\d|://|\bwww\.|\bGH-\d", re.IGNORECASE)
@@ -67,20 +66,20 @@ def _blocks(report: Report, context: Context) -> Iterator[tuple[str, int]]:
         yield _table(report), 0
     told = [one for one in report.findings if one.severity is not Severity.INFO or context.fails(one)]
     notes = [one for one in report.findings if one.severity is Severity.INFO and not context.fails(one)]
-    for heading, roots, tree in groups([one for one in told if one.code != _NOT_CHECKED], report, "service"):
+    for heading, roots, tree in groups([one for one in told if one.code != NOT_CHECKED], report, "service"):
         start = f"## {_inline(heading)}\n\n"
         for root in roots:
             block, count = _finding(root, tree)
             yield start + block, count
             start = ""
-    for title, members in (
-        ("Notes", [one for one in notes if one.code != _NOT_CHECKED]),
-        ("Not checked", [one for one in report.findings if one.code == _NOT_CHECKED]),
+    for heading, members in (
+        ("Notes", [one for one in notes if one.code != NOT_CHECKED]),
+        ("Not checked", [one for one in report.findings if one.code == NOT_CHECKED]),
     ):
-        start = f"## {title}\n\n"
+        start = f"## {heading}\n\n"
         for finding in members:
             hint = f" ({_inline(finding.hint)})" if finding.hint else ""
-            yield f"{start}- {finding.code} {finding.name}: {_inline(subject(finding) + finding.message)}{hint}", 1
+            yield f"{start}- {finding.code} {finding.name}: {_inline(statement(finding))}{hint}", 1
             start = ""
 
 
@@ -100,26 +99,17 @@ def _table(report: Report) -> str:
 
 
 def _finding(finding: Finding, tree: Tree) -> tuple[str, int]:
-    possible = " (possible)" if finding.certainty is Certainty.POSSIBLE else ""
-    parts = [
-        f"### {finding.severity.value} {finding.code} {finding.name}{possible}",
-        _inline(subject(finding) + finding.message),
-    ]
-    facts = [(label, text) for label, text in (("expected", finding.expected), ("observed", finding.observed)) if text]
-    if finding.objects:
-        more = f" and {len(finding.objects) - _OBJECTS:,} more" if len(finding.objects) > _OBJECTS else ""
-        facts.append(("objects", ", ".join(map(object_name, finding.objects[:_OBJECTS])) + more))
-    if finding.hint:
-        facts.append(("to do", finding.hint))
-    if facts:
-        parts.append("\n".join(f"- {label}: {_inline(text)}" for label, text in facts))
+    parts = [f"### {finding.severity.value} {title(finding)}", _inline(statement(finding))]
+    told = facts(finding, _OBJECTS)
+    if told:
+        parts.append("\n".join(f"- {label}: {_inline(text)}" for label, text in told.items()))
     if finding.locations:
         parts.append(_evidence(finding))
     count = 1
     followers = _followers(finding, tree)
     if followers:
         count += len(followers)
-        items = [f"- {one.code} {one.name}: {_inline(subject(one) + one.message)}" for one in followers[:_CONSEQUENCES]]
+        items = [f"- {one.code} {one.name}: {_inline(statement(one))}" for one in followers[:_CONSEQUENCES]]
         if len(followers) > _CONSEQUENCES:
             items.append(f"- and {len(followers) - _CONSEQUENCES:,} more; the `html` and `json` formats have all of them")
         parts.append(f"{plural(len(followers), 'finding')} that follow from it:\n\n" + "\n".join(items))

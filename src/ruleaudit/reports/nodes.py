@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ruleaudit.findings import Severity
-from ruleaudit.reports.evidence import plural
+from ruleaudit.reports.evidence import NOT_CHECKED, plural, severity_counts
 from ruleaudit.reports.text import (
     Line,
     Piece,
@@ -15,7 +15,6 @@ from ruleaudit.reports.text import (
     finding_lines,
     groups,
     hidden_text,
-    severity_counts,
     short_finding,
     statistics,
 )
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Comparison", "Failure", "Oddity", "Recurring", "compared", "nodes_lines", "nodes_summary"]
 
-_NOT_CHECKED = "RA004"
 _SHOWN = 5
 """How many nodes are named before the rest is counted."""
 _NOTES = 3
@@ -193,9 +191,9 @@ def nodes_lines(
     if layout.quiet:
         return
     yield from _short(
-        comparison, "notes", [one for one in comparison.recurring if one not in full and one.finding.code != _NOT_CHECKED]
+        comparison, "notes", [one for one in comparison.recurring if one not in full and one.finding.code != NOT_CHECKED]
     )
-    yield from _short(comparison, "not checked", [one for one in comparison.recurring if one.finding.code == _NOT_CHECKED])
+    yield from _short(comparison, "not checked", [one for one in comparison.recurring if one.finding.code == NOT_CHECKED])
     if layout.statistics:
         yield from statistics([finding for report in comparison.reports for finding in report.findings])
     if full:
@@ -225,7 +223,7 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _is_full(one: Recurring, layout: Layout) -> bool:
-    return one.finding.code != _NOT_CHECKED and (layout.notes or one.finding.severity is not Severity.INFO)
+    return one.finding.code != NOT_CHECKED and (layout.notes or one.finding.severity is not Severity.INFO)
 
 
 def _table(comparison: Comparison) -> Iterator[Line]:
@@ -239,7 +237,7 @@ def _table(comparison: Comparison) -> Iterator[Line]:
     ]
     rows = []
     for name, report in zip(comparison.names, comparison.reports, strict=True):
-        counts = Counter(one.severity for one in report.findings if one.code != _NOT_CHECKED)
+        counts = Counter(one.severity for one in report.findings if one.code != NOT_CHECKED)
         numbers = [f"{counts[severity]:,}" if counts[severity] else "-" for severity in Severity]
         rows.append((name, *numbers, report.proxy.mode or "?", report.proxy.layout or "?"))
     widths = [max(len(title), *(len(row[at]) for row in rows)) if rows else len(title) for at, (title, _) in enumerate(columns)]
@@ -282,7 +280,7 @@ def _short(comparison: Comparison, heading: str, members: Sequence[Recurring]) -
     for code, found in sorted(by_code.items()):
         for one in found[:_NOTES]:
             on = Piece(f" ({where(one, len(comparison.names))})", "dim")
-            yield Line(2, "", (*short_finding(one.finding, titled=code != _NOT_CHECKED), on))
+            yield Line(2, "", (*short_finding(one.finding, titled=code != NOT_CHECKED), on))
         if len(found) > _NOTES:
             yield Line(2, "", (Piece(f"and {len(found) - _NOTES:,} more {code}; --format json gives them all", "dim"),))
     yield _BLANK
@@ -291,7 +289,7 @@ def _short(comparison: Comparison, heading: str, members: Sequence[Recurring]) -
 def nodes_summary(comparison: Comparison) -> Line:
     """How much was found on how many nodes."""
     total = len(comparison.names) + len(comparison.failures)
-    counts = Counter(one.severity for report in comparison.reports for one in report.findings if one.code != _NOT_CHECKED)
+    counts = Counter(one.severity for report in comparison.reports for one in report.findings if one.code != NOT_CHECKED)
     touched = sum(any(one.severity is not Severity.INFO for one in report.findings) for report in comparison.reports)
     head = Piece(f"{plural(total, 'node')}: ", "bold")
     failed = Piece(f"; {len(comparison.failures):,} not audited", "bold red") if comparison.failures else Piece("")

@@ -14,7 +14,7 @@ from urllib.parse import quote
 from ruleaudit import __version__
 from ruleaudit.catalogue import CATALOGUE, GROUPS
 from ruleaudit.findings import Severity
-from ruleaudit.reports.evidence import Anchor, anchor, object_name, occurrences, place, relative_path, subject, telling
+from ruleaudit.reports.evidence import Anchor, anchor, facts, object_name, occurrences, place, relative_path, statement, telling
 from ruleaudit.reports.printable import printable
 
 if TYPE_CHECKING:
@@ -117,11 +117,11 @@ def _first_sentence(text: str) -> str:
 def _result(
     report: Report, finding: Finding, fingerprint: str, rule: int, context: Context, suppression: Suppressed | None
 ) -> Mapping[str, object]:
-    parts = [subject(finding) + finding.message]
-    if finding.expected:
-        parts.append(f"Expected: {finding.expected}.")
-    if finding.observed:
-        parts.append(f"Observed: {finding.observed}.")
+    told = facts(finding)
+    parts = [
+        statement(finding),
+        *(f"{label.capitalize()}: {told[label]}." for label in ("expected", "observed") if label in told),
+    ]
     where = anchor(finding, report)
     physical = {} if where is None else {"physicalLocation": _physical(where, context.folder)}
     return {

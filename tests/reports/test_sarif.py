@@ -14,6 +14,7 @@ from tests.reports.samples import FOLDER, HOSTILE_TEXTS, MISSING, STALE, USUAL, 
 from ruleaudit.catalogue import CATALOGUE
 from ruleaudit.findings import Finding, InputSummary, ProxySummary, Report, Severity, Suppressed
 from ruleaudit.reports.evidence import Context
+from ruleaudit.reports.nodes import Failure, compared
 from ruleaudit.reports.sarif import sarif_report
 
 SCHEMA = json.loads((Path(__file__).parent / "schemas" / "sarif-schema-2.1.0.json").read_text())
@@ -91,6 +92,22 @@ def test_an_input_of_several_nodes_is_one_artifact() -> None:
         ("objects.json", {"kind": "objects", "lines": 900, "used": True}),
         ("all.txt", {"kind": "iptables-save, ipset", "lines": 12, "used": True}),
     ]
+
+
+def test_a_node_that_was_not_audited_is_an_error_of_the_run() -> None:
+    silent = replace(USUAL, node="node-c", frontends=0)
+    comparison = compared([USUAL, silent], failures=[Failure("nodes/b/", "holds nothing")])
+    context = Context(folder=FOLDER, notices=("1 hidden",), comparison=comparison)
+    log = json.loads(sarif_report(comparison.reports, context))
+    assert [error.message for error in VALIDATOR.iter_errors(log)] == []
+    (invocation,) = log["runs"][0]["invocations"]
+    assert invocation["executionSuccessful"] is False
+    assert [(one["level"], one["message"]["text"]) for one in invocation["toolExecutionNotifications"]] == [
+        ("error", "not audited: nodes/b/: holds nothing"),
+        ("warning", "not checked: node-c"),
+        ("note", "1 hidden"),
+    ]
+    assert sarif(USUAL)["runs"][0]["invocations"][0]["executionSuccessful"] is True
 
 
 def test_the_schema_is_not_blind() -> None:

@@ -121,8 +121,11 @@ def _rendered(name: str, reports: Sequence[Report], threshold: Severity, notices
         return json.dumps({"schema": SCHEMA, "fixtures": fixtures}, indent=1) + "\n"
     from ruleaudit.reports.evidence import Context
     from ruleaudit.reports.formats import render
+    from ruleaudit.reports.nodes import compared
 
-    return render(name, reports, Context(threshold, str(Path.cwd()), tuple(notices)))
+    return render(
+        name, reports, Context(threshold, str(Path.cwd()), tuple(notices), comparison=compared(reports, noun="fixture"))
+    )
 
 
 def _lines(reports: Sequence[Report], threshold: Severity, notices: Sequence[str], *, quiet: bool) -> Iterator[Line]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ruleaudit.findings import Finding, Location, ObjectReference, Report
+    from ruleaudit.reports.nodes import Comparison
     from ruleaudit.reports.selection import Hidden
 
 __all__ = [
@@ -45,7 +46,7 @@ NOT_CHECKED = "RA004"
 
 _STDIN = "<stdin>"
 _DUMP_KINDS = ("iptables-save",)
-_RULE_KINDS = (*_DUMP_KINDS, "ipvsadm", "ipset")
+_RULE_KINDS = (*_DUMP_KINDS, "ipvsadm")
 _NOUNS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
 
 
@@ -56,13 +57,19 @@ class Context:
     `threshold`: findings of this severity or worse count as failures (`--fail-on`). `folder`: the absolute path of the working
     directory; files below it are named relative to it. `notices`: sentences for the reader about the report as a whole, such as how
     many findings are not shown. `hidden`: what a selection left out, None when nothing was: a report of which it left nothing is not
-    clean.
+    clean. `comparison`: the nodes beside each other with those that could not be audited, None for a single one.
     """
 
     threshold: Severity = Severity.WARNING
     folder: str = "/"
     notices: tuple[str, ...] = ()
     hidden: Hidden | None = None
+    comparison: Comparison | None = None
+
+    @property
+    def noun(self) -> str:
+        """What each report is of: a node, or a fixture."""
+        return "node" if self.comparison is None else self.comparison.noun
 
     def fails(self, finding: Finding) -> bool:
         """Whether the finding is at or above the threshold."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ruleaudit.findings import Severity
 from ruleaudit.reports.evidence import anchor, facts, relative_path, statement, title
+from ruleaudit.reports.nodes import comparison_of, nodes_summary
 from ruleaudit.reports.printable import printable
 from ruleaudit.reports.text import plain, summary_line
 
@@ -25,7 +26,7 @@ _COMMANDS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO
 
 
 def github_report(reports: Sequence[Report], context: Context) -> str:
-    """A command for each finding, errors first, and a notice with the summary of each node.
+    """A command for each finding, errors first, one for each node that could not be audited, and a notice with the summary of all.
 
     GitHub shows ten annotations of a kind for a step. Notes are therefore counted in the summary, and get a notice of their own only
     when they count as failures.
@@ -33,10 +34,16 @@ def github_report(reports: Sequence[Report], context: Context) -> str:
     found = [(report, finding) for report in reports for finding in report.findings]
     wanted = [one for one in found if one[1].severity is not Severity.INFO or context.fails(one[1])]
     wanted.sort(key=lambda one: one[1].severity.rank)
-    lines = [_command(report, finding, context) for report, finding in wanted]
-    for report in reports:
-        summary = [plain([summary_line(report, context.hidden)]).rstrip(), *map(printable, context.notices)]
-        lines.append(f"::notice title=ruleaudit::{_data(chr(10).join(summary))}")
+    comparison = comparison_of(reports, context)
+    # They are said first: GitHub shows ten annotations of a kind, and nothing else tells of these nodes.
+    lines = [
+        f"::error title=ruleaudit%3A not audited::{_data(printable(f'{one.path}: {one.error}'))}"
+        for one in (() if comparison is None else comparison.failures)
+    ]
+    lines += [_command(report, finding, context) for report, finding in wanted]
+    line = summary_line(reports[0], context.hidden) if comparison is None else nodes_summary(comparison, context.hidden)
+    summary = [plain([line]).rstrip(), *map(printable, context.notices)]
+    lines.append(f"::notice title=ruleaudit::{_data(chr(10).join(summary))}")
     return "".join(f"{line}\n" for line in lines)
 
 

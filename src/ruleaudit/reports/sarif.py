@@ -53,14 +53,7 @@ def sarif_report(reports: Sequence[Report], context: Context) -> str:
         "columnKind": "unicodeCodePoints",
         "originalUriBaseIds": {_BASE: {"description": {"text": "The folder in which ruleaudit ran."}}},
         "artifacts": list(_artifacts(reports, context.folder)),
-        "invocations": [
-            {
-                "executionSuccessful": True,
-                "toolExecutionNotifications": [
-                    {"level": "note", "message": {"text": _message_text(notice)}} for notice in context.notices
-                ],
-            }
-        ],
+        "invocations": [_invocation(context)],
         "results": [
             _result(report, finding, fingerprint, codes.index(finding.code), context)
             for report, finding, fingerprint in occurrences(reports)
@@ -80,6 +73,27 @@ def sarif_report(reports: Sequence[Report], context: Context) -> str:
         },
     }
     return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=1) + "\n"
+
+
+def _invocation(context: Context) -> Mapping[str, object]:
+    """Whether every node was audited, and what is to be said of the whole (SARIF 3.20.14, 3.20.21)."""
+    failures = () if context.comparison is None else context.comparison.failures
+    unchecked = () if context.comparison is None else context.comparison.unchecked
+    return {
+        "executionSuccessful": not failures,
+        "toolExecutionNotifications": [
+            *(
+                {
+                    "level": "error",
+                    "message": {"text": _message_text(f"not audited: {one.path}: {one.error}")},
+                    "locations": [{"physicalLocation": {"artifactLocation": _artifact(one.path, context.folder)}}],
+                }
+                for one in failures
+            ),
+            *({"level": "warning", "message": {"text": _message_text(f"not checked: {name}")}} for name in unchecked),
+            *({"level": "note", "message": {"text": _message_text(notice)}} for notice in context.notices),
+        ],
+    }
 
 
 def _rule(entry: Entry) -> Mapping[str, object]:

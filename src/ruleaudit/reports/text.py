@@ -47,6 +47,7 @@ __all__ = [
     "plain",
     "report_lines",
     "short_finding",
+    "silence_text",
     "statistics",
     "summary_line",
 ]
@@ -201,10 +202,11 @@ def summary_line(report: Report, hidden: Hidden | None = None) -> Line:
         worst = Severity.ERROR if counts[Severity.ERROR] else Severity.WARNING
         return Line(0, "", (node, Piece(", ".join(severity_counts(counts)), _STYLES[worst]), Piece(f" in {of} {size}{rest}")))
     noted = f"; {plural(counts[Severity.INFO], 'note')}" if counts[Severity.INFO] else ""
-    if report.suppressed or (hidden is not None and hidden.count):
-        return Line(0, "", (node, Piece(f"nothing to show{noted} in {of} {size}{rest}")))
     if is_unchecked(report):  # another mode, or nothing that says which rules are whose: silence is no health
         return Line(0, "", (node, Piece("no Service was checked", "bold yellow"), Piece(f" {size}{noted}{rest}")))
+    silence = silence_text((report,), hidden)
+    if silence:
+        return Line(0, "", (node, Piece(f"{silence}{noted} in {of} {size}{rest}")))
     if not report.services:
         return Line(0, "", (node, Piece("no faults found", "green"), Piece(f" {size}{noted}{rest}")))
     return Line(
@@ -212,6 +214,15 @@ def summary_line(report: Report, hidden: Hidden | None = None) -> Line:
         "",
         (node, Piece("no faults found", "green"), Piece(f": {who} what the objects ask for in {of} {size}{noted}{rest}")),
     )
+
+
+def silence_text(reports: Sequence[Report], hidden: Hidden | None) -> str:
+    """Why nothing loud is left to show, where that is because of what was put aside or left out: "7 findings as expected"; "" where nothing was."""
+    put = [one.by for report in reports for one in report.suppressed]
+    expected = put.count("expected")
+    if expected:
+        return f"{plural(expected, 'finding')} as expected"
+    return "nothing to show" if put or (hidden is not None and hidden.count) else ""
 
 
 # --- groups, causes and consequences ---

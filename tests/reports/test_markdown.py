@@ -186,6 +186,20 @@ def test_hostile_text_is_inert(text: str, threshold: Severity) -> None:
     assert not re.search(r"@\w|#\d|://", plain)
 
 
+@pytest.mark.parametrize("text", [*HOSTILE_TEXTS.values(), "a|b @team", "a | `b|c` | d"])
+def test_hostile_names_of_nodes_are_inert(text: str) -> None:
+    reports = [hostile(text), replace(hostile(text), proxy=ProxySummary(text, text)), *(node(number) for number in range(6))]
+    comparison = compared(reports, [text, f"{text}2"], [Failure(text, text)])
+    written = markdown_report(reports, Context(folder=FOLDER, notices=(text,), comparison=comparison))
+    assert all(line.isprintable() for line in written.split("\n"))
+    found = list(tokens(written))
+    assert {token.type.removesuffix("_open").removesuffix("_close") for token in found} <= KINDS
+    assert not re.search(r"@\w|#\d|://", " ".join(token.content for token in found if token.type == "text"))
+    first, end = (next(at for at, token in enumerate(found) if token.type == f"table_{which}") for which in ("open", "close"))
+    cells = [token.content for token in found[first:end] if token.type == "inline"]
+    assert [cells[row + 1 : row + 5] for row in (6, 12)] == [["1", "1", "1", "1"]] * 2  # no name ends its cell
+
+
 def test_no_line_ends_its_fence() -> None:
     finding = replace(STALE, locations=(Location("````", 0, ""), Location("```", 1, "# x")))
     (fence,) = [token for token in tokens(markdown(replace(USUAL, findings=(finding,)))) if token.type == "fence"]

@@ -53,6 +53,7 @@ _REMARK = 40
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~!$&])")
 _MEANINGFUL = re.compile(r"@|#\d|://|\bwww\.|\bGH-\d", re.IGNORECASE)
 """What readers of Markdown make links and mentions of, escaped or not."""
+_BAR = re.compile(r"(?<!\\)\|")
 _STARTS_BLOCK = re.compile(r"\s*(?:[-+=]|\d+[.)](?=\s))")
 """What begins a list, a heading or a rule at the start of a paragraph."""
 
@@ -195,7 +196,7 @@ def _nodes(comparison: Comparison) -> Iterator[_Block]:
         return
     lines = [f"| {comparison.noun} | errors | warnings | notes | unchecked | mode |", "|---|---:|---:|---:|---:|---|"]
     lines.extend(
-        f"| {_name(name)} | {cells(counts)} | {unchecked_text(report)} | {_name(report.proxy.mode or '?')} |"
+        f"| {_cell(name)} | {cells(counts)} | {unchecked_text(report)} | {_cell(report.proxy.mode or '?')} |"
         for _, _, _, counts, name, report in shown
     )
     if rest:
@@ -289,8 +290,13 @@ def _short(comparison: Comparison, heading: str, members: Sequence[Recurring]) -
 
 
 def _name(text: str) -> str:
-    """A name in a table, which may be as long as an input likes."""
+    """A name in a list, which may be as long as an input likes."""
     return _inline(shortened(text, _NAME_WIDTH))
+
+
+def _cell(text: str) -> str:
+    """A name in a table, where a bar ends a cell even within code."""
+    return _BAR.sub(r"\\|", _name(text))
 
 
 # --- what both have ---

@@ -124,6 +124,18 @@ def test_settings_that_the_rules_contradict_lead_what_follows_from_them(
     assert {one.cause is None for one in loud} <= {False}, [one.message for one in loud if one.cause is None][:3]
 
 
+def test_settings_of_one_family_do_not_explain_what_is_wrong_in_the_other(nodes: Path, tmp_path: Path) -> None:
+    """Nor does an endpoint that no Service has follow from which pods are local."""
+    settings = ruleaudit.read_settings(_args(tmp_path, "kube-proxy --cluster-cidr=10.244.0.0/16").data, "kube-proxy.args")
+    report = ruleaudit.audit_inputs(ruleaudit.read([str(nodes / "changed-destination")]), settings=settings)
+    assert "IPv6" in next(one.message for one in report.findings if one.code == "RA008")
+    wrong = [one for one in report.findings if one.code == "RA206"]
+    assert [one.cause for one in wrong] == [None]
+    both = ruleaudit.read_settings(_args(tmp_path, "kube-proxy --cluster-cidr=10.99.0.0/16,fd00:99::/56").data, "kube-proxy.args")
+    report = ruleaudit.audit_inputs(ruleaudit.read([str(nodes / "changed-destination")]), settings=both)
+    assert [one.cause for one in report.findings if one.code == "RA206"] == [None]
+
+
 def test_the_settings_of_a_healthy_node_say_what_its_rules_say(nodes: Path) -> None:
     for name in ("healthy", "changed-destination", "stopped-kube-proxy"):
         report = ruleaudit.audit_inputs(ruleaudit.read([str(nodes / name)]))

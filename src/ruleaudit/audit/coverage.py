@@ -7,12 +7,13 @@ from datetime import UTC, datetime, timedelta
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from ruleaudit.addresses import canonical_address
+from ruleaudit.addresses import canonical_address, family_of
 from ruleaudit.audit.inputs import FAMILIES, OTHER_MODE, Inputs, header_time, note
 from ruleaudit.catalogue import CATALOGUE
 from ruleaudit.checks import objects, objects_oddities
 from ruleaudit.errors import RuleauditError
 from ruleaudit.findings import Certainty, Finding, Location, Severity
+from ruleaudit.forwarding import split_endpoint
 from ruleaudit.kubeproxy import SERVICE_CHAIN, Signs, is_kube_proxy_chain, other_proxy
 from ruleaudit.release import ProxyMode
 from ruleaudit.settings import LocalDetection
@@ -250,12 +251,24 @@ def settings_differ(family: int, given: ProxySettings, sign: Signs, mode: ProxyM
     )
 
 
-def follow_settings(findings: Iterable[Finding], leader: Finding) -> list[Finding]:
-    """The findings, with those as consequences of settings that differ which hang on the mark or on which pods are local."""
+def follow_settings(findings: Iterable[Finding], leader: Finding, family: int) -> list[Finding]:
+    """The findings, with those of the family as consequences of settings that differ which hang on the mark or on which pods are local."""
     follows = {"RA310", "RA401", "RA402", "RA404", "RA405"}
-    if "local pods" in leader.expected:  # these take other chains under a Local policy
-        follows |= {"RA106", "RA107", "RA206", "RA207", "RA208", "RA303", "RA305"}
-    return [replace(one, cause=leader.fingerprint) if one.code in follows and one.cause is None else one for one in findings]
+    if "local pods" in leader.expected:  # these take other chains under a Local policy, to other endpoints of the Service
+        follows |= {"RA106", "RA107", "RA207", "RA208", "RA303", "RA305"}
+    return [
+        replace(one, cause=leader.fingerprint)
+        if one.code in follows and one.cause is None and _family_of(one) in (family, None)
+        else one
+        for one in findings
+    ]
+
+
+def _family_of(finding: Finding) -> int | None:
+    """The family that a finding is about, where its frontend or its endpoint tells it."""
+    if finding.frontend is not None:
+        return finding.frontend.family
+    return None if finding.endpoint is None else family_of(split_endpoint(finding.endpoint)[0])
 
 
 def is_cut(table: Table) -> bool:

@@ -28,7 +28,18 @@ if TYPE_CHECKING:
     from ruleaudit.rules import Dump, Table
     from ruleaudit.virtual_servers import IpvsDump
 
-__all__ = ["FAMILIES", "OTHER_MODE", "Inputs", "Progress", "chosen_tables", "header_time", "note", "partial_dumps", "read_inputs"]
+__all__ = [
+    "FAMILIES",
+    "OTHER_MODE",
+    "Inputs",
+    "Progress",
+    "chosen_tables",
+    "header_time",
+    "note",
+    "partial_dumps",
+    "read_inputs",
+    "require_usable_dumps",
+]
 
 
 Progress = Callable[[str, float], None]
@@ -167,6 +178,21 @@ def read_inputs(
     # What the caller gives wins over what lies beside the dumps.
     inputs.given = found if settings is None else settings if found is None else settings.over(found)
     return inputs
+
+
+def require_usable_dumps(sources: Sequence[Source]) -> None:
+    """Raise InputError for a captured node of which nothing can be checked, because what lies where its dumps should be is none.
+
+    A capture that has no dump at all is not refused: it says itself why it has none, or is of the objects' sake.
+    """
+    kinds = {source.kind for source in sources}
+    if InputKind.CAPTURE_META not in kinds or kinds & {InputKind.IPTABLES_SAVE, InputKind.IPVSADM, InputKind.NFT}:
+        return
+    unusable = [source for source in sources if source.kind in (InputKind.EMPTY, InputKind.OTHER)]
+    if unusable:
+        # A file of which nothing is known may belong where it is; the others should be dumps.
+        first = min(unusable, key=lambda one: one.reason == UNKNOWN)
+        raise InputError(f"{first.reason or 'is empty'}; no other file of this capture holds the rules of its node", first.path)
 
 
 def _read_of_ipvs(inputs: Inputs, source: Source) -> bool:

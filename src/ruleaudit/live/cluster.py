@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import msgspec
 
-from ruleaudit import __version__
 from ruleaudit.errors import RAISE_LIMIT
 from ruleaudit.live.errors import PIP, LiveError, Missing
 from ruleaudit.live.kubeconfig import first_line, load_files, load_service_account
 from ruleaudit.sources import MAX_BYTES, InputKind, Source
+from ruleaudit.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 DEFAULT_DOMAIN: Final = "cluster.local"
+_OUTSIDE_TOO: Final = "the servers outside are asked as well, and may know the name"
 MAX_ALIASES: Final = 8
 """So many CNAMEs are followed, as CoreDNS does (plugin/pkg/upstream follows eight)."""
 
@@ -416,7 +417,8 @@ class _Resolver:
         if best is None:
             result = self._unanswered(name, plain, missed, outside=any(one.answer is Answer.UNKNOWN for one in questions))
         else:
-            result = self._answered(plain, best, unsure=unsure)
+            later = best.answer is Answer.NO_ADDRESS and any(one.answer is Answer.UNKNOWN for one in questions)
+            result = self._answered(plain, best, unsure=unsure, later=later and not unsure)
         return replace(
             result, name=name, questions=tuple(questions), notes=tuple(dict.fromkeys((*result.notes, *self.client.notes)))
         )
@@ -438,12 +440,15 @@ class _Resolver:
         zones = [zone for zone in self.dns.zones if full == zone or full.endswith(f".{zone}")]
         return max(zones, key=len, default=None)
 
-    def _answered(self, plain: str, best: Resolution, *, unsure: bool) -> Resolution:
+    def _answered(self, plain: str, best: Resolution, *, unsure: bool, later: bool) -> Resolution:
+        """`unsure`: somebody outside is asked before; `later`: afterwards, as the name has no address."""
         dns = self.dns
         doubts: list[str] = []
         notes: list[str] = []
         if unsure:
             doubts.append("names outside of the cluster domain are asked before this one, and one of them may be answered")
+        if later:
+            doubts.append(_OUTSIDE_TOO)
         if plain.count(".") >= self.client.ndots and not self._is_full(plain):
             notes.append("the search list is tried after the name itself, as glibc does; musl (Alpine) does not try it")
         if dns.assumed:
@@ -465,17 +470,20 @@ class _Resolver:
 
     def _unanswered(self, name: str, plain: str, missed: Resolution | None, *, outside: bool) -> Resolution:
         domain = self.dns.domain
-        near = () if missed is not None else self._near(plain)
+        near, meant = self._meant(plain) if missed is None else ((), "")
         if not self.cluster.has_kind("Service"):
             return Resolution(name, Answer.UNKNOWN, notes=("no Services are given: what cluster DNS knows is not known",))
         if missed is None and outside and not self._seems_inside(plain, near):
             note = f"{plain} lies outside of the cluster domain {domain}: its addresses cannot be known from the objects"
             return Resolution(name, Answer.UNKNOWN, notes=(note,), near=near)
-        if self.client.dns is None and not self._is_full(plain):
-            note = f"a resolver without the cluster's search domains does not complete {plain} to a name in {domain}"
+        if self.client.dns is None and not self._is_full(plain) and not meant:
+            note = (
+                f"a resolver without the cluster's search domains does not complete {plain} to a name in {domain}: give the full name, or "
+                "ask from a pod that asks cluster DNS"
+            )
             return Resolution(name, Answer.UNKNOWN, notes=(note,), near=near)
-        found = missed if missed is not None else Resolution(name, Answer.NO_SUCH_NAME)
-        notes = ("the servers outside are asked as well, and may know the name",) if outside else ()
+        found = missed if missed is not None else Resolution(name, Answer.NO_SUCH_NAME, notes=(meant,) if meant else ())
+        notes = (_OUTSIDE_TOO,) if outside else ()
         return self._doubted(replace(found, near=near, notes=(*found.notes, *notes)), doubted=outside)
 
     def _is_full(self, plain: str) -> bool:
@@ -487,6 +495,21 @@ class _Resolver:
         if self._is_full(plain) or len(labels) == 1 or not {"svc", "pod"}.isdisjoint(labels[1:]):
             return True
         return len(labels) == 2 and (bool(near) or any(namespace == labels[1] for namespace, _ in self.cluster.services))
+
+    def _meant(self, plain: str) -> tuple[tuple[str, ...], str]:
+        """The names that may have been meant, as this client can ask for them, and why where it is the domain that is wrong ("" else)."""
+        zone = self._zone_of(self.dns.domain) or self.dns.zones[0]
+        inner, domain = _under_other_domain(plain) if self._zone_of(plain) is None else ("", "")
+        if domain:
+            how = "is taken to be" if self.dns.assumed else "is"
+            why = f"the cluster domain {how} {zone}, not {domain}"
+            same = f"{inner}.{zone}"
+            if self._ask(same).answer is Answer.ANSWERED:
+                return (same,), why
+            return tuple(f"{one}.svc.{zone}" for one in self._near(inner)), why
+        near = self._near(plain)
+        # Only this search domain completes NAME.NAMESPACE; without it only the full name leads anywhere.
+        return near if f"svc.{zone}" in self.client.searches else tuple(f"{one}.svc.{zone}" for one in near), ""
 
     def _near(self, plain: str) -> tuple[str, ...]:
         """Services that may have been meant, as "name.namespace", those of the client's namespace first."""
@@ -543,10 +566,9 @@ class _Resolver:
                     else f"{alias} lies outside of the cluster domain {self.dns.domain}: its addresses cannot be known from the objects"
                 )
                 answer = Answer.NO_ADDRESS if loop else Answer.UNKNOWN
-                return (
-                    Resolution(full, answer, Record.EXTERNAL_NAME, alias, service, aliases=tuple(aliases), notes=(note,)),
-                    asked,
-                )
+                certainty = Certainty.DEFINITE if loop else Certainty.POSSIBLE
+                found = Resolution(full, answer, Record.EXTERNAL_NAME, alias, service)
+                return replace(found, aliases=tuple(aliases), certainty=certainty, notes=(note,)), asked
             name = alias
 
     def _ask(self, full: str) -> Resolution:
@@ -600,8 +622,11 @@ class _Resolver:
         own = f"{key[1]}.{key[0]}.svc.{zone}"
         if service.spec.type == "ExternalName":
             name = _plain(service.spec.external_name or "")
-            # An address is no name: CoreDNS has no CNAME to give.
-            if endpoint is not None or not name or family_of(name) is not None:
+            if not name or family_of(name) is not None:
+                what = f"{name}, an address" if name else "no name"
+                note = f"Service {'/'.join(key)} is an ExternalName for {what}: cluster DNS answers for one with another name only (CNAME)"
+                return Resolution(full, Answer.NO_SUCH_NAME, service=key, notes=(note,))
+            if endpoint is not None:
                 return Resolution(full, Answer.NO_SUCH_NAME, service=key)
             return Resolution(full, Answer.ANSWERED, Record.EXTERNAL_NAME, name, key)
         headless = (service.spec.cluster_ip or "") == "None" or (
@@ -691,6 +716,13 @@ def _cluster_ips(full: str, own: str, service: Service, port: str, protocol: str
 
 def _matches(port: str, port_name: str, protocol: str, port_protocol: str) -> bool:
     return (not port or port == port_name.lower()) and (not protocol or protocol == port_protocol.lower())
+
+
+def _under_other_domain(plain: str) -> tuple[str, str]:
+    """The parts "web.demo.svc" and "corp.lan" of web.demo.svc.corp.lan, a name as cluster DNS has them; two empty texts of any other."""
+    labels = plain.split(".")
+    place = next((number for number, one in enumerate(labels) if number > 1 and one in ("svc", "pod")), len(labels))
+    return (".".join(labels[: place + 1]), ".".join(labels[place + 1 :])) if place + 1 < len(labels) else ("", "")
 
 
 def _words(result: Resolution) -> str:

@@ -359,11 +359,12 @@ class _Shown:
 
     def virtual_server(self, name: str) -> Section:
         address, port, protocol = _server_name(name)
-        known: list[str] = []
+        known: dict[str, str] = {}
         for family, found in self.families:
             virtual = found.audit.virtual
             for server in virtual.servers() if virtual is not None else ():
-                known.append(f"{endpoint_text(server.address or '', server.port or 0)}/{(server.protocol or '').lower()}")
+                place = endpoint_text(server.address or "", server.port or 0)
+                known.setdefault(place, f"{place}/{(server.protocol or '').lower()}")
                 if (server.address, server.port) != (address, port) or protocol not in (None, server.protocol):
                     continue
                 book = self.books[family]
@@ -374,7 +375,8 @@ class _Shown:
                 return Section(f"virtual server {server.name}", tuple(facts), tuple(one for one in uses if one is not None))
         if not known:
             raise ShowError("no virtual servers were given: add the output of `ipvsadm -Sn`")
-        raise UnknownNameError(f"there is no virtual server {name!r}{did_you_mean(near_matches(name, known))}")
+        near = [known[one] for one in near_matches(endpoint_text(address, port), known)]
+        raise UnknownNameError(f"there is no virtual server {name!r}{did_you_mean(near)}")
 
     def set(self, name: str) -> Section:
         sets = self.node.ipvs.sets

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from ruleaudit.addresses import canonical_address, family_of
@@ -15,6 +14,7 @@ from ruleaudit.errors import RuleauditError
 from ruleaudit.findings import Certainty, Finding, Location, Severity
 from ruleaudit.forwarding import split_endpoint
 from ruleaudit.kubeproxy import SERVICE_CHAIN, Signs, is_kube_proxy_chain, other_proxy
+from ruleaudit.near import unknown
 from ruleaudit.release import ProxyMode
 from ruleaudit.settings import LocalDetection
 from ruleaudit.sources import InputKind
@@ -57,9 +57,7 @@ def node_name(
     """
     if asked is not None:
         if cluster.nodes and asked not in cluster.nodes:
-            near = get_close_matches(asked, cluster.nodes, 3, 0.4)
-            known = ", ".join(near) if near else ", ".join(sorted(cluster.nodes)[:5])
-            raise UnknownNodeError(f"no Node {asked!r} among the objects; {'near matches' if near else 'there are'}: {known}")
+            raise UnknownNodeError(unknown("node", asked, cluster.nodes, cutoff=0.4))
         return asked
     if given is not None and given.node:
         return given.node

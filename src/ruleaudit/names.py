@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ruleaudit.addresses import canonical_address, family_of
+from ruleaudit.addresses import canonical, known_family
 from ruleaudit.documents import yaml_documents
 from ruleaudit.errors import InputError
 from ruleaudit.findings import Certainty
@@ -370,10 +370,9 @@ def resolve(cluster: Cluster, name: str, client: Pod | None = None, *, dns: Clus
     `dns`: as `cluster_dns` gives it; worked out when absent. Never raises: a name that cannot be answered is a value.
     """
     dns = cluster_dns(cluster) if dns is None else dns
-    family = family_of(name.strip("[]"))
-    if family is not None:
-        address = canonical_address(name.strip("[]"), family) or name
-        return Resolution(name, Answer.ANSWERED, Record.ADDRESS, addresses=(_with_pod(cluster, address, family),))
+    address = canonical(name.strip("[]"))
+    if address is not None:
+        return Resolution(name, Answer.ANSWERED, Record.ADDRESS, addresses=(_with_pod(cluster, address),))
     resolver = _Resolver(
         cluster, dns, _client_of(client, cluster, dns), client.metadata.namespace if client is not None else None
     )
@@ -600,16 +599,13 @@ class _Resolver:
         if self.dns.pods == "disabled":
             return Resolution(full, Answer.NO_SUCH_NAME, notes=("CoreDNS's Corefile does not ask for pod names",))
         text = name.replace("-", ".") if name.count("-") == 3 and "--" not in name else name.replace("-", ":")
-        family = family_of(text)
-        address = canonical_address(text, family) if family is not None else None
-        if family is None or address is None:
+        address = canonical(text)
+        if address is None:
             return Resolution(full, Answer.NO_SUCH_NAME)
         held = [pod for pod in self.cluster.pods_at(address) if pod.metadata.namespace == namespace]
-        found = (
-            ResolvedAddress(address, family, held[0].metadata.key, held[0].spec.node_name)
-            if held
-            else ResolvedAddress(address, family)
-        )
+        found = ResolvedAddress(address, known_family(address))
+        if held:
+            found = replace(found, pod=held[0].metadata.key, node=held[0].spec.node_name)
         notes: tuple[str, ...] = ()
         if not held and self.cluster.has_kind("Pod"):
             if self.dns.pods == "verified":
@@ -622,7 +618,7 @@ class _Resolver:
         own = f"{key[1]}.{key[0]}.svc.{zone}"
         if service.spec.type == "ExternalName":
             name = _plain(service.spec.external_name or "")
-            if not name or family_of(name) is not None:
+            if not name or canonical(name) is not None:
                 what = f"{name}, an address" if name else "no name"
                 note = f"Service {'/'.join(key)} is an ExternalName for {what}: cluster DNS answers for one with another name only (CNAME)"
                 return Resolution(full, Answer.NO_SUCH_NAME, service=key, notes=(note,))
@@ -665,11 +661,10 @@ class _Resolver:
             ports = [each for each in one.ports if _matches(port, each.name, protocol, each.protocol)]
             if not ports and (one.ports or port or protocol):
                 continue
-            family = family_of(one.address)
-            address = canonical_address(one.address, family) if family is not None else None
-            if family is None or address is None:
+            address = canonical(one.address)
+            if address is None:
                 continue
-            addresses[address, hostname] = ResolvedAddress(address, family, one.pod, one.node, hostname)
+            addresses[address, hostname] = ResolvedAddress(address, known_family(address), one.pod, one.node, hostname)
             for each in ports:
                 targets[ServiceTarget(each.port, each.name, each.protocol, f"{hostname}.{own}")] = None
         record = Record.ENDPOINT if endpoint is not None else Record.HEADLESS
@@ -703,12 +698,7 @@ def _cluster_ips(full: str, own: str, service: Service, port: str, protocol: str
         what = f"port {port!r} of protocol {protocol!r}" if port else "port"
         return Resolution(full, Answer.NO_SUCH_NAME, service=key, notes=(f"Service {'/'.join(key)} has no {what}",))
     texts = service.spec.cluster_ips or ((service.spec.cluster_ip,) if service.spec.cluster_ip else ())
-    addresses = []
-    for text in texts:
-        family = family_of(text)
-        address = canonical_address(text, family) if family is not None else None
-        if family is not None and address is not None:
-            addresses.append(ResolvedAddress(address, family))
+    addresses = [ResolvedAddress(one, known_family(one)) for one in map(canonical, texts) if one is not None]
     if not addresses:
         return Resolution(full, Answer.NO_ADDRESS, Record.CLUSTER_IP, full, key, notes=("the Service has no cluster IP yet",))
     return Resolution(full, Answer.ANSWERED, Record.CLUSTER_IP, full, key, tuple(addresses), targets, port_named=bool(port))
@@ -731,11 +721,11 @@ def _words(result: Resolution) -> str:
     return f"{result.record.value if result.record else 'answer'}: {', '.join(one.address for one in result.addresses)}"
 
 
-def _with_pod(cluster: Cluster, address: str, family: int) -> ResolvedAddress:
+def _with_pod(cluster: Cluster, address: str) -> ResolvedAddress:
     pods = cluster.pods_at(address)
     if len(pods) != 1:
-        return ResolvedAddress(address, family)
-    return ResolvedAddress(address, family, pods[0].metadata.key, pods[0].spec.node_name)
+        return ResolvedAddress(address, known_family(address))
+    return ResolvedAddress(address, known_family(address), pods[0].metadata.key, pods[0].spec.node_name)
 
 
 # --- Endpoints as cluster DNS publishes them ---

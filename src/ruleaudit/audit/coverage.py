@@ -6,7 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-from ruleaudit.addresses import canonical_address, family_of
+from ruleaudit.addresses import canonical, family_of, known_family
 from ruleaudit.audit.inputs import FAMILIES, OTHER_MODE, Inputs, header_time, note
 from ruleaudit.catalogue import CATALOGUE
 from ruleaudit.checks import objects, objects_oddities
@@ -70,10 +70,7 @@ def node_name(
     found = [
         name
         for name, node in cluster.nodes.items()
-        if any(
-            one.type == "InternalIP" and canonical_address(one.address, 6 if ":" in one.address else 4) in own
-            for one in node.status.addresses
-        )
+        if any(one.type == "InternalIP" and canonical(one.address) in own for one in node.status.addresses)
     ]
     return found[0] if own and len(found) == 1 else None
 
@@ -124,7 +121,7 @@ def serving(
             continue
         for address in (*spec.cluster_ips, spec.cluster_ip or ""):
             if address and address != "None":
-                services[6 if ":" in address else 4] = True
+                services[known_family(address)] = True
     cut = set()
     for table in tables:
         if is_cut(table) and table.name == "nat":

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from ruleaudit.audit import NodeModel, open_node
+from ruleaudit.audit import NodeModel, UnknownNodeError, open_node
 from ruleaudit.errors import RuleauditError
 from ruleaudit.reports.text import plain
 from ruleaudit.show import Section, json_sections, section_lines, show
@@ -91,6 +93,11 @@ def test_what_is_not_there(node: NodeModel, kind: str, name: str, message: str) 
         show(node, kind, name)
 
 
+def test_an_unknown_node_is_said_as_other_unknown_names_are() -> None:
+    with pytest.raises(UnknownNodeError, match="there is no node 'node-x' among the objects; did you mean node-"):
+        open_node(read([str(FIXTURES / "healthy")]), node="node-x")
+
+
 def test_a_node_in_ipvs_mode() -> None:
     found = open_node(read([str(FIXTURES / "ipvs-healthy")]))
 
@@ -153,3 +160,20 @@ subsets:
     assert "an external IP of Service demo/old" in text("endpoint", "192.0.2.7")
     assert "an endpoint of" not in text("endpoint", "192.0.2.7")
     assert "demo/bare, which kube-proxy passes over: 10.244.1.9, terminating" in text("endpoint", "10.244.1.9")
+
+
+@pytest.mark.parametrize(
+    ("lost", "service", "says"),
+    [
+        (r"-A PREROUTING .*KUBE-SERVICES", "demo/web", "nat PREROUTING -> KUBE-SERVICES is missing in IPv4: demo/web:http behaves otherwise for"),
+        (r"-A PREROUTING .*KUBE-SERVICES", "demo/np", "missing in IPv4: 2 of the 2 frontends of demo/np:http behave otherwise for"),
+        (r"-A KUBE-SERVICES .*KUBE-NODEPORTS", "demo/np", "the IPv4 node port of demo/np:http cannot be reached"),
+    ],
+)  # fmt: skip
+def test_faults_of_the_node_are_said_of_the_service_alone(tmp_path: Path, lost: str, service: str, says: str) -> None:
+    folder = shutil.copytree(FIXTURES / "healthy", tmp_path / "node")
+    rules = folder / "iptables-save.txt"
+    rules.write_text(re.sub(rf"^{lost}\n", "", rules.read_text(), flags=re.MULTILINE))
+    text = plain(section_lines(show(open_node(read([str(folder)])), "service", service)))
+    assert "RA108 error: " in text
+    assert says in text

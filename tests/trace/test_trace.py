@@ -639,7 +639,7 @@ def test_pictures_name_the_file_once_and_say_what_the_tree_says(tmp_path: Path) 
     folder = changed(tmp_path, "possible", before("FORWARD", rule))
     found = trace(read_nodes([folder]), "198.51.100.7", "192.168.100.11:30080")
     for picture in (dot_trace(found), mermaid_trace(found)):
-        assert picture.count("iptables-save.txt") == 1
+        assert picture.count("/iptables-save.txt") == 1
         assert "nat KUBE-NODEPORTS " in picture
         assert picture.count("masqueraded: sees an address of node node-a as the") == 3
     dot, mermaid = dot_trace(found), mermaid_trace(found)
@@ -649,6 +649,9 @@ def test_pictures_name_the_file_once_and_say_what_the_tree_says(tmp_path: Path) 
     assert "style=dashed" in dropped
     assert "#91;possible#93;" in mermaid
     assert "stroke-dasharray:5" in mermaid
+    elsewhere = trace(read_nodes([folder]), "pod/demo/web-0", "192.168.100.12:30081")
+    assert re.search(r"routed on.*shape=cds", dot_trace(elsewhere))
+    assert 'n2>"routed on' in mermaid_trace(elsewhere)
     kept = dot_trace(trace(read_nodes([folder]), "pod/demo/web-0", "10.96.1.8:80"))
     assert "sees 10.244.1.12 as the client" in kept
     assert "masqueraded" not in kept

@@ -18,7 +18,15 @@ if TYPE_CHECKING:
 
 __all__ = ["dot_trace", "mermaid_trace"]
 
-_SHAPES = {StepKind.END: "octagon", StepKind.BACKEND: "box", StepKind.DNS: "note", StepKind.INGRESS: "component"}
+_SHAPES: Final = {
+    None: "oval",
+    StepKind.END: "octagon",
+    StepKind.ROUTED_ON: "cds",
+    StepKind.DNS: "note",
+    StepKind.INGRESS: "component",
+}
+"""By kind of step, None for the client; boxes stand for the others."""
+_BRACKETS: Final = {None: ("([", "])"), StepKind.END: ("{{", "}}"), StepKind.ROUTED_ON: (">", "]")}
 
 _WIDTH: Final = 50
 """Texts of boxes are broken into lines of so many characters."""
@@ -108,7 +116,7 @@ def dot_trace(trace: Trace) -> str:
     lines = ["digraph trace {", "  rankdir=LR;", '  node [shape=box, fontname="sans-serif"];', '  edge [fontname="sans-serif"];']
     lines.append(f"  label={_quoted(*_wrapped(trace.answer, 2 * _WIDTH))};")
     for one in _nodes(trace):
-        shape = f", shape={_SHAPES[one.kind]}" if one.kind in _SHAPES else ", shape=oval" if one.kind is None else ""
+        shape = f", shape={_SHAPES[one.kind]}" if one.kind in _SHAPES else ""
         color = ", color=red" if one.warns else ""
         style = ", style=dashed" if one.possible else ""
         lines.append(f"  n{one.number} [label={_quoted(*one.label)}{shape}{color}{style}];")
@@ -130,7 +138,7 @@ def mermaid_trace(trace: Trace) -> str:
     lines = ["flowchart LR"]
     for one in _nodes(trace):
         label = "<br/>".join(_mermaid(text) for text in one.label)
-        left, right = ("([", "])") if one.kind is None else ("{{", "}}") if one.kind is StepKind.END else ("[", "]")
+        left, right = _BRACKETS.get(one.kind, ("[", "]"))
         lines.append(f'  n{one.number}{left}"{label}"{right}')
         if one.above is not None:
             lines.append(f"  n{one.above} -->{f'|{chr(34)}{_mermaid(one.edge)}{chr(34)}|' if one.edge else ''} n{one.number}")

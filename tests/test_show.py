@@ -136,6 +136,13 @@ addressType: IPv4
 ports: []
 endpoints: [{addresses: [10.244.1.9], conditions: {ready: false, terminating: true}}]
 ---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: bare-2, namespace: demo, labels: {kubernetes.io/service-name: bare}}
+addressType: IPv6
+ports: []
+endpoints: [{addresses: ["FD00::9"]}]
+---
 apiVersion: v1
 kind: Service
 metadata: {name: old, namespace: demo, labels: {service.kubernetes.io/service-proxy-name: other}}
@@ -159,6 +166,7 @@ subsets:
     assert "    10.244.1.8:8080, pod demo/old-0 on node node-b, not ready" in text("service", "demo/old")
     assert "an external IP of Service demo/old" in text("endpoint", "192.0.2.7")
     assert "an endpoint of" not in text("endpoint", "192.0.2.7")
+    assert "demo/bare, of a family that kube-proxy does not serve here: fd00::9, ready" in text("endpoint", "fd00::9")
     assert "demo/bare, which kube-proxy passes over: 10.244.1.9, terminating" in text("endpoint", "10.244.1.9")
 
 

@@ -372,12 +372,13 @@ class _Shown:
                     state = state_of(one.ready, terminating=one.terminating)
                     yield f"{service_port_of(expected)}: {one.text}, {state}"
         served = {(one.name.namespace, one.name.name) for one in ports}
+        why = "which kube-proxy passes over" if found is not None else "of a family that kube-proxy does not serve here"
         for key, service in self.node.cluster.services.items():
             if key in served or service.spec.type == "ExternalName":
                 continue
             for listed in _listed_endpoints(self.node.cluster, key):
                 if listed.address == address and port in (None, listed.port):
-                    yield f"{'/'.join(key)}, which kube-proxy passes over: {listed.place}, {listed.state}"
+                    yield f"{'/'.join(key)}, {why}: {listed.place}, {listed.state}"
 
     def _senders(self, family: int, found: FamilyModel, address: str, port: int | None) -> Iterator[Section]:
         """The rules that translate to an address, and what leads to them; in IPVS mode its real servers."""

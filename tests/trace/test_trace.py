@@ -655,6 +655,11 @@ def test_pictures_name_the_file_once_and_say_what_the_tree_says(tmp_path: Path) 
     kept = dot_trace(trace(read_nodes([folder]), "pod/demo/web-0", "10.96.1.8:80"))
     assert "sees 10.244.1.12 as the client" in kept
     assert "masqueraded" not in kept
+    folder = changed(
+        tmp_path, "undecided", lambda text: re.sub(r"(-A KUBE-POSTROUTING .*)-j MASQ", r"\1-m limit --limit 1/sec -j MASQ", text)
+    )
+    both = dot_trace(trace(read_nodes([folder]), "198.51.100.7", "192.168.100.11:30080"))
+    assert both.count("masqueraded: sees an address of node node-a") == both.count("lsees 198.51.100.7 as the client") == 3
 
 
 def test_texts_of_inputs_cannot_break_a_picture(tmp_path: Path) -> None:

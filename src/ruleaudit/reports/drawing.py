@@ -35,7 +35,7 @@ def drawing(finding: Finding) -> str:
     top = 1
     for number, box in enumerate(stations):
         if number:
-            line = "way" if box.reached else "way lost"
+            line = "way" if box.reached else "way unseen"
             parts.append(f'<path class="{line}" d="M24 {top}v14"/><path class="way" d="M20 {top + 9}l4 5l4 -5"/>')
             top += 16
         text, height = _box(box, 1, top)

@@ -291,6 +291,16 @@ def test_rules_that_lead_in_a_circle_end() -> None:
     assert told(found("RA106", f"to {ONE}", "untranslated", *loop))[0][:2] == ["demo/web:http", "?KUBE-SVC-B"]
 
 
+def test_lines_of_another_file_lead_nowhere_here() -> None:
+    finding = found("RA106", f"to {ONE}", f"to {ONE}", HOOK, DISPATCH, SPREAD_ONE, LEAF_ONE)
+    hook, *rest = finding.locations
+    assert told(replace(finding, locations=(replace(hook, file="IPv6"), *rest)))[0] == [
+        "demo/web:http",
+        "KUBE-SERVICES",
+        "KUBE-SVC-W!✕ here",
+    ]
+
+
 def test_the_notes_name_the_lines() -> None:
     shown = way(STALE)
     assert shown is not None

@@ -11,7 +11,7 @@ from ruleaudit.reports.evidence import telling
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from ruleaudit.findings import Finding
+    from ruleaudit.findings import Finding, Location
 
 __all__ = ["Cited", "RealServer", "Rule", "VirtualServer", "cited", "names", "plain_rule"]
 
@@ -29,13 +29,14 @@ _WEIGHT = re.compile(r"(?:-w|--weight) (\d+)")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A rule of iptables-save: its chain, what it jumps to, its line; `order`: its place among the finding's lines.
+    """A rule of iptables-save: its chain, what it jumps to, where it stands; `order`: its place among the finding's lines.
 
     `destination`: the endpoint that it translates to, None where it does not.
     """
 
     chain: str
     target: str | None
+    file: str
     line: int
     text: str
     order: int
@@ -48,6 +49,7 @@ class VirtualServer:
 
     address: str
     scheduler: str
+    file: str
     line: int
 
 
@@ -57,6 +59,7 @@ class RealServer:
 
     address: str
     weight: str
+    file: str
     line: int
     of: str
 
@@ -90,31 +93,32 @@ def cited(finding: Finding) -> Cited:
             target, destination = _TARGET.search(rule[2]), _DESTINATION.search(rule[2])
             found.rules.append(
                 Rule(
-                    rule[1], None if target is None else target[1], location.line, rule[2], order[id(location)],
+                    rule[1], None if target is None else target[1], location.file, location.line, rule[2], order[id(location)],
                     None if destination is None else destination[1],
                 )
             )  # fmt: skip
-    for location in sorted(
-        finding.locations, key=lambda one: (one.file, one.line)
-    ):  # a real server stands below its virtual server
-        _virtual(location.text, location.line, found)
-    place = {location.line: number for number, location in enumerate(finding.locations)}
-    found.servers.sort(key=lambda one: place[one.line])
-    found.real.sort(key=lambda one: place[one.line])
+    # A real server stands below its virtual server.
+    for location in sorted(finding.locations, key=lambda one: (one.file, one.line)):
+        _virtual(location, found)
+    place = {(location.file, location.line): number for number, location in enumerate(finding.locations)}
+    found.servers.sort(key=lambda one: place[one.file, one.line])
+    found.real.sort(key=lambda one: place[one.file, one.line])
     return found
 
 
-def _virtual(text: str, line: int, found: Cited) -> None:
+def _virtual(location: Location, found: Cited) -> None:
     """Add a line of a header, a virtual server or a real server to `found`; the lines of a file come from its top to its end."""
+    text, file, line = location.text, location.file, location.line
     if header := _HEADER.match(text):
         found.headers[header[1]] = line
     elif server := _SERVER.fullmatch(text) or _SAVED_SERVER.fullmatch(text):
-        found.servers.append(VirtualServer(server[1], server[2], line))
+        found.servers.append(VirtualServer(server[1], server[2], file, line))
     elif real := _REAL.fullmatch(text):
-        found.real.append(RealServer(real[1], real[3], line, found.servers[-1].address if found.servers else ""))
+        above = found.servers[-1] if found.servers and found.servers[-1].file == file else None
+        found.real.append(RealServer(real[1], real[3], file, line, above.address if above else ""))
     elif real := _SAVED_REAL.fullmatch(text):
         weight = _WEIGHT.search(real[3])
-        found.real.append(RealServer(real[2], weight[1] if weight else "1", line, real[1]))
+        found.real.append(RealServer(real[2], weight[1] if weight else "1", file, line, real[1]))
 
 
 def names(text: str, endpoint: str | None) -> bool:

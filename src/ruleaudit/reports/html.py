@@ -205,15 +205,16 @@ def _finding(entry: Entry, attributes: str, facts: Iterable[str], *, several: bo
         f'<summary><span class="badge {finding.severity.value}">{finding.severity.value}</span> '
         f"{finding.code} {finding.name}:{possible} {safe(subject(finding) + finding.message)}</summary>"
     )
-    yield '<div class="body"><div class="told">'
-    yield from facts
-    yield from _evidence(finding)
-    yield "</div>"
     svg = drawing(finding)
+    yield f'<div class="body{" drawn" if svg else ""}"><div>'
+    yield from facts
+    yield "</div>"
     if svg:
         unseen = '<p class="soft">Dashed: none of these lines leads there.</p>' if 'class="way unseen"' in svg else ""
         yield f'<figure class="shown"><h4>the way of a connection</h4>{svg}{unseen}</figure>'
-    yield "</div></details>"
+    yield "<div>"
+    yield from _evidence(finding)
+    yield "</div></div></details>"
 
 
 def _namespace(service: str | None) -> str:

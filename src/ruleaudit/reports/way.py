@@ -141,7 +141,7 @@ def _by_servers(finding: Finding, lines: Cited) -> tuple[list[Box], list[Box]]:
     stations = []
     if lines.servers:
         chosen = _chosen(finding, lines.servers)
-        others = len({one.address for one in lines.servers} - {chosen.address})
+        others = len({(one.file, one.address) for one in lines.servers} - {(chosen.file, chosen.address)})
         note = f"line {chosen.line}: virtual server" + (f", and {others:,} more like it" if others else "")
         stations.append(Box(f"{chosen.address} {chosen.scheduler}", note))
         for one in sorted(lines.real, key=lambda real: real.of == chosen.address):
@@ -167,29 +167,35 @@ def _by_rules(finding: Finding, lines: Cited) -> tuple[list[Box], list[Box]]:
     path = _path(finding, lines)
     leaves = {rule.destination: rule for rule in lines.rules if rule.destination and rule.chain.startswith(_DEPTHS[0])}
     ends = _ends(finding, {end or "": f"line {rule.line}: {rule.chain}" for end, rule in leaves.items()})
+    if not path:
+        return _declared(finding, lines, ends)
     leaf = path.pop() if len(path) > 1 and any(box.title == path[-1].destination for box in ends) else None
     stations = [Box(rule.chain, plain_rule([rule])) for rule in path]
-    if leaf is not None and leaf.destination != finding.endpoint:  # none of the rules that spread over the endpoints tells more
+    if leaf is None:
+        stations.extend(_beyond(finding, path[-1], lines, ends))
+    elif leaf.destination != finding.endpoint:  # none of the rules that spread over the endpoints tells more
         spread = [rule for rule in lines.rules if rule.chain == path[-1].chain and (rule.target or "").startswith(_DEPTHS[0])]
         stations[-1] = replace(stations[-1], note=plain_rule(spread))
-    if leaf is None and path:
-        stations.extend(_beyond(finding, path[-1], lines, ends))
-    if not path and _leads_on(next(iter(lines.headers), None)):
-        chain, line = next(iter(lines.headers.items()))
-        stations = [Box(chain, f"line {line}: {finding.observed}", "fault", "✕ here")]
-        ends = [box for box in ends if box.title != finding.observed]
-    if path and path[0].chain not in _ROOTS:
+    if path[0].chain not in _ROOTS:
         stations[0] = replace(stations[0], reached=False)
     _mark(finding, path, stations)
-    if finding.code == _BROKEN:
-        ends = [box for box in ends if box.title != finding.observed]
-    return stations, ends
+    return stations, _others(ends, finding.observed) if finding.code == _BROKEN else ends
+
+
+def _declared(finding: Finding, lines: Cited, ends: list[Box]) -> tuple[list[Box], list[Box]]:
+    """Where no rule is cited, the chain on the way whose declaration is: it lacks the rule. What is observed stands there, then."""
+    for chain, line in lines.headers.items():
+        if _leads_on(chain):
+            return [_faulty(Box(chain, f"line {line}: {finding.observed}"))], _others(ends, finding.observed)
+    return [], ends
+
+
+def _others(boxes: Sequence[Box], title: str) -> list[Box]:
+    return [box for box in boxes if box.title != title]
 
 
 def _mark(finding: Finding, path: Sequence[Rule], stations: list[Box]) -> None:
     """Mark the station at which it goes wrong, where kube-proxy's structure says which one that is."""
-    if not path:
-        return
     at = None
     if finding.code in _UNWANTED or (finding.code in _FOREIGN and not _leads_on(path[-1].chain)):
         at = len(path) - 1
@@ -250,7 +256,9 @@ def _way_to(last: Rule, lines: Cited, *, filtering: bool) -> list[Rule]:
     path = [last]
     while True:
         leading = [
-            rule for rule in lines.in_order if rule.target == path[0].chain and rule not in path and (filtering or _is_nat(rule))
+            rule
+            for rule in lines.in_order
+            if (rule.file, rule.target) == (last.file, path[0].chain) and rule not in path and (filtering or _is_nat(rule))
         ]
         if filtering and path[0].chain.startswith("KUBE-"):
             leading = [rule for rule in leading if not _is_nat(rule) or rule.chain not in ("PREROUTING", "OUTPUT")]

@@ -285,6 +285,21 @@ def test_a_severity_that_is_switched_off_is_switched_on_for_a_link(browser: Brow
     browser.wait("14 of 14 findings shown; cleared to show this one: severity")
 
 
+def test_a_link_that_is_followed_while_the_filters_wait_is_told(browser: Browser) -> None:
+    browser.open(linked())
+    browser.driver.execute_script("""
+        const form = document.getElementById("filters");
+        form.elements.code.value = "RA106";
+        form.dispatchEvent(new Event("input"));
+        form.elements.text.value = "nothing";
+        location.hash = document.querySelector("[data-code=RA208]").id;
+        form.dispatchEvent(new Event("input"));
+    """)
+    browser.wait("14 of 14 findings shown; cleared to show this one: code, text")
+    time.sleep(0.2)  # longer than the filters wait
+    browser.wait("14 of 14 findings shown; cleared to show this one: code, text")
+
+
 def test_a_link_is_followed_again(browser: Browser) -> None:
     browser.open(linked())
     browser.driver.find_element(By.ID, "open").click()

@@ -39,7 +39,9 @@
     ];
   };
 
+  let waiting = 0;
   const apply = (note = "") => {
+    clearTimeout(waiting); // what was asked for since is done with this
     const set = filters();
     const filled = new Set();
     let count = 0;
@@ -53,7 +55,6 @@
     shown.textContent = `${count.toLocaleString("en")} of ${findings.length.toLocaleString("en")} findings shown${note}`;
   };
 
-  let waiting = 0;
   const soon = () => { clearTimeout(waiting); waiting = setTimeout(() => apply(), 80); };
   form.addEventListener("input", soon);
   form.addEventListener("change", soon);
@@ -63,10 +64,11 @@
   document.getElementById("open").addEventListener("click", () => all(true));
   document.getElementById("close").addEventListener("click", () => all(false));
 
-  // Clear what hides a finding, and say so.
+  // Clear what hides a finding, or is about to, and say so.
   const reveal = (element) => {
     const finding = findings.find((one) => one.element === element);
     const hiding = filters().filter((filter) => !filter.fits(finding));
+    if (!hiding.length) return;
     for (const filter of hiding) filter.clear(finding);
     apply(`; cleared to show this one: ${hiding.map((filter) => filter.name).join(", ")}`);
   };
@@ -77,7 +79,7 @@
     const finding = target && (target.matches(".finding") ? target
       : target.matches(".group") && (target.querySelector(".finding:not([hidden])") || target.querySelector(".finding")));
     if (!finding) return false;
-    if (finding.hidden) reveal(finding);
+    reveal(finding);
     finding.open = true;
     finding.firstElementChild.focus({ preventScroll: true });
     target.scrollIntoView();

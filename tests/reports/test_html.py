@@ -11,11 +11,12 @@ from html.parser import HTMLParser
 import pytest
 from tests.reports.samples import FOLDER, HOSTILE_TEXTS, STALE, USUAL, hostile, large
 
-from ruleaudit.findings import Finding, Location, ProxySummary, Report, Severity
+from ruleaudit.findings import Finding, Location, ProxySummary, Report, Severity, Suppressed
 from ruleaudit.reports.evidence import Context
 from ruleaudit.reports.html import html_report
 from ruleaudit.reports.nodes import Failure, compared
 from ruleaudit.reports.printable import printable
+from ruleaudit.reports.selection import Hidden
 
 EMPTY = Report(None, (), ProxySummary(), 0, 0, 0)
 VOID = {"meta", "input"}
@@ -278,6 +279,25 @@ def test_counts_of_services_add_up() -> None:
     assert "4 services, 3 need rules" in seen
     assert "1 of 4 services without findings" in seen  # and 3 with some
     assert "demo/gone (not among the objects)" in seen
+
+
+def test_findings_that_are_put_aside_are_not_said_to_be_none() -> None:
+    aside = replace(USUAL, suppressed=(Suppressed(STALE, "ignore", "known", "ruleaudit.toml:1"),))
+    assert "1 of 4 services without findings that are shown" in "".join(page(aside).texts)
+    hidden = Hidden({Severity.ERROR: 1}, {"RA206": 1}, ("--ignore",))
+    text = html_report([USUAL], Context(folder=FOLDER, hidden=hidden))
+    assert "1 of 4 services without findings that are shown" in text
+
+
+@pytest.mark.parametrize("text", HOSTILE_TEXTS.values(), ids=HOSTILE_TEXTS)
+def test_hostile_names_of_nodes_are_shown_as_they_are(text: str) -> None:
+    reports = [hostile(text), hostile(text), USUAL]
+    found = Page(html_report(reports, Context(folder=FOLDER, comparison=compared(reports, [text] * 3, [Failure(text, text)]))))
+    assert found.tags <= KNOWN
+    assert all(value.isprintable() for _, _, value in found.attributes)
+    assert printable(text) in "".join(found.texts)
+    alone = Page(html_report([], Context(folder=FOLDER, comparison=compared([], (), [Failure(text, text)]))))
+    assert f"{printable(text)}not audited: {printable(text)}" in "".join(alone.texts)
 
 
 def test_a_place_without_a_text_is_no_line() -> None:

@@ -325,7 +325,7 @@ def test_the_frontends_virtual_server_is_drawn_and_others_are_counted() -> None:
     assert shown is not None
     assert (shown.stations[-1].title, shown.stations[-1].note) == (
         "10.96.1.1:80 rr",
-        "line 223: virtual server, and 1 more like it",
+        "line 223: virtual server, one of 2 cited",
     )
     assert shown.ends[-1].note == "line 224: real server of weight 1"
 

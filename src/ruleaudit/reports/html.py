@@ -44,7 +44,7 @@ def html_report(reports: Sequence[Report], context: Context) -> str:
     comparison = context.comparison or compared(reports)
     groups = grouped(reports)
     entries = [entry for group in groups for entry in group.entries]
-    several = len(reports) + len(comparison.failures) > 1
+    several = len(reports) > 1 or bool(comparison.failures)
     style, script = _asset("page.css"), _asset("page.js")
     policy = f"default-src 'none'; style-src {_source(style)}; script-src {_source(script)}; base-uri 'none'; form-action 'none'"
     page = [

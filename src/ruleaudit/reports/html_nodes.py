@@ -82,7 +82,9 @@ def services_section(comparison: Comparison, groups: Sequence[Group], context: C
         )
     clean = sorted(services - {group.service for group in groups if group.service is not None})
     if clean:
-        yield f"<details><summary>{len(clean):,} of {plural(len(services), 'service')} without findings</summary>"
+        aside = bool(context.hidden and context.hidden.count) or any(report.suppressed for report in comparison.reports)
+        shown = " that are shown" if aside else ""
+        yield f"<details><summary>{len(clean):,} of {plural(len(services), 'service')} without findings{shown}</summary>"
         if unsure := _unsure(comparison):
             yield f'<p class="soft">Not everything was checked on {safe(listed(unsure))}: no findings there is no proof of health.</p>'
         yield '<p class="soft">Those that need no rules, such as headless Services, are among them.</p>'

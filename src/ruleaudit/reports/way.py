@@ -141,8 +141,8 @@ def _by_servers(finding: Finding, lines: Cited) -> tuple[list[Box], list[Box]]:
     stations = []
     if lines.servers:
         chosen = _chosen(finding, lines.servers)
-        others = len({(one.file, one.address) for one in lines.servers} - {(chosen.file, chosen.address)})
-        note = f"line {chosen.line}: virtual server" + (f", and {others:,} more like it" if others else "")
+        count = len({(one.file, one.address) for one in lines.servers})
+        note = f"line {chosen.line}: virtual server" + (f", one of {count:,} cited" if count > 1 else "")
         stations.append(Box(f"{chosen.address} {chosen.scheduler}", note))
         for one in sorted(lines.real, key=lambda real: real.of == chosen.address):
             notes[one.address] = f"line {one.line}: real server of weight {one.weight}"

@@ -371,3 +371,33 @@ def test_the_bundled_nodes_are_good_fixtures(nodes: Path) -> None:
     for folder in sorted(one for one in nodes.iterdir() if one.is_dir()):
         report = lint_folder(str(folder)).report
         assert report.findings == (), folder.name
+
+
+OTHER_SETTINGS = {
+    "coredns.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: coredns, namespace: kube-system}\n"
+    "data: {Corefile: '.:53 { kubernetes cluster.local }'}\n",
+    "calico.yaml": "apiVersion: apps/v1\nkind: DaemonSet\nmetadata: {name: calico-node, namespace: kube-system}\n"
+    "spec: {template: {spec: {containers: [{name: calico-node, image: 'calico/node:v3'}]}}}\n",
+    "limits.json": '{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "limits"}, "data": {"a": "1"}}',
+}
+
+
+@pytest.mark.parametrize("name", OTHER_SETTINGS)
+def test_settings_of_other_programs_are_passed_over(fixture: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (fixture / name).write_text(OTHER_SETTINGS[name])
+    assert cli.main(["lint", "node"]) == 0
+    assert cli.main(["check", "node", "--strict-coverage"]) == 0
+    assert cli.main(["anonymize", "node", "--output", "anonymous"]) == 0
+    assert cli.main(["check", f"node/{name}"]) == 2
+    assert "nothing that can be audited" in capsys.readouterr().err
+    assert cli.main(["check", "node", "--kube-proxy-config", f"node/{name}"]) == 2
+    assert "holds no kube-proxy settings" in capsys.readouterr().err
+
+
+def test_services_behind_the_settings_of_another_program_are_read(fixture: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    items = json.loads((fixture / "objects.json").read_text())["items"]
+    other = json.loads(OTHER_SETTINGS["limits.json"])
+    (fixture / "objects.json").write_text(json.dumps({"kind": "List", "apiVersion": "v1", "items": [other, *items]}))
+    (fixture / "iptables-save.txt").write_text(BROKEN(NODE.text()))
+    assert cli.main(["check", "node"]) == 1
+    assert "RA101" in capsys.readouterr().out

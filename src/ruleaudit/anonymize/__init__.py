@@ -23,7 +23,7 @@ from ruleaudit.anonymize.settings import settings_without_names
 from ruleaudit.cluster import load
 from ruleaudit.errors import InputError
 from ruleaudit.formats.iptables_save import MAX_LINE_LENGTH, MAX_LINES, parse
-from ruleaudit.settings import read_settings
+from ruleaudit.settings import find_settings
 from ruleaudit.sources import InputKind
 
 if TYPE_CHECKING:
@@ -80,7 +80,11 @@ def anonymized(sources: Sequence[Source], mapping: Mapping, *, limit_factor: int
         elif kind is InputKind.IP_ADDR:
             made.append(("ip-addr.json", interfaces_without_names(ip_addr.parse(source.text, source.path), chains)))
         elif kind in (InputKind.PROXY_CONFIG, InputKind.CAPTURE_META):
-            made.append(settings_without_names(read_settings(source.data, source.path), mapping))
+            settings = find_settings(source.data, source.path)
+            if settings is None:
+                left_out.append(f"{source.path}: it holds no settings of kube-proxy")
+            else:
+                made.append(settings_without_names(settings, mapping))
         elif kind is InputKind.EMPTY:
             made.append(("empty.txt", ""))
         elif kind is not InputKind.OBJECTS:

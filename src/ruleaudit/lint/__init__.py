@@ -148,7 +148,7 @@ def lint_folder(folder: str, *, limit_factor: int = 1, write: bool = False) -> L
         return Linted(folder, _named(empty, folder, [unreadable, *secrets]), None)
     description, path = read_description(sources)
     capture = Capture(folder, sources, inputs, audited, description, path)
-    found = [*map(_raised, audited.findings), *_unread(sources)]
+    found = [*map(_raised, audited.findings), *_unread(sources, audited)]
     own = [*gaps(capture), *wrong_description(capture), *secrets]
     file = os.path.join(folder, EXPECTED)  # noqa: PTH118  keeps the path as it was given
     before: Expected | None = None
@@ -208,9 +208,15 @@ def _finding(code: str, message: str, path: str, hint: str = "") -> Finding:
     )
 
 
-def _unread(sources: Sequence[Source]) -> Iterator[Finding]:
+def _unread(sources: Sequence[Source], audited: Report) -> Iterator[Finding]:
     """RA001 for files that should be dumps or objects and cannot be used, RA004 for those that are none."""
+    passed_over = {one.path for one in audited.inputs if one.kind == InputKind.PROXY_CONFIG.value and not one.used}
     for source in sources:
+        if source.path in passed_over:
+            yield replace(
+                _finding("RA004", f"{source.path} holds no settings of kube-proxy: it is not looked at", source.path), hint=""
+            )
+            continue
         name = source.path.replace(":", "/").rpartition("/")[2]
         if source.kind is not InputKind.OTHER or name == EXPECTED:
             continue

@@ -131,9 +131,11 @@ def lint(
 def _linted(folders: Sequence[str], progress: cli._Progress, limit_factor: int, *, write: bool) -> Iterator[Linted]:
     from ruleaudit.lint import lint_folder
 
+    file = cli_configuration.configuration().path
+    base = str(Path(file).parent) if file else None
     for number, folder in enumerate(folders):
         progress.step(folder, number / len(folders))
-        yield lint_folder(folder, limit_factor=limit_factor, write=write)
+        yield lint_folder(folder, base=base, limit_factor=limit_factor, write=write)
 
 
 def _text(

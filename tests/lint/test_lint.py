@@ -280,7 +280,8 @@ def test_folders_and_files_mean_fixtures(fixture: Path, tmp_path: Path) -> None:
     (tmp_path / "all" / "samples" / "dump.txt").write_text("*nat\nCOMMIT\n")
     (tmp_path / "all" / "README.md").write_text("fixtures")
     assert fixture_folders(["all"]) == (["all/bare", "all/deep/one", "all/two"], [])
-    assert fixture_folders(["all/two", "all/two/", "all/two/meta.json"]) == (["all/two", "all/two/"], [])
+    assert fixture_folders(["all/two", "all/two/", "all/two/meta.json"]) == (["all/two"], [])
+    assert fixture_folders(["all/two/", "./all", str(tmp_path / "all")]) == (["all/two/", "./all/bare", "./all/deep/one"], [])
     assert fixture_folders(["all/two/iptables-save.txt", "all/README.md"]) == (["all/two"], ["all/README.md"])
     assert fixture_folders(["all/bare/objects.json"]) == (["all/bare"], [])
     assert fixture_folders(["all/samples"]) == (["all/samples"], [])
@@ -343,6 +344,42 @@ def test_the_configuration_counts(fixture: Path, capsys: pytest.CaptureFixture[s
     assert cli.main(["lint", "node"]) == 0
     assert "1 finding ignored by ruleaudit.toml:1: made up" in capsys.readouterr().out
     assert cli.main(["lint", "node", "--no-config"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("below", "spelt"),
+    [(".", "nodes"), (".", "./nodes"), (".", "nodes/node/"), ("nodes", "node"), ("nodes/node", "."), ("nodes/node", "../node/")],
+)
+def test_a_fixture_is_known_however_it_is_spelt(
+    fixture: Path, tmp_path: Path, below: str, spelt: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By ignores, and by fingerprints: everything in it that is about a file."""
+    (fixture / ".env").write_text("--token=s3cr3tvalue")
+    (fixture / "empty.txt").write_text("")
+    (fixture / "notes.txt").write_text("words")
+    (tmp_path / "nodes").mkdir()
+    fixture.rename(tmp_path / "nodes" / "node")
+    (tmp_path / "ruleaudit.toml").write_text("")
+
+    def lint(path: str) -> dict[str, set[str]]:
+        cli.main(["lint", path, "--format", "json"])
+        fixtures = json.loads(capsys.readouterr().out)["fixtures"]
+        return {one["folder"]: {found["fingerprint"] for found in one["report"]["findings"]} for one in fixtures}
+
+    wanted = lint("nodes")
+    assert list(wanted) == ["nodes/node"]
+    assert len(wanted["nodes/node"]) == 3
+    monkeypatch.chdir(tmp_path / below)
+    assert lint(spelt) == wanted
+    assert cli.main(["lint", spelt]) == 1
+    (tmp_path / "ruleaudit.toml").write_text('[[ignores]]\ncodes = ["RA803"]\nnode = "nodes/node"\nreason = "made up"\n')
+    assert cli.main(["lint", spelt]) == 0
+
+
+def test_without_a_configuration_a_fixture_is_named_as_seen_from_here(fixture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(fixture)
+    assert lint_folder("../node/").report.node == "."
+    assert lint_folder("../node", base="..").report.node == "node"
 
 
 def test_every_format(fixture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

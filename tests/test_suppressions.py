@@ -199,6 +199,17 @@ def test_a_baseline_is_written_and_read(broken: str, capsys: pytest.CaptureFixtu
     assert Path("again.json").read_text() == Path("known.json").read_text()
 
 
+@pytest.mark.parametrize("options", [[], ["--baseline", "./known.json"]])
+def test_the_first_baseline_is_written_where_it_will_be_read(broken: str, options: list[str]) -> None:
+    Path("ruleaudit.toml").write_text('baseline = "known.json"')
+    assert cli.main(["check", broken, *options]) == 2
+    assert (
+        cli.main(["check", broken, *options, "--write-baseline", "other.json"]) == 2
+    )  # nothing is known of the one that is missing
+    assert cli.main(["check", broken, *options, "--write-baseline", "known.json"]) == 0
+    assert cli.main(["check", broken, *options]) == 0
+
+
 def test_a_selection_writes_its_part_and_leaves_the_rest(broken: str) -> None:
     assert cli.main(["check", broken, "--fail-on", "info", "--write-baseline", "known.json"]) == 0
     whole = Path("known.json").read_text()

@@ -343,7 +343,7 @@ def check(
             else cli_nodes.audit(given, outside, node, settings, jobs, progress.step, limit_factor)
         )
     reports = [one.report for one in audited if one.report is not None] if isinstance(audited, list) else [audited]
-    aside = cli_configuration.put_aside(reports, baseline)
+    aside = cli_configuration.put_aside(reports, baseline, write_baseline)
     shown, hidden = selection.apply_to_all(aside.reports)
     hidden = aside.hidden(cli_configuration.with_origins(hidden))
     known = cli_configuration.written_baseline(aside, shown, write_baseline, threshold)

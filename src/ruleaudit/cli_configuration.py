@@ -98,15 +98,22 @@ def configuration() -> Configuration:
     return found if isinstance(found, Configuration) else Configuration()
 
 
-def put_aside(reports: Sequence[Report], baseline: str | None) -> Aside:
-    """The reports without what the configuration ignores and what the baseline knows. Raises InputError for a baseline that is none."""
+def put_aside(reports: Sequence[Report], baseline: str | None, written: str | None = None) -> Aside:
+    """The reports without what the configuration ignores and what the baseline knows. `written`: the baseline that is to be written, which may
+    be `baseline` itself and not be there yet. Raises InputError for a baseline that is none.
+    """
     from datetime import UTC, datetime
 
     from ruleaudit.baseline import read_baseline
     from ruleaudit.suppressions import put_aside
 
-    known = None if baseline is None else read_baseline(baseline)
+    is_first = baseline is not None and written is not None and not Path(baseline).exists() and _is_same(baseline, written)
+    known = None if baseline is None or is_first else read_baseline(baseline)
     return put_aside(reports, configuration().ignores, known, datetime.now(UTC).date())
+
+
+def _is_same(one: str, other: str) -> bool:
+    return Path(one).resolve() == Path(other).resolve()
 
 
 def written_baseline(aside: Aside, shown: Sequence[Report], path: str | None, threshold: Severity) -> list[tuple[str, str]]:

@@ -15,7 +15,8 @@ from ruleaudit.errors import RuleauditError
 from ruleaudit.findings import Certainty
 from ruleaudit.forwarding import Verdict
 from ruleaudit.reports.text import plain
-from ruleaudit.trace import Nodes, read_nodes, trace
+from ruleaudit.sources import InputKind, read
+from ruleaudit.trace import Nodes, SeveralNodesError, read_nodes, trace
 from ruleaudit.trace.picture import dot_trace, mermaid_trace
 from ruleaudit.trace.question import parse_target
 from ruleaudit.trace.structured import json_trace
@@ -475,6 +476,18 @@ def test_one_folder_may_hold_several_nodes(tmp_path: Path) -> None:
     nodes = read_nodes([str(tmp_path)])
     assert [one.name for one in nodes.models] == ["node-a", "node-b"]
     assert trace(nodes, "pod/demo/web-1", "np:80").reached
+
+
+def test_what_no_file_holds_is_of_all_nodes_or_of_the_only_one(tmp_path: Path) -> None:
+    healthy = read([str(FIXTURES / "healthy")])
+    objects = [one for one in healthy if one.kind is InputKind.OBJECTS]
+    paths = [changed(tmp_path, "a", lambda text: text), changed(tmp_path, "b", lambda text: text, node="node-b")]
+    for path in paths:
+        Path(path, "objects.json.xz").unlink()
+    assert trace(read_nodes(paths, outside=objects), "pod/demo/web-1", "np:80").reached
+    assert trace(read_nodes([], outside=healthy), "pod/demo/web-0", "np:80").reached
+    with pytest.raises(SeveralNodesError, match="about one node, and the inputs are about 2 others"):
+        read_nodes(paths, outside=healthy)
 
 
 def test_load_balancers_use_every_given_node(tmp_path: Path) -> None:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from ruleaudit.audit import UnknownNodeError, open_node
 from ruleaudit.audit.shared import Shared
-from ruleaudit.errors import InputError
+from ruleaudit.errors import InputError, RuleauditError
 from ruleaudit.near import did_you_mean, near_matches
-from ruleaudit.sources import InputKind
+from ruleaudit.sources import InputKind, holds_dumps
 from ruleaudit.sources import read_nodes as read_by_node
 
 if TYPE_CHECKING:
@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     from ruleaudit.settings import GivenSettings
     from ruleaudit.sources import Source
 
-__all__ = ["Nodes", "open_nodes", "read_nodes"]
+__all__ = ["Nodes", "SeveralNodesError", "open_nodes", "read_nodes"]
+
+
+class SeveralNodesError(RuleauditError):
+    """Dumps of one node that no file holds, beside the files of `count` others."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        super().__init__(f"these dumps are about one node, and the inputs are about {count:,} others")
 
 
 @dataclass
@@ -52,6 +60,7 @@ def read_nodes(
     paths: Sequence[str],
     stdin: BinaryIO | None = None,
     *,
+    outside: Sequence[Source] = (),
     node: str | None = None,
     settings: GivenSettings | None = None,
     progress: Progress | None = None,
@@ -59,10 +68,14 @@ def read_nodes(
 ) -> Nodes:
     """Read the inputs that `paths` name (see `sources.read`). Several folders with a meta.json each are several nodes.
 
-    `node`: the node that is asked about, `settings` kube-proxy's where the user gives them. Raises InputError, UnknownNodeError.
+    `outside`: sources that no file holds, which several nodes have in common. `node`: the node that is asked about, `settings`
+    kube-proxy's where the user gives them. Raises InputError, UnknownNodeError; SeveralNodesError for dumps that are given `outside`.
     """
+    groups = read_by_node(paths, stdin, limit_factor=limit_factor)
+    if len(groups) > 1 and any(map(holds_dumps, outside)):
+        raise SeveralNodesError(len(groups))
     return open_nodes(
-        read_by_node(paths, stdin, limit_factor=limit_factor),
+        [[*group, *outside] for group in groups],
         node=node,
         settings=settings,
         progress=progress,

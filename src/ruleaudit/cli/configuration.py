@@ -1,4 +1,4 @@
-"""The command line's part of living with findings: --config and --no-config, --baseline and --write-baseline."""
+"""Living with findings: --config and --no-config, --baseline and --write-baseline."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 from click.core import ParameterSource
 
-from ruleaudit.cli_completion import complete_files
+from ruleaudit.cli.completion import complete_files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

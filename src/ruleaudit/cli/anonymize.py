@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import io
-import secrets
-import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ruleaudit import cli
-from ruleaudit.cli_completion import complete_files
+from ruleaudit.cli.completion import complete_files
+from ruleaudit.cli.options import common_options, limit_factor_option
+from ruleaudit.cli.output import write_bytes
+from ruleaudit.cli.statuses import CLEAN
+from ruleaudit.cli.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from ruleaudit.cli.terminal import Color
 
 __all__ = ["anonymize"]
 
@@ -31,17 +33,17 @@ _ENDINGS = (".tar.gz", ".tgz")
     help="A new or empty folder, or an archive, to write to.",
 )
 @click.option("--key", metavar="TEXT", help="Names and addresses depend on this key alone; keep it secret.  [default: a new one]")
-@click.option(
-    "--limit-factor", type=click.IntRange(1, 1000), default=1, show_default=True, help="Read inputs so many times larger."
-)
-@cli._common_options
-def anonymize(*, paths: tuple[str, ...], output: str, key: str | None, limit_factor: int, color: cli.Color, debug: bool) -> int:
+@limit_factor_option
+@common_options
+def anonymize(*, paths: tuple[str, ...], output: str, key: str | None, limit_factor: int, color: Color, debug: bool) -> int:
     """Rewrite the names and addresses of a node's capture, so that it can be shown to others and an audit of it finds the same.
 
     CAPTURE is what `check` takes. Names of objects, hosts, nodes, zones and labels, addresses (networks stay networks), hashes in names
     of chains, comments and settings are rewritten alike everywhere; ports and times stay. What is unknown is replaced.
     """
     del color, debug
+    import secrets
+
     from ruleaudit.anonymize import Mapping, anonymized
     from ruleaudit.reports.printable import printable
     from ruleaudit.sources import read
@@ -59,7 +61,7 @@ def anonymize(*, paths: tuple[str, ...], output: str, key: str | None, limit_fac
         limit_factor=limit_factor,
     )
     if archive:
-        cli._write_bytes(_packed(found.files), output)
+        write_bytes(_packed(found.files), output)
     else:
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -67,15 +69,18 @@ def anonymize(*, paths: tuple[str, ...], output: str, key: str | None, limit_fac
             what = f"--output {output}: cannot be written: {error.strerror or error}."
             raise click.UsageError(what, click.get_current_context()) from error
         for name, text in found.files.items():
-            cli._write_bytes(text.encode("utf-8", "surrogateescape"), str(folder / name))
+            write_bytes(text.encode("utf-8", "surrogateescape"), str(folder / name))
     for what in found.left_out:
-        cli._say(f"left out: {printable(what)}")
+        say(f"left out: {printable(what)}")
     kept = "names that every cluster has (default/kubernetes, kube-system, kube-dns), ports and times are as they were"
-    cli._say(f"{output}: {len(found.files)} files; {kept}")
-    return cli.CLEAN
+    say(f"{output}: {len(found.files)} files; {kept}")
+    return CLEAN
 
 
 def _packed(files: Mapping[str, str]) -> bytes:
+    import io
+    import tarfile
+
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
         for name, text in files.items():

@@ -245,6 +245,9 @@ BOMB = "kind: List\na0: &a0 {b: c}\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n -
             )
         ),
         pytest.param("token" + " " * 400_000, id="blanks"),
+        pytest.param(f"secret={'ab-' * 130}!\n" * 1000, id="names of many parts"),
+        pytest.param(json.dumps({f"password{n}x": f"{n:x}" * 9 for n in range(9000)}), id="many names"),
+        pytest.param("a: b\n" + "".join(f"password: hunter{n}\n" for n in range(9000)), id="many lines"),
         pytest.param("-----BEGIN " + "A " * 200_000 + "PRIVATE KEY", id="many words"),
         pytest.param('{"kind": "Secret", "a": ' + "[" * 200_000, id="nested without end"),
         pytest.param(BOMB, id="aliases of aliases"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -56,9 +57,8 @@ _PLACEHOLDER: Final = re.compile(
           | none|null|nil|true|false|yes|no|on|off|enabled?|disabled?|required|optional|unset|default|auto|empty|n/a)\W*""",
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
-_PART: Final = r"(?:[a-z]+\d{0,2}|[a-z0-9]{1,6})"
-_OBJECT_NAME: Final = re.compile(rf"{_PART}(?:[-._/:]{_PART})*")
-"""The name of an object or of a key, as a reference to a Secret has it: short parts, which a token has not."""
+_PART: Final = re.compile(r"[a-z]+\d{0,2}|[a-z0-9]{1,6}")
+_BETWEEN_PARTS: Final = re.compile(r"[-._/:]")
 
 
 @lru_cache(maxsize=4096)
@@ -95,9 +95,14 @@ def is_secret(name: str, value: object) -> bool:
         isinstance(value, str)
         and len(value) >= 8
         and not re.search(r"\s", value.strip())
-        and _OBJECT_NAME.fullmatch(value) is None
+        and not _is_object_name(value)
         and not is_reference(value)
     )
+
+
+def _is_object_name(value: str) -> bool:
+    """Whether a value may be the name of an object or of a key, as a reference to a Secret has it: short parts, which a token has not."""
+    return all(_PART.fullmatch(part) for part in _BETWEEN_PARTS.split(value))
 
 
 # --- texts that are neither JSON nor YAML ---
@@ -114,7 +119,7 @@ class Assignment(NamedTuple):
 _ASSIGNED: Final = re.compile(
     _ENDING + r"""(?P<closing>\\?["'])?[ \t]{0,8}(?P<sign>:=|[:=])(?![=>])(?P<gap>[ \t]{0,8})""", re.IGNORECASE
 )
-_NAME_BEFORE: Final = re.compile(rf"[\w./-]{{0,{_MAX_NAME}}}\Z")
+_IN_NAMES: Final = f"{string.ascii_letters}{string.digits}_./-"
 _VALUE: Final = re.compile(
     rf"""\\?"(?P<double>[^"\n\\]{{1,{_MAX_VALUE}}})\\?"
        | \\?'(?P<single>[^'\n\\]{{1,{_MAX_VALUE}}})\\?'
@@ -126,7 +131,10 @@ _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z_.]*")
 
 def assignments(text: str) -> Iterator[Assignment]:
     """What a text gives to names of secrets, where that is a secret: lines of YAML, of INI and of .env files, words of commands, queries of URLs."""
+    told = 0  # up to where: what looks like a name within a secret is a part of it
     for found in _ASSIGNED.finditer(text) if may_name(text) else ():
+        if found.start() < told:
+            continue
         closed, sign, gap = found["closing"], found["sign"], found["gap"]
         if sign == ":" and not gap and closed is None:
             continue  # "demo/token:http", the name of a port, and suchlike
@@ -139,9 +147,10 @@ def assignments(text: str) -> Iterator[Assignment]:
             if sign != ":" and _IDENTIFIER.fullmatch(value["plain"]):
                 continue  # a program: password = arguments.password
         end = found.end("closing") - len(closed) if closed is not None else found.start("sign")
-        start = max(0, found.start() - _MAX_NAME)
-        before = _NAME_BEFORE.search(text, start, found.start())
-        name = (text[before.start() if before is not None else found.start() : end]).rstrip().lstrip("-./")
+        before = text[max(0, found.start() - _MAX_NAME) : found.start()]
+        start = found.start() - (len(before) - len(before.rstrip(_IN_NAMES)))
+        name = text[start:end].rstrip().lstrip("-./")
         held = value["double"] or value["single"] or value["plain"]
         if is_secret(name, held):
+            told = max(map(value.end, ("double", "single", "plain")))
             yield Assignment(name, held, found.start())

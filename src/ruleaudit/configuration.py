@@ -77,12 +77,13 @@ def _fits(wanted: str | None, name: str | None) -> bool:
 @dataclass(frozen=True, slots=True)
 class Configuration:
     """What a configuration file says. `options`: values by the parameters' names in the command line; paths in them are as the working
-    directory needs them. `path`: the file, "" for none.
+    directory needs them. `places`: "file:line" of each. `path`: the file, "" for none.
     """
 
     path: str = ""
     options: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     ignores: tuple[Ignore, ...] = ()
+    places: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
 # --- finding the file ---
@@ -180,7 +181,8 @@ class _Reader:
                 self.line(_IGNORES),
             )
         ignores = tuple(self.ignore(entry, number) for number, entry in enumerate(entries))
-        return Configuration(self.path, MappingProxyType(options), ignores)
+        places = {_OPTIONS[key].name: self.place(self.line(key)) for key in _OPTIONS if key in document}
+        return Configuration(self.path, MappingProxyType(options), ignores, MappingProxyType(places))
 
     def ignore(self, entry: Mapping[str, object], number: int) -> Ignore:
         """One entry of `ignores`."""
@@ -212,7 +214,7 @@ class _Reader:
             texts["namespace"],
             service,
             until,
-            self.path if here is None else f"{self.path}:{here}",
+            self.place(here),
         )
 
     # --- values ---
@@ -294,6 +296,10 @@ class _Reader:
                 likely = (dashed,) if dashed in keys else near_matches(dashed, keys, 2)
                 near = did_you_mean(likely) or f"; there are {', '.join(keys)}"
                 raise self.error(f"there is no {what} {key!r}{near}", self.line(key, number))
+
+    def place(self, line: int | None) -> str:
+        """The file, with the line where it is known."""
+        return self.path if line is None else f"{self.path}:{line}"
 
     def error(self, message: str, line: int | None) -> InputError:
         """The refusal."""

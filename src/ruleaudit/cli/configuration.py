@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from ruleaudit.cli.completion import complete_files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ruleaudit.configuration import Configuration
     from ruleaudit.findings import Report, Severity
@@ -109,7 +109,16 @@ def put_aside(reports: Sequence[Report], baseline: str | None, written: str | No
 
     is_first = baseline is not None and written is not None and not Path(baseline).exists() and _is_same(baseline, written)
     known = None if baseline is None or is_first else read_baseline(baseline)
-    return put_aside(reports, configuration().ignores, known, datetime.now(UTC).date())
+    return put_aside(reports, configuration().ignores, known, datetime.now(UTC).date(), _ignored_everywhere())
+
+
+def _ignored_everywhere() -> Mapping[str, str]:
+    """The beginnings of codes that the configuration ignores everywhere, where --ignore does not stand in its place; and where it says so."""
+    found = configuration()
+    context = click.get_current_context()
+    if context.get_parameter_source("ignore") is not ParameterSource.DEFAULT_MAP:
+        return {}
+    return dict.fromkeys(context.params["ignore"], found.places["ignore"])
 
 
 def _is_same(one: str, other: str) -> bool:

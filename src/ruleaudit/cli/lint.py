@@ -120,7 +120,7 @@ def _rendered(name: str, reports: Sequence[Report], threshold: Severity, notices
         from ruleaudit.reports.structured import json_report
 
         fixtures = [{"folder": report.node, "report": json.loads(json_report(report))} for report in reports]
-        return json.dumps({"schema": SCHEMA, "fixtures": fixtures}, indent=1) + "\n"
+        return json.dumps({"schema": SCHEMA, "fixtures": fixtures, "notices": list(notices)}, indent=1) + "\n"
     from ruleaudit.reports.evidence import Context
     from ruleaudit.reports.formats import render
 

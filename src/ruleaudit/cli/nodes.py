@@ -73,7 +73,9 @@ def present_several(
     context = Context(threshold, os.getcwd(), (*said, *notices), hidden)  # noqa: PTH109  a str is wanted
     return Presentation(
         lines=lambda: nodes_lines(comparison, layout, hidden, notices),
-        render=lambda name: json_reports(comparison) if name == "json" else render(name, comparison.reports, context),
+        render=lambda name: (
+            json_reports(comparison, context.notices) if name == "json" else render(name, comparison.reports, context)
+        ),
         summary=lambda: nodes_summary(comparison),
         failures=tuple(f"{printable(one.path)}: not audited: {printable(one.error)}" for one in failures),
     )

@@ -96,8 +96,8 @@ def render(name: str, reports: Sequence[Report], context: Context) -> str:
         from ruleaudit.reports.structured import json_report, json_reports
 
         if len(reports) == 1:
-            return json_report(reports[0])
-        return json_reports(compared(reports))
+            return json_report(reports[0], context.notices)
+        return json_reports(compared(reports), context.notices)
     if name == "sarif":
         from ruleaudit.reports.sarif import sarif_report
 

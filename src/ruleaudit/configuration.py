@@ -168,9 +168,11 @@ class _Reader:
         self.text = text
         self.within = within
         self.folder = folder
+        self.document: Mapping[str, object] = {}
 
     def configuration(self, document: Mapping[str, object]) -> Configuration:
         """The whole of it."""
+        self.document = document
         self.known(document, (*_OPTIONS, _IGNORES), "option")
         options = {_OPTIONS[key].name: _OPTIONS[key].read(self, key, document[key]) for key in _OPTIONS if key in document}
         entries = document.get(_IGNORES, [])
@@ -221,6 +223,9 @@ class _Reader:
 
     def codes(self, key: str, value: object, number: int | None = None) -> tuple[str, ...]:
         """Codes, beginnings of codes, or names of codes."""
+        if key == _EVERYWHERE and any(isinstance(one, dict) for one in (value if isinstance(value, list) else [value])):
+            tables = ".".join((*self.within, _IGNORES))
+            raise self.error(f"{key} is a list of codes that are ignored everywhere; did you mean [[{tables}]]?", self.line(key))
         try:
             return tuple(code_prefix(one) for one in self.texts(key, value, number))
         except UnknownNameError as error:
@@ -265,12 +270,13 @@ class _Reader:
     def outputs(self, key: str, value: object) -> tuple[str, ...]:
         """FILE or FORMAT:FILE, relative to the folder of the configuration."""
         found = []
+        chosen = self.document.get("format")
         for text in self.texts(key, [value] if isinstance(value, str) else value):
             prefix, colon, path = text.partition(":")
             try:
-                target(text, "text")
+                target(text, chosen if isinstance(chosen, str) else None)
             except OutputNameError as error:
-                raise self.error(f"{key}: {error}", self.line(key)) from error
+                raise self.error(f"{key}: {str(error).removeprefix('--output ')}", self.line(key)) from error
             named = colon and prefix in FORMATS and path
             found.append(f"{prefix}:{self.placed(path)}" if named else self.placed(text))
         return tuple(found)
@@ -358,4 +364,5 @@ _OPTIONS: Final[Mapping[str, _Option]] = MappingProxyType(
     }
 )
 _IGNORES: Final = "ignores"
+_EVERYWHERE: Final = "ignore"
 _IGNORE_KEYS: Final = ("codes", "reason", "node", "namespace", "service", "until")

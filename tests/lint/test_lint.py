@@ -338,6 +338,18 @@ def test_a_fault_of_the_fixture_itself_is_not_expected(fixture: Path) -> None:
     assert json.loads((fixture / "expected.json").read_text())["found"] == []
 
 
+def test_the_last_line_sums_up(fixture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def last(*folders: str) -> str:
+        cli.main(["lint", *folders])
+        return capsys.readouterr().out.splitlines()[-1]
+
+    shutil.copytree(fixture, tmp_path / "other")
+    assert last("node", "other") == "2 fixtures: no faults found"
+    (fixture / ".env").write_text("--token=s3cr3tvalue")
+    assert last("node") == "1 fixture: faults found"
+    assert last("node", "other") == "2 fixtures: faults found in 1"
+
+
 def test_the_configuration_counts(fixture: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (fixture / ".env").write_text("--token=s3cr3tvalue")
     Path("ruleaudit.toml").write_text('[[ignores]]\ncodes = ["RA803"]\nnode = "no*"\nreason = "made up"\n')

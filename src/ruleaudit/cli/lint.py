@@ -154,5 +154,6 @@ def _lines(reports: Sequence[Report], threshold: Severity, notices: Sequence[str
         return
     for notice in notices:
         yield Line(0, "", (Piece(notice, "yellow"),))
-    rest = f", {faulty:,} with errors or warnings" if faulty else ": no faults found"
-    yield Line(0, "", (Piece(f"{plural(len(reports), 'fixture')}{rest}", "bold red" if faulty else "green"),))
+    found = "faults found" if len(reports) == 1 else f"faults found in {faulty:,}"
+    rest = found if faulty else "no faults found"
+    yield Line(0, "", (Piece(f"{plural(len(reports), 'fixture')}: {rest}", "bold red" if faulty else "green"),))

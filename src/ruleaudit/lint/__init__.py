@@ -177,7 +177,7 @@ def lint_folder(folder: str, *, base: str | None = None, limit_factor: int = 1, 
         note = _finding("RA004", f"no {EXPECTED} says what must be found here: every error and warning counts", folder)
         notes = _identified([replace(note, hint=_WRITE)], folder)
         return Linted(folder, _named(audited, name, [*identified, *notes]), text)
-    kept, met = compared(identified, expected)
+    kept, met = compared(identified, expected, audited.service_names)
     return Linted(folder, replace(_named(audited, name, kept), suppressed=tuple(met)), text)
 
 

@@ -15,7 +15,7 @@ import pytest
 import ruleaudit.__main__
 from ruleaudit.catalogue import CATALOGUE
 from ruleaudit.cli import command as root
-from ruleaudit.cli.completion import kubectl_complete
+from ruleaudit.cli import kubectl_complete
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -124,7 +124,7 @@ def test_both_names_are_installed() -> None:
     project = tomllib.loads((Path(__file__).resolve().parents[1] / "pyproject.toml").read_text())["project"]
     assert project["scripts"] == {
         **dict.fromkeys(("ruleaudit", "kubectl-ruleaudit"), "ruleaudit.__main__:main"),
-        "kubectl_complete-ruleaudit": "ruleaudit.cli.completion:kubectl_complete",
+        "kubectl_complete-ruleaudit": "ruleaudit.cli:kubectl_complete",
     }
 
 

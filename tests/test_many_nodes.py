@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import os
 import shutil
@@ -9,10 +11,11 @@ import signal
 import subprocess
 import sys
 import tarfile
+import zipfile
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pytest
 from tests.small_node import endpoint, node_object, service
@@ -29,7 +32,8 @@ from ruleaudit.release import ProxyMode, Release
 from ruleaudit.reports.nodes import Failure, compared, nodes_lines
 from ruleaudit.reports.text import Layout, plain
 from ruleaudit.settings import resolve
-from ruleaudit.sources import Captures, capture_name, gather, read
+from ruleaudit.sources import Capture, Captures, gather, read
+from ruleaudit.sources.reader import Reader, glance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,14 +95,224 @@ def test_folders_of_several_nodes(
     monkeypatch.chdir(written(tmp_path, files))
     found = gather(inputs, shared=objects)
     assert isinstance(found, Captures)
-    assert list(found.nodes) == nodes
+    assert [one.path for one in found.nodes] == nodes
     assert [one.path for one in found.shared] == shared
+
+
+BELOW = {f"c/{name}": text for name, text in TWO.items()}
+"""Two nodes in subfolders of one folder."""
+NAMED = {"c/a/m": META.format("a"), "c/b/m": META.format("b")}
+"""Two such with a description of their captures."""
+CUT = gzip.compress(DUMP.encode() * 9)[:-20].decode("latin-1")
+"""A dump of which the end is lost."""
+PASTE = OBJECTS[:-1] + " " * 70_000 + "\n}\n" + DUMP.format("P")
+"""Objects, and behind them a dump that no glance sees."""
+
+
+@pytest.mark.parametrize(
+    ("files", "inputs", "objects", "nodes", "shared"),
+    [
+        pytest.param(BELOW, ["c"], [], ["c/a", "c/b"], [], id="dumps that differ"),
+        pytest.param(NAMED, ["c/"], [], ["c/a", "c/b"], [], id="described, and a slash at the end"),
+        pytest.param({**BELOW, "c/o.json": OBJECTS}, ["c"], [], ["c/a", "c/b"], ["c/o.json"], id="objects beside them"),
+        pytest.param(
+            {**BELOW, "c/o.json": OBJECTS}, ["c"], ["c/o.json"], ["c/a", "c/b"], ["c/o.json"], id="these as an option, too"
+        ),
+        pytest.param({**BELOW, "o.json": OBJECTS}, ["c"], ["o.json"], ["c/a", "c/b"], ["o.json"], id="objects elsewhere"),
+        pytest.param({**BELOW, "c/all/o.json": OBJECTS}, ["c"], [], ["c/a", "c/b"], ["c/all/o.json"], id="a folder of objects"),
+        pytest.param({**BELOW, "c/a/o.json": OBJECTS}, ["c"], [], ["c/a", "c/b"], [], id="objects of one node"),
+        pytest.param({**BELOW, "d/dump": DUMP.format("D")}, ["d", "c"], [], ["d", "c/a", "c/b"], [], id="another node beside"),
+        pytest.param({**BELOW, "d/dump": DUMP.format("D")}, ["c", "d"], [], ["c/a", "c/b", "d"], [], id="in the other order"),
+        pytest.param(
+            {**NAMED, "d/x/m": META.format("x"), "d/y/m": META.format("y")},
+            ["d", "c"],
+            [],
+            ["d/x", "d/y", "c/a", "c/b"],
+            [],
+            id="two folders of nodes",
+        ),
+        pytest.param(
+            {**NAMED, "o/o.json": OBJECTS}, ["c", "o"], [], ["c/a", "c/b"], ["o/o.json"], id="a folder of objects as INPUT"
+        ),
+        pytest.param(
+            {"c/a/rules/dump": DUMP.format("A"), "c/a/objects/o.json": OBJECTS, "c/b/rules/dump": DUMP.format("B")},
+            ["c"],
+            [],
+            ["c/a", "c/b"],
+            [],
+            id="captures that are split into folders",
+        ),
+        pytest.param(
+            {
+                f"c/{node}/{tool}/dump": DUMP.format(node).replace("iptables", tool)
+                for node in "ab"
+                for tool in ("iptables", "ip6tables")
+            },
+            ["c"],
+            [],
+            ["c/a", "c/b"],
+            [],
+            id="split by family",
+        ),
+        pytest.param(
+            {"c/x/a/dump": DUMP.format("A"), "c/x/b/dump": DUMP.format("B")}, ["c"], [], ["c/x/a", "c/x/b"], [], id="deeper"
+        ),
+        pytest.param({**BELOW, "c/e/dump": ""}, ["c"], [], ["c/a", "c/b", "c/e"], [], id="an empty dump"),
+        pytest.param({**BELOW, "c/e/dump.gz": CUT}, ["c"], [], ["c/a", "c/b", "c/e"], [], id="a damaged dump"),
+        pytest.param({**BELOW, "c/.git/x/dump": DUMP.format("X")}, ["c"], [], ["c/a", "c/b"], [], id="a hidden folder"),
+        pytest.param({**BELOW, "c/log/x": "hello"}, ["c"], [], ["c/a", "c/b"], ["c/log/x"], id="something else beside them"),
+        pytest.param({**BELOW, "c/pcap/x": "\0\0"}, ["c"], [], ["c/a", "c/b"], ["c/pcap/x"], id="something binary beside them"),
+        pytest.param({**BELOW, "c/p/paste": PASTE}, ["c"], [], ["c/a", "c/b", "c/p"], [], id="a dump behind objects"),
+        pytest.param(
+            {**BELOW, "p/paste": PASTE}, ["c", "p"], [], ["c/a", "c/b", "p"], [], id="the same in a folder that is given"
+        ),
+        pytest.param({**BELOW, "c/README": "hello"}, ["c"], [], ["c/a", "c/b"], ["c/README"], id="a note beside them"),
+    ],
+)
+def test_a_folder_of_several_nodes(
+    files: dict[str, str],
+    inputs: list[str],
+    objects: list[str],
+    nodes: list[str],
+    shared: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(text.encode("latin-1"))
+    monkeypatch.chdir(tmp_path)
+    found = gather(inputs, shared=objects)
+    assert isinstance(found, Captures)
+    assert [one.path for one in found.nodes] == nodes
+    assert [one.path for one in found.shared] == shared
+
+
+def test_an_empty_folder_beside_nodes_is_a_node_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(written(tmp_path, BELOW))
+    (tmp_path / "c" / "e").mkdir()
+    found = gather(["c"])
+    assert isinstance(found, Captures)
+    assert [one.path for one in found.nodes] == ["c/a", "c/b", "c/e"]
+    with pytest.raises(InputError, match=r"^c/e: the folder holds nothing"):
+        found.nodes[2].read()
+
+
+def test_an_archive_below_nodes_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(written(tmp_path, BELOW))
+    (tmp_path / "c" / "old").mkdir()
+    archived(tmp_path / "c" / "old" / "x.zip", TWO)
+    shutil.rmtree(tmp_path / "c" / "old" / "x.zip.content")
+    found = gather(["c"])
+    assert isinstance(found, Captures)
+    assert [one.path for one in found.nodes] == ["c/a", "c/b"]
+    assert [(one.path, one.reason) for one in found.shared] == [("c/old/x.zip", "an archive; name it to have it read")]
+
+
+def test_a_folder_of_a_node_that_may_not_be_read_is_a_node_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(written(tmp_path, {**BELOW, "c/e/dump": DUMP.format("E"), "e/x/dump": DUMP.format("E")}))
+    opened = Path.open
+
+    def refused(path: Path, mode: Literal["rb"]) -> object:
+        if "e" in path.parts:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, mode)
+
+    monkeypatch.setattr(Path, "open", refused)
+    found = gather(["c", "e"])
+    assert isinstance(found, Captures)
+    assert [one.path for one in found.nodes] == ["c/a", "c/b", "c/e", "e"]
+    for node in found.nodes[2:]:
+        with pytest.raises(InputError, match=f"^{node.path}: the folder holds no file"):
+            node.read()
+    with pytest.raises(InputError, match="nowhere: cannot be read"):
+        glance("nowhere", 9)
+
+
+def test_objects_from_standard_input_are_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(written(tmp_path, TWO))
+    found = gather(["a", "b", "-"], io.BytesIO(OBJECTS.encode()))
+    assert isinstance(found, Captures)
+    assert [one.path for one in found.nodes] == ["a", "b"]
+    assert [one.path for one in found.shared] == ["<stdin>"]
+
+
+def test_of_a_folder_of_many_nodes_two_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That they are several is known by then: the others are read when their turn comes."""
+    monkeypatch.chdir(written(tmp_path, {f"c/{n}/dump": DUMP.format(n) for n in range(9)}))
+    read_whole: list[str] = []
+    found_file = Reader.found_file
+
+    def noted(reader: Reader, path: str) -> None:
+        read_whole.append(path)
+        found_file(reader, path)
+
+    monkeypatch.setattr(Reader, "found_file", noted)
+    found = gather(["c"])
+    assert isinstance(found, Captures)
+    assert len(found.nodes) == 9
+    assert read_whole == ["c/0/dump", "c/1/dump"]
+    read_whole.clear()
+    written(tmp_path, {f"c/{n}/m": META.format(n) for n in range(9)})
+    assert isinstance(gather(["c"]), Captures)
+    assert read_whole == []  # the descriptions tell
+
+
+def archived(file: Path, files: dict[str, str]) -> Path:
+    """An archive of files, in the form that its name says."""
+    folder = written(file.parent / f"{file.name}.content", files)
+    if file.suffix == ".zip":
+        with zipfile.ZipFile(file, "w") as zipped:
+            for name in files:
+                zipped.write(folder / name, name)
+    else:
+        with tarfile.open(file, "w:gz") as tarred:
+            for name in files:
+                tarred.add(folder / name, name)
+    return file
+
+
+@pytest.mark.parametrize("name", ["c.tar.gz", "c.zip", "c"])
+@pytest.mark.parametrize("top", ["", "./", "top/"])
+def test_an_archive_of_several_nodes_is_read_once(top: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {**TWO, "o.json": OBJECTS, "x/notes": "hello", "e/dump": ""}
+    archived(tmp_path / name, {f"{top}{one}": text for one, text in files.items()})
+    if name == "c.zip":
+        top = top.removeprefix("./")  # which no zip has
+    monkeypatch.chdir(tmp_path)
+    found = gather([name])
+    assert isinstance(found, Captures)
+    assert [(one.path, one.name) for one in found.nodes] == [(f"{name}:{top}{node}", node) for node in "abe"]
+    assert [one.path for one in found.shared] == [f"{name}:{top}o.json", f"{name}:{top}x/notes"]
+    (tmp_path / name).unlink()
+    assert [one.path for one in found.nodes[1].read()] == [f"{name}:{top}b/dump"]
+    with pytest.raises(InputError, match="holds no dump"):
+        found.nodes[2].read()
+
+
+def test_archives_of_a_node_each_are_told_by_their_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in "ab":
+        archived(tmp_path / name, {"x/dump": DUMP.format(name)})
+    archived(tmp_path / "c.zip", TWO)
+    (tmp_path / "d.tar.gz").write_bytes(b"")
+    found = gather(["a", "b", "c.zip", "d.tar.gz"])
+    assert isinstance(found, Captures)
+    assert [one.path for one in found.nodes] == ["a", "b", "c.zip", "d.tar.gz"]
+    with pytest.raises(InputError, match=r"^c\.zip: holds dumps of several nodes itself \(a, b\): give it alone"):
+        found.nodes[2].read()
+    with pytest.raises(InputError, match=r"^d\.tar\.gz: holds no dump"):
+        found.nodes[3].read()
 
 
 @pytest.mark.parametrize(
     ("files", "inputs"),
     [
         pytest.param(TWO, ["a/dump", "b/dump"], id="files that are named"),
+        pytest.param({"c/dump": DUMP.format("C"), **BELOW}, ["c"], id="dumps in folders of what has dumps"),
+        pytest.param({"c/rules/dump": DUMP.format("C"), "c/objects/o.json": OBJECTS}, ["c"], id="a capture that is split"),
+        pytest.param({"c/a/dump": DUMP.format("C"), "c/o.json": OBJECTS}, ["c"], id="one of a cluster of one"),
+        pytest.param({"c/a/dump": DUMP.format("A"), "c/b/dump": DUMP.format("A")}, ["c"], id="the same dump in two folders"),
         pytest.param({"a/dump": DUMP.format("A"), "b/dump": DUMP.format("A")}, ["a", "b"], id="the same dump twice"),
         pytest.param(
             {"v4/dump": DUMP.format("A"), "v6/dump": DUMP.format("B").replace("iptables-save", "ip6tables-save")},
@@ -120,9 +334,27 @@ def test_what_is_one_node_stays_one(
 @pytest.mark.parametrize(
     ("files", "inputs", "message"),
     [
-        pytest.param({"c/a/dump": DUMP.format("A"), "c/b/dump": DUMP.format("B")}, ["c"], "several nodes", id="in one folder"),
         pytest.param(
             {**TWO, "x.txt": DUMP.format("X")}, ["a", "b", "x.txt"], r"x\.txt: is about one node", id="a dump that is nobody's"
+        ),
+        pytest.param(
+            {"c/m": META.format("c"), **NAMED},
+            ["c"],
+            r"^c: .* several nodes.*: m, a, b; put the dumps of each",
+            id="above them, too",
+        ),
+        pytest.param(
+            {"c/dump": DUMP.format("C"), **NAMED}, ["c"], r"^c: .*: dump, a, b; put the dumps", id="dumps above captures"
+        ),
+        pytest.param({"c/m": META.format("c"), "c/n": META.format("n")}, ["c"], r": m, n; put the dumps", id="in one folder"),
+        pytest.param(
+            {"m": META.format("c"), "n": META.format("n")}, ["m", "n"], r"^\.: .*: m, n; put the dumps", id="files that are named"
+        ),
+        pytest.param(
+            {**NAMED, "c/o.json": OBJECTS, **{f"d/{one[2:]}": text + " " for one, text in NAMED.items()}, "d/o.json": OBJECTS},
+            ["c", "d"],
+            "^d: holds several nodes and their objects, as c does: give one of them at a time",
+            id="two clusters",
         ),
         pytest.param(TWO, ["a", "b", "nowhere"], "nowhere: there is no such file", id="a name that is none"),
         pytest.param({"a/notes": "hello"}, ["a"], "holds no file", id="a folder with nothing"),
@@ -147,7 +379,7 @@ def test_inputs_that_are_refused(
     ],
 )
 def test_the_name_of_a_capture(path: str, name: str) -> None:
-    assert capture_name(path) == name
+    assert Capture(path).name == name
 
 
 # --- each is audited as if alone ---
@@ -216,7 +448,7 @@ def test_objects_that_are_the_same_bytes_are_read_once(
     monkeypatch.setattr("ruleaudit.audit.shared.load", counted)
     paths = [str(tmp_path / name) for name in "ab"]
     work = _Work((), Shared(), None, 1)
-    assert [work.audit(path).report for path in paths] == [alone(path) for path in paths]
+    assert [work.audit(Capture(path)).report for path in paths] == [alone(path) for path in paths]
     assert len(loads) == 1
 
 
@@ -247,17 +479,17 @@ def test_a_node_that_cannot_be_audited_does_not_stop_the_others(
     (tmp_path / "b" / "meta.json").unlink()
     audit = _Work.audit
 
-    def killed(work: _Work, path: str) -> NodeAudit:
-        if path.endswith("c"):
+    def killed(work: _Work, capture: Capture) -> NodeAudit:
+        if capture.path.endswith("c"):
             os.kill(os.getpid(), signal.SIGKILL)
-        return audit(work, path)
+        return audit(work, capture)
 
     monkeypatch.setattr(_Work, "audit", killed)
     monkeypatch.setattr(
         "ruleaudit.audit.nodes.audit_inputs",
         lambda sources, **more: 1 // 0 if more["place"] == "d" else audit_inputs(sources, **more),
     )
-    outcomes = audit_nodes(Captures(tuple(str(tmp_path / name) for name in "abcd"), ()), jobs=jobs)
+    outcomes = audit_nodes(Captures(tuple(Capture(str(tmp_path / name)) for name in "abcd"), ()), jobs=jobs)
     assert [one.report is not None for one in outcomes] == [True, False, False, False]
     assert "holds no dump of a node's rules" in outcomes[1].error
     assert "ended by the system (by signal 9)" in outcomes[2].error

@@ -6,15 +6,18 @@ import json
 import lzma
 import re
 import shutil
+import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from ruleaudit.errors import RuleauditError
+from ruleaudit.cluster import Cluster, load
+from ruleaudit.errors import InputError, RuleauditError
 from ruleaudit.findings import Certainty
 from ruleaudit.forwarding import Verdict
 from ruleaudit.reports.text import plain
+from ruleaudit.settings import read_settings
 from ruleaudit.sources import InputKind, read
 from ruleaudit.trace import Nodes, SeveralNodesError, read_nodes, trace
 from ruleaudit.trace.picture import dot_trace, mermaid_trace
@@ -24,7 +27,7 @@ from ruleaudit.trace.text import trace_lines
 from ruleaudit.trace.values import StepKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ruleaudit.trace import Trace
 
@@ -148,7 +151,7 @@ CASES = {
     "a port's name": Case("pod/demo/web-0", "multi:metrics", True, FORWARD, ("10.96.1.5:9090/TCP",)),
     "SRV": Case("pod/demo/web-0", "_https._tcp.multi.demo.svc.cluster.local", True, FORWARD, ("10.96.1.5:443/TCP",)),
     "both families": Case("pod/demo/web-0", "dual:80", True, FORWARD, ("packets for 10.96.1.54:80", "packets for [fd00:10:96::136]:80", "its own affair")),
-    "one family is enough": Case("198.51.100.7", "10.96.1.54:80", True, FORWARD, ("outside of the cluster a cluster IP is led to no node",)),
+    "one family is enough": Case("198.51.100.7", "10.96.1.54:80", True, FORWARD, ("outside of the cluster a cluster IP is led to no node", "provided that the network leads 10.96.1.54 to node-a")),
     "a headless Service": Case("pod/demo/web-0", "headless", True, PASS, ("headless Service demo/headless", "routed, untranslated")),
     "the Service's port instead of the pods'": Case("pod/demo/web-0", "headless:80", False, PASS, ("no rule translates the port of a headless Service",)),
     "an alias that leads outside": Case("pod/demo/web-0", "extname:80", False, NO_RULES, ("an alias of db.example.com", "cannot be known from the objects")),
@@ -158,7 +161,7 @@ CASES = {
     "a port that the Service has not": Case("pod/demo/web-0", "10.96.1.1:81", False, PASS, ("which has no port 81/TCP: it has 80/TCP (http)",)),
     "a node port": Case("198.51.100.7", "192.168.100.11:30080", True, FORWARD, ("KUBE-NODEPORTS", "the pod sees an address of node node-a as the client")),
     "by the node's name": Case("198.51.100.7", "node-a:30080", True, FORWARD, ("node-a is a node",)),
-    "loopback by its name": Case("node", "localhost:30080", False, FORWARD | LOCAL, ("may be reached: to pod demo/np-0", "localhost: 127.0.0.1, ::1", "packets for 127.0.0.1:30080/TCP")),
+    "loopback by its name": Case("node", "localhost:30080", False, FORWARD | LOCAL, ("may be reached: by 127.0.0.1 to pod demo/np-0", "localhost: 127.0.0.1, ::1", "packets for 127.0.0.1:30080/TCP")),
     "another port of the node": Case("node", "192.168.100.11:10250", False, LOCAL, ("whether anybody listens is not known",)),
     "a node port that the rules lack": Case("node", "192.168.100.11:30999", False, LOCAL, ()),
     "a pod of a StatefulSet without its name": Case("pod/demo/web-0", "gone-0.headless:80", False, NO_RULES, ()),
@@ -171,10 +174,13 @@ CASES = {
     "a load balancer that connects itself": Case("198.51.100.7", "203.0.113.14:80", True, FORWARD, ("node port 30103 of a node itself", "192.168.100.11:30103")),
     "the same from a pod": Case("pod/demo/web-0", "203.0.113.14:80", True, FORWARD, ("routed on, untranslated", "node port 30103")),
     "a load balancer that asks for health": Case("198.51.100.7", "203.0.113.18:80", True, FORWARD, ("their health check on port",)),
-    "a load balancer that does not use the node": Case("198.51.100.7", "203.0.113.19:80", False, DROP, ("it uses none of node-a",)),
+    "a load balancer that does not use the node": Case("198.51.100.7", "203.0.113.19:80", False, DROP, ("it does not use node-a", "as the objects ask: demo/lb-local-remote has no ready endpoint on this node",)),
     "a load balancer with a name": Case("198.51.100.7", "lb.example.com:80", False, FORWARD, ("it has a name only",)),
     "source ranges admit": Case("198.51.100.7", "203.0.113.11:80", True, FORWARD, ("-s 198.51.100.0/24",)),
-    "source ranges refuse": Case("192.0.2.77", "203.0.113.11:80", False, DROP, ("KUBE-PROXY-FIREWALL",)),
+    "source ranges refuse": Case("192.0.2.77", "203.0.113.11:80", False, DROP, ("KUBE-PROXY-FIREWALL", "as the objects ask: 192.0.2.77 is in none of loadBalancerSourceRanges, 198.51.100.0/24")),
+    "endpoints that are not ready": Case("pod/demo/web-0", "notready:80", False, REJECT, ("as the objects ask: demo/notready has", "none of them ready")),
+    "an endpoint without a pod": Case("pod/demo/web-0", "172.16.5.5:8080", True, PASS, ("routed, untranslated, to 172.16.5.5:8080, an endpoint without a pod, ready",)),
+    "the health check of a load balancer": Case("198.51.100.7", "192.168.100.11:32009", True, LOCAL, ("503, no ready endpoint on this node",)),
     "an external IP": Case("198.51.100.7", "198.51.100.77:80", True, FORWARD, ("which the objects do not show",)),
     "session affinity": Case("pod/demo/web-0", "aff:80", True, FORWARD, ("session affinity: a client comes back",)),
     "only terminating endpoints": Case("pod/demo/web-0", "term-only:80", False, FORWARD, ("terminating",)),
@@ -490,6 +496,79 @@ def test_what_no_file_holds_is_of_all_nodes_or_of_the_only_one(tmp_path: Path) -
         read_nodes(paths, outside=healthy)
 
 
+@pytest.fixture
+def two_nodes(tmp_path: Path) -> Path:
+    """A folder as `collect` writes it for a cluster: node-a and node-b in it, and the objects."""
+    folder = tmp_path / "captures"
+    for name in ("node-a", "node-b"):
+        changed(
+            folder, name, before("FORWARD", f'-A FORWARD -s 192.0.2.1/32 -m comment --comment "on {name}" -j DROP'), node=name
+        )
+        (folder / name / "objects.json.xz").replace(folder / "objects.json.xz")
+    return folder
+
+
+def unnamed(folder: Path, *, settings: bool) -> None:
+    """Without the description of the capture; with `settings`, kube-proxy's say which node it is, else only the folder does."""
+    (folder / "meta.json").unlink()
+    if settings:
+        folder.rename(folder.parent / f"x-{folder.name}")
+    else:
+        (folder / "kube-proxy.args").unlink()
+
+
+@pytest.mark.parametrize("form", ["described", "named by settings", "named by folders", "archives", "one archive"])
+def test_what_are_several_nodes_for_check_are_for_trace(form: str, two_nodes: Path) -> None:
+    names = ("node-a", "node-b")
+    objects = str(two_nodes / "objects.json.xz")
+    paths, more = [str(two_nodes)], []
+    if form.startswith("named"):
+        unnamed(two_nodes / "node-b", settings=form == "named by settings")
+    elif form == "archives":
+        paths, more = [packed(two_nodes / name) for name in names], [objects]
+    elif form == "one archive":
+        paths = [packed(two_nodes)]
+    nodes = read_nodes(paths, shared=more)
+    assert [one.name for one in nodes.models] == list(names)
+    assert trace(nodes, "pod/demo/web-1", "np:80").reached
+
+
+def packed(folder: Path) -> str:
+    name = f"{folder}.tar.gz"
+    with tarfile.open(name, "w:gz", compresslevel=1) as archive:
+        archive.add(folder, folder.name)
+    return name
+
+
+def test_objects_of_several_nodes_are_read_once(two_nodes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = []
+
+    def counted(parts: Sequence[tuple[str, bytes]], *, limit_factor: int) -> Cluster:
+        reads.append([path for path, _ in parts])
+        return load(parts, limit_factor=limit_factor)
+
+    monkeypatch.setattr("ruleaudit.audit.shared.load", counted)
+    nodes = read_nodes([str(two_nodes)])
+    assert reads == [[str(two_nodes / "objects.json.xz")]]
+    assert nodes.models[0].cluster is nodes.models[1].cluster
+
+
+def test_a_node_among_several_that_cannot_be_followed_is_named(two_nodes: Path) -> None:
+    unnamed(two_nodes / "node-b", settings=False)
+    (two_nodes / "node-b").rename(two_nodes / "elsewhere")
+    with pytest.raises(InputError, match=r"captures/elsewhere: which node it is, is not known"):
+        read_nodes([str(two_nodes)])
+    for file in (two_nodes / "elsewhere").iterdir():
+        file.write_bytes(b"")
+    with pytest.raises(InputError, match=r"captures/elsewhere: the folder holds no file that ruleaudit reads"):
+        read_nodes([str(two_nodes / "node-a"), str(two_nodes / "elsewhere")])
+
+
+def test_settings_beside_several_nodes_name_none(two_nodes: Path) -> None:
+    settings = read_settings(b"kube-proxy --hostname-override=node-a --cluster-cidr=10.244.0.0/16\n", "args")
+    assert [one.name for one in read_nodes([str(two_nodes)], settings=settings).models] == ["node-a", "node-b"]
+
+
 def test_load_balancers_use_every_given_node(tmp_path: Path) -> None:
     second = changed(tmp_path, "b", lambda text: text, node="node-b")
     paths = [str(FIXTURES / "healthy"), second]
@@ -662,4 +741,88 @@ def test_a_url_of_another_service_does_not_go_through_a_default_backend(tmp_path
 
 def test_a_load_balancer_that_is_to_use_other_nodes_only(healthy: Nodes) -> None:
     """What a node does that it does not use is no answer for the connection."""
-    assert trace(healthy, "198.51.100.7", "203.0.113.19:80").answer == "not known to be reached: dropped"
+    assert trace(healthy, "198.51.100.7", "203.0.113.19:80").answer == (
+        "not known to be reached: dropped by iptables-save.txt:39 on node-a; nothing is known of node-b and node-c, whose dumps were not given"
+    )
+
+
+# --- what is said of what is not known, and of what is not alike ---
+
+
+def test_each_address_of_a_name_has_an_answer_of_its_own(tmp_path: Path) -> None:
+    """Which of them a client takes is its own affair: no share of one is a share of the whole."""
+    half = changed(tmp_path, "half", before("FORWARD", "-A FORWARD -d 10.244.2.0/24 -j DROP"))
+    found = trace(read_nodes([half]), "pod/demo/web-0", "dual:80")
+    assert re.search(r"partly reached: by 10\.96\.1\.54 .*% dropped by .*; by fd00:10:96::136 to pod", found.answer), found.answer
+    assert sum(one.share for one in found.outcomes) == pytest.approx(1)
+    ways = [one["way"] for one in json.loads(json_trace(found))["outcomes"]]
+    assert {tuple(one) for one in ways} == {("by 10.96.1.54",), ("by fd00:10:96::136",)}
+
+
+def test_what_differs_from_its_neighbours_is_never_left_out(tmp_path: Path) -> None:
+    """Of 23 endpoints, one is another's and one is dropped: both are shown, the rest are counted."""
+    rules = (FIXTURES / "healthy" / "iptables-save.txt").read_text()
+    ends = re.findall(r'"demo/many:http -> ([0-9.]+):', rules)
+    wrong, lost = ends[17], ends[18]
+    change = before("FORWARD", f"-A FORWARD -d {lost}/32 -j DROP")
+    node = changed(
+        tmp_path, "node", lambda text: change(text.replace(f"--to-destination {wrong}:", "--to-destination 10.9.9.9:"))
+    )
+    text = text_of(trace(read_nodes([node]), "pod/demo/web-0", "many:80"))
+    assert "--to-destination 10.9.9.9:" in text
+    assert f"on its way to {lost}:" in text
+    assert "more to ready endpoints; --format json gives them all" in text
+
+
+def test_without_objects_nothing_is_said_of_who_is_where() -> None:
+    rules = read_nodes([str(FIXTURES / "healthy" / "iptables-save.txt")])
+    found = trace(rules, "node", "10.96.1.1:80")
+    assert found.answer.startswith("not known to be reached: to 10.244.1.12:8080")
+    assert "of which nothing is known: no endpoints and pods were given" in text_of(found)
+    assert not trace(rules, "198.51.100.7", "192.168.100.11:30080").reached
+
+
+def test_a_source_that_is_guessed_is_no_proof(tmp_path: Path) -> None:
+    """With an overlay network masqueraded packets leave with the address of its interface: a rule of the next node for the primary one may not
+    match.
+    """
+    drop = before("FORWARD", "-A FORWARD -s 192.168.100.11/32 -d 10.244.2.0/24 -j DROP")
+    nodes = read_nodes([str(FIXTURES / "healthy"), changed(tmp_path, "b", drop, node="node-b")])
+    found = trace(nodes, "198.51.100.7", "192.168.100.11:30080")
+    text = text_of(found)
+    assert {one.certainty for one in found.outcomes if one.verdict is Verdict.DROP} == {Certainty.POSSIBLE}
+    assert "hangs on which address of node node-a it comes from" in text
+    assert "an address of node node-a" in text
+    always = before("FORWARD", "-A FORWARD -d 10.244.2.0/24 -j DROP")
+    nodes = read_nodes([str(FIXTURES / "healthy"), changed(tmp_path, "c", always, node="node-b")])
+    dropped = [one for one in trace(nodes, "198.51.100.7", "192.168.100.11:30080").outcomes if one.verdict is Verdict.DROP]
+    assert {one.certainty for one in dropped} == {Certainty.DEFINITE}
+
+
+def test_each_node_is_given_its_own_file(tmp_path: Path) -> None:
+    """Also where no rule of the first decides."""
+    nodes = read_nodes([str(FIXTURES / "healthy"), changed(tmp_path, "b", lambda text: text, node="node-b")])
+    lines = text_of(trace(nodes, "pod/demo/web-0", "192.168.100.12:30080")).splitlines()
+    first = next(line for line in lines if "node node-a: packets for" in line)
+    assert "node-b" not in first.partition("packets for")[2]
+    assert "/b/iptables-save.txt" not in first
+
+
+@pytest.mark.parametrize(("target", "source"), [("10.244.1.12:8080", "192.168.100.11"), ("10.96.1.1:80", "10.96.1.1")])
+def test_with_which_address_a_node_asks_in_ipvs_mode(target: str, source: str) -> None:
+    """Its own for a pod; for what kube-ipvs0 has the very address that is asked (KPR 9.3)."""
+    found = trace(read_nodes([str(FIXTURES / "ipvs-healthy")]), "node", target)
+    step = next(one for one in found.all_steps() if one.kind is StepKind.NODE_RULES)
+    assert step.before is not None
+    assert step.before.source == source
+    loops = [rule.text for one in found.outcomes for rule in one.rules if "KUBE-LOOP-BACK" in rule.text]
+    assert not loops
+
+
+def test_the_lines_that_prove_a_finding_are_shown() -> None:
+    """Also those by which no packet came: a real server of weight 0."""
+    found = trace(read_nodes([str(FIXTURES / "ipvs-drained-endpoint")]), "pod/demo/web-0", "web:80")
+    (remark,) = {one for step in found.all_steps() for one in step.remarks if one.places}
+    shown = text_of(found)
+    assert all(place.text.strip() in shown for place in remark.places)
+    assert any(" -w 0" in place.text or re.search(r"Masq +0 ", place.text) for place in remark.places)

@@ -23,7 +23,7 @@ from ruleaudit.cli.terminal import say
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["command", "main"]
+__all__ = ["command", "kubectl_complete", "main"]
 
 _EXAMPLES = """\b
 Examples:
@@ -48,6 +48,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # the last line of defence: a fault of ruleaudit itself must not look like a finding
         return _failed(error, debug=debug)
     return status if isinstance(status, int) else CLEAN
+
+
+def kubectl_complete(words: Sequence[str] | None = None) -> int:
+    """The program kubectl_complete-ruleaudit, which kubectl 1.26 and newer runs to complete `kubectl ruleaudit WORD...`."""
+    from ruleaudit.cli.completion import answers
+
+    for line in answers(command, sys.argv[1:] if words is None else words):
+        click.echo(line)
+    return CLEAN
 
 
 def _called() -> str:

@@ -38,15 +38,16 @@ _ENDINGS = (".tar.gz", ".tgz")
 def anonymize(*, paths: tuple[str, ...], output: str, key: str | None, limit_factor: int, color: Color, debug: bool) -> int:
     """Rewrite the names and addresses of a node's capture, so that it can be shown to others and an audit of it finds the same.
 
-    CAPTURE is what `check` takes. Names of objects, hosts, nodes, zones and labels, addresses (networks stay networks), hashes in names
-    of chains, comments and settings are rewritten alike everywhere; ports and times stay. What is unknown is replaced.
+    CAPTURE is what `check` takes, of one node or of several. Names of objects, hosts, nodes, zones and labels, addresses (networks stay
+    networks), hashes in names of chains, comments and settings are rewritten alike everywhere; ports and times stay. What is unknown is
+    replaced.
     """
     del color, debug
     import secrets
 
     from ruleaudit.anonymize import Mapping, anonymized
     from ruleaudit.reports.printable import printable
-    from ruleaudit.sources import read
+    from ruleaudit.sources import gather
 
     archive = output.endswith(_ENDINGS)
     folder = Path(output)
@@ -56,7 +57,7 @@ def anonymize(*, paths: tuple[str, ...], output: str, key: str | None, limit_fac
             click.get_current_context(),
         )
     found = anonymized(
-        read(paths, limit_factor=limit_factor),
+        gather(paths, limit_factor=limit_factor),
         Mapping(secrets.token_bytes(32) if key is None else key.encode("utf-8", "surrogateescape")),
         limit_factor=limit_factor,
     )
@@ -64,7 +65,8 @@ def anonymize(*, paths: tuple[str, ...], output: str, key: str | None, limit_fac
         write_bytes(_packed(found.files), output)
     else:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            for name in found.files:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             what = f"--output {output}: cannot be written: {error.strerror or error}."
             raise click.UsageError(what, click.get_current_context()) from error

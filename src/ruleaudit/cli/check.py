@@ -101,8 +101,9 @@ def check(
 
     INPUT is a dump (iptables-save), a file of objects, a folder or an archive of both, or - for standard input; what each is, is
     found by its content. Without INPUT a pipe on standard input is read. --live reads the node that this runs on, --cluster the
-    objects from the API server. Where INPUTs are folders or archives of several nodes, each is audited by itself, against the objects
-    that are given beside them, with --objects or --cluster, or that lie in its own folder.
+    objects from the API server. Where INPUTs are folders or archives of several nodes, or a folder or an archive that holds such folders,
+    as `collect` writes it, each node is audited by itself, against the objects that lie beside these folders or in its own, or are given
+    with --objects or --cluster.
     """
     from ruleaudit.findings import Severity
     from ruleaudit.reports.selection import Selection, code_prefix

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING
 
 import click
@@ -14,7 +13,7 @@ if TYPE_CHECKING:
 
     from click.shell_completion import CompletionItem
 
-__all__ = ["VARIABLE", "complete_codes", "complete_files", "completion", "kubectl_complete"]
+__all__ = ["VARIABLE", "answers", "complete_codes", "complete_files", "completion"]
 
 VARIABLE = "_RULEAUDIT_COMPLETE"
 """The environment variable through which a shell asks for completions, by whatever name ruleaudit is called."""
@@ -64,23 +63,14 @@ def completion(context: click.Context, *, shell: str) -> int:
     return CLEAN
 
 
-def kubectl_complete(words: Sequence[str] | None = None) -> int:
-    """The program kubectl_complete-ruleaudit, which kubectl 1.26 and newer runs to complete `kubectl ruleaudit WORD...`.
-
-    `words`: those behind `kubectl ruleaudit`, the last being the one that is typed. Prints an answer a line, and a directive.
+def answers(command: click.Command, words: Sequence[str]) -> Iterator[str]:
+    """What kubectl reads of a plugin's completion: an answer a line, and a directive. `words`: those behind the plugin's name, the last
+    being the one that is typed.
     """
-    for line in _answers(sys.argv[1:] if words is None else words):
-        click.echo(line)
-    return CLEAN
-
-
-def _answers(words: Sequence[str]) -> Iterator[str]:
     from click.shell_completion import ShellComplete
-
-    from ruleaudit.cli import command
 
     *before, typed = words or [""]
     found = ShellComplete(command, {}, "ruleaudit", VARIABLE).get_completions(list(before), typed)
-    words_only = [one for one in found if one.type == "plain"]
-    yield from (f"{one.value}\t{one.help}" if one.help else str(one.value) for one in words_only)
-    yield _NO_FILES if len(words_only) == len(found) else _FILES
+    plain = [one for one in found if one.type == "plain"]
+    yield from (f"{one.value}\t{one.help}" if one.help else str(one.value) for one in plain)
+    yield _NO_FILES if len(plain) == len(found) else _FILES

@@ -82,8 +82,9 @@ class Inputs:
 
         try:
             return read_nodes(
-                (*self.paths, *self.objects),
+                self.paths,
                 self._standard_input(),
+                shared=self.objects,
                 outside=self.outside(progress),
                 node=self.node,
                 settings=self.settings(),

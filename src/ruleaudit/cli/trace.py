@@ -61,8 +61,7 @@ def trace(
 ) -> int:
     """Follow a connection from its client to the pod, with the rules that decide.
 
-    INPUT, --live and --cluster are as for check; several folders with a meta.json each are several nodes, through which the
-    connection is followed.
+    INPUT, --live and --cluster are as for check; where INPUT is about several nodes, the connection is followed through all of them.
     """
     del debug
     from ruleaudit.audit import without_collection

@@ -9,7 +9,7 @@ import msgspec
 
 from ruleaudit.addresses import canonical, family_of
 from ruleaudit.findings import Certainty
-from ruleaudit.forwarding import Verdict
+from ruleaudit.forwarding import Verdict, endpoint_text
 from ruleaudit.names import Answer, Record, cluster_dns, resolve
 from ruleaudit.near import UnknownNameError, did_you_mean, near_matches
 from ruleaudit.trace import balancers, ingresses
@@ -43,7 +43,7 @@ def trace(nodes: Nodes, client: str, target: str, *, controller: str | None = No
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """One address that is asked, with the pod that a name gives it to."""
+    """One address that is asked, with its port."""
 
     address: str
     port: int
@@ -72,6 +72,7 @@ class _Question:
             findings=tuple(follower.wanted.findings.values()),
             notes=tuple(dict.fromkeys(self.notes)),
             not_given=tuple(follower.not_given),
+            conditions=tuple(follower.conditions),
         )
         return replace(found, answer=answer_of(found))
 
@@ -139,7 +140,7 @@ class _Question:
             return port
         if port is None and not services and any(address in node_addresses(one, _family(address)) for one in self.nodes.models):
             raise QuestionError(
-                f"--to {self.target.text}: {address} is a node's address; give a port, as {_joined(address, '30080')}"
+                f"--to {self.target.text}: {address} is a node's address; give a port, as {endpoint_text(address, 30080)}"
             )
         ports = [(service, one) for service in services for one in service.spec.ports]
         return _chosen(self.target.text, port, protocol, ports, f"{address}").port
@@ -150,7 +151,7 @@ class _Question:
         if any(one.verdict is not Verdict.PASS for one in branch.outcomes) or follower.wanted.expected:
             return
         known = known_addresses(self.nodes)
-        if address in known:
+        if address in known or not (self.cluster.services and self.cluster.nodes):  # nothing tells whose it may be
             return
         raise UnknownNameError(
             f"--to {self.target.text}: no Service, endpoint, pod or node has {address}, and no rule translates it"
@@ -188,7 +189,7 @@ class _Question:
         branches = []
         for place in usable:
             branch = balancers.to_address(self.follower, self.client, place.address, place.port, place.protocol)
-            branches.append(self._checked_headless(resolution, place, branch))
+            branches.append((f"by {place.address}", self._checked_headless(resolution, place, branch)))
         branch = of_several(branches)
         if len(usable) > 1:
             self.notes.append(
@@ -210,7 +211,9 @@ class _Question:
         if not isinstance(target.port, int):
             raise QuestionError(f"--to {target.text}: give a port, as localhost:30080")
         protocol = target.protocol or _protocol_of(target.port, [], self.cluster.services.values())
-        branch = of_several([balancers.to_address(self.follower, self.client, one, target.port, protocol) for one in addresses])
+        branch = of_several(
+            [(f"by {one}", balancers.to_address(self.follower, self.client, one, target.port, protocol)) for one in addresses]
+        )
         step = Step(StepKind.DNS, f"localhost: {', '.join(addresses)}", steps=branch.steps)
         service = self._service_of(addresses[0], target.port, protocol)
         return Branch((step,), branch.outcomes), Party(
@@ -226,8 +229,9 @@ class _Question:
         addresses = [one for one in found if one is not None and _family(one) in self.client.addresses]
         if not addresses:
             raise QuestionError(f"--to {target.text}: node {name} has no address that {self.client.name} could ask")
-        branches = [balancers.to_address(self.follower, self.client, one, target.port, protocol) for one in addresses[:2]]
-        branch = of_several(branches)
+        branch = of_several(
+            [(f"by {one}", balancers.to_address(self.follower, self.client, one, target.port, protocol)) for one in addresses[:2]]
+        )
         step = Step(StepKind.DNS, f"{name} is a node: {', '.join(addresses[:2])}", steps=branch.steps)
         return Branch((step,), branch.outcomes), Party(
             target.text, "name", tuple(addresses), node=name, port=target.port, protocol=protocol
@@ -341,10 +345,6 @@ def _what(resolution: Resolution) -> str:
 
 def _family(address: str) -> int:
     return 6 if ":" in address else 4
-
-
-def _joined(address: str, port: object) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def _listed(ports: list[tuple[Service, ServicePort]]) -> str:

@@ -205,6 +205,8 @@ def test_what_is_secret(text: str, what: str, line: int) -> None:
         "--service-account-private-key-file=/etc/kubernetes/pki/sa.key",
         "--bootstrap-token-auth=true --anonymous-auth=false",
         "password = arguments.password\ntoken := newToken()\nif token == expectedToken12:\n",
+        '"token": TOKEN_FORMAT_2, "password": TEST_PASSWORD,\ntoken=ANOTHER_TOKEN % 1\nVerdict.PASS: "that it is left alone",',
+        '"secret": "V1SecretVolumeSource",\n"service_account_token": "serviceAccountToken",',
         "The password: it must have eight letters.\nToken: see below, and read on\n--- PASS: TestSomething12 (0.00s)",
         "curl -u $USER:$PASSWORD https://example.com; curl -u user https://example.com",
         '{"properties": {"password": {"type": "string", "description": "password: how it is proved"}}, "required": ["password"]}',

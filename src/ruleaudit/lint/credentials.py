@@ -22,9 +22,9 @@ class _Kind(Enum):
 
     NOTHING = 0
     PASSWORD = 1
-    """Any value is one, a number too."""
+    """Any value is one that is no prose, a number too."""
     TOKEN = 2
-    """Long enough, without blanks, and no name of something else."""
+    """Long enough, with a digit, without blanks, and no name of something else."""
 
 
 _TOKENS: Final = (
@@ -54,9 +54,12 @@ _PLACEHOLDER: Final = re.compile(
       | https?://[^@\s]*
       | \W*(?:redacted|removed|hidden|masked|omitted|placeholder|example|dummy|change[-_ ]?(?:me|it)|todo|tbd
           | your[-_ ].*|my[-_ ]?(?:password|token|secret)|password|passwd|token|secret|credentials?
-          | none|null|nil|true|false|yes|no|on|off|enabled?|disabled?|required|optional|unset|default|auto|empty|n/a)\W*""",
+          | str|string|bytes|bool(?:ean)?|none|null|nil|true|false|yes|no|on|off|enabled?|disabled?
+          | required|optional|unset|default|auto|empty|n/a)\W*""",
     re.VERBOSE | re.IGNORECASE | re.DOTALL,
 )
+_TYPE_NAME: Final = re.compile(r"\w*(?:secret|token|key)\w*", re.IGNORECASE | re.ASCII)
+"""What calls itself one: V1SecretVolumeSource."""
 _PART: Final = re.compile(r"[a-z]+\d{0,2}|[a-z0-9]{1,6}")
 _BETWEEN_PARTS: Final = re.compile(r"[-._/:]")
 
@@ -90,11 +93,13 @@ def is_secret(name: str, value: object) -> bool:
     if kind is _Kind.NOTHING or isinstance(value, bool) or not isinstance(value, str | int):
         return False
     if kind is _Kind.PASSWORD:
-        return len(str(value)) > 2 and not is_reference(str(value))
+        return len(str(value)) > 2 and len(str(value).split()) < 5 and not is_reference(str(value))
     return (
         isinstance(value, str)
         and len(value) >= 8
         and not re.search(r"\s", value.strip())
+        and re.search(r"\d", value) is not None
+        and _TYPE_NAME.fullmatch(value) is None
         and not _is_object_name(value)
         and not is_reference(value)
     )
@@ -127,6 +132,7 @@ _VALUE: Final = re.compile(
     re.VERBOSE,
 )
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][A-Za-z_.]*")
+_CONSTANT: Final = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+")
 
 
 def assignments(text: str) -> Iterator[Assignment]:
@@ -141,8 +147,10 @@ def assignments(text: str) -> Iterator[Assignment]:
         value = _VALUE.match(text, found.end())
         if value is None:
             continue
+        if value["plain"] is not None and _CONSTANT.fullmatch(value["plain"]):
+            continue  # a program: "password": TEST_PASSWORD
         if value["plain"] is not None and (sign != "=" or gap):
-            if not re.match(r"\s*(?:$|[#,;}&|\\])", value["rest"]):
+            if not re.match(r"\s*(?:$|[#,;}\\])", value["rest"]):
                 continue  # prose, or a call
             if sign != ":" and _IDENTIFIER.fullmatch(value["plain"]):
                 continue  # a program: password = arguments.password
@@ -151,6 +159,6 @@ def assignments(text: str) -> Iterator[Assignment]:
         start = found.start() - (len(before) - len(before.rstrip(_IN_NAMES)))
         name = text[start:end].rstrip().lstrip("-./")
         held = value["double"] or value["single"] or value["plain"]
-        if is_secret(name, held):
+        if held.removeprefix("self.") != name and is_secret(name, held):
             told = max(map(value.end, ("double", "single", "plain")))
             yield Assignment(name, held, found.start())

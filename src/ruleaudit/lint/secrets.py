@@ -130,8 +130,10 @@ def secrets_of(text: str) -> Iterator[Secret]:
     yield from by_form
     yield from by_place
     lines = {one.line for one in (*by_form, *by_place)}
+    line, before = 1, 0
     for name, _, at in assignments(text[rest:]):
-        line = _line(text, rest + at)
+        line += text.count("\n", before, rest + at)
+        before = rest + at
         if line not in lines:  # a line that is told already is not told again by a name in it
             yield Secret(f"the value of {name}", line)
 

@@ -85,8 +85,7 @@ def _of_report(report: Report, ignores: Sequence[Ignore], used: set[int], baseli
             suppressed.append(Suppressed(finding, "baseline", known[finding.fingerprint].reason, baseline.path))
         else:
             kept.append(finding)
-    counts = None if baseline is None else {fingerprint: entry.count for fingerprint, entry in known.items()}
-    return replace(report, findings=tuple(kept), suppressed=(*report.suppressed, *suppressed), known=counts)
+    return replace(report, findings=tuple(kept), suppressed=(*report.suppressed, *suppressed))
 
 
 def _counts(reports: Sequence[Report], baseline: Baseline | None) -> Iterator[str]:

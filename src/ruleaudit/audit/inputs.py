@@ -28,7 +28,18 @@ if TYPE_CHECKING:
     from ruleaudit.rules import Dump, Table
     from ruleaudit.virtual_servers import IpvsDump
 
-__all__ = ["FAMILIES", "OTHER_MODE", "Inputs", "Progress", "chosen_tables", "header_time", "note", "partial_dumps", "read_inputs"]
+__all__ = [
+    "FAMILIES",
+    "OTHER_MODE",
+    "Inputs",
+    "Progress",
+    "chosen_tables",
+    "header_time",
+    "note",
+    "partial_dumps",
+    "read_inputs",
+    "require_usable_dumps",
+]
 
 
 Progress = Callable[[str, float], None]
@@ -189,6 +200,21 @@ def _kinds_beside(source: Source) -> frozenset[str]:
     """
     cluster = load([(source.path, source.data)])
     return cluster.kinds if cluster.config_maps else cluster.kinds - _BESIDE
+
+
+def require_usable_dumps(sources: Sequence[Source]) -> None:
+    """Raise InputError for a captured node of which nothing can be checked, because what lies where its dumps should be is none.
+
+    A capture that has no dump at all is not refused: it says itself why it has none, or is of the objects' sake.
+    """
+    kinds = {source.kind for source in sources}
+    if InputKind.CAPTURE_META not in kinds or kinds & {InputKind.IPTABLES_SAVE, InputKind.IPVSADM, InputKind.NFT}:
+        return
+    unusable = [source for source in sources if source.kind in (InputKind.EMPTY, InputKind.OTHER)]
+    if unusable:
+        # A file of which nothing is known may belong where it is; the others should be dumps.
+        first = min(unusable, key=lambda one: one.reason == UNKNOWN)
+        raise InputError(f"{first.reason or 'is empty'}; no other file of this capture holds the rules of its node", first.path)
 
 
 def _not_collected(source: Source) -> Iterator[Finding]:

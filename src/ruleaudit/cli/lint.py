@@ -123,8 +123,11 @@ def _rendered(name: str, reports: Sequence[Report], threshold: Severity, notices
         return json.dumps({"schema": SCHEMA, "fixtures": fixtures, "notices": list(notices)}, indent=1) + "\n"
     from ruleaudit.reports.evidence import Context
     from ruleaudit.reports.formats import render
+    from ruleaudit.reports.nodes import compared
 
-    return render(name, reports, Context(threshold, str(Path.cwd()), tuple(notices)))
+    return render(
+        name, reports, Context(threshold, str(Path.cwd()), tuple(notices), comparison=compared(reports, noun="fixture"))
+    )
 
 
 def _lines(reports: Sequence[Report], threshold: Severity, notices: Sequence[str], *, quiet: bool) -> Iterator[Line]:
@@ -132,7 +135,7 @@ def _lines(reports: Sequence[Report], threshold: Severity, notices: Sequence[str
     from collections import Counter
 
     from ruleaudit.findings import Severity
-    from ruleaudit.reports.evidence import plural
+    from ruleaudit.reports.evidence import plural, severity_counts
     from ruleaudit.reports.text import Layout, Line, Piece, report_lines
 
     faulty = 0
@@ -142,8 +145,7 @@ def _lines(reports: Sequence[Report], threshold: Severity, notices: Sequence[str
         bad = bool(counts[Severity.ERROR] or counts[Severity.WARNING])
         faulty += bad
         if not quiet or bad:
-            nouns = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
-            said = [plural(counts[severity], noun) for severity, noun in nouns.items() if counts[severity]]
+            said = severity_counts(counts)
             expected = sum(one.by == "expected" for one in report.suppressed)
             said += [f"{plural(expected, 'finding')} as expected"] if expected else []
             style = "bold red" if counts[Severity.ERROR] else "bold yellow" if bad else "green"

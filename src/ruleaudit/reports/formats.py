@@ -5,12 +5,13 @@ Each is imported when it is asked for: the command line needs the names for its 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from ruleaudit.errors import RuleauditError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from ruleaudit.findings import Report
     from ruleaudit.reports.evidence import Context
@@ -86,18 +87,24 @@ def _known() -> str:
 _KNOWN = _known()
 
 
+def _not_audited(context: Context) -> Iterator[str]:
+    for one in () if context.comparison is None else context.comparison.failures:
+        yield f"not audited: {one.path}: {one.error}"
+    for name in () if context.comparison is None else context.comparison.unchecked:
+        yield f"not checked: {name}"
+
+
 def render(name: str, reports: Sequence[Report], context: Context) -> str:
     """The reports in a format of FORMATS other than text, which has a layout of its own (`text.report_lines`).
 
     Ends with a line feed. `json` of several reports is of another schema than that of one.
     """
     if name == "json":
-        from ruleaudit.reports.nodes import compared
+        from ruleaudit.reports.nodes import comparison_of
         from ruleaudit.reports.structured import json_report, json_reports
 
-        if len(reports) == 1:
-            return json_report(reports[0], context.notices)
-        return json_reports(compared(reports), context.notices)
+        comparison = comparison_of(reports, context)
+        return json_report(reports[0], context.notices) if comparison is None else json_reports(comparison, context.notices)
     if name == "sarif":
         from ruleaudit.reports.sarif import sarif_report
 
@@ -121,5 +128,6 @@ def render(name: str, reports: Sequence[Report], context: Context) -> str:
     if name == "html":
         from ruleaudit.reports.html import html_report
 
-        return html_report(reports, context)
+        # The page has no place of its own for nodes without a report, so they head it.
+        return html_report(reports, replace(context, notices=(*_not_audited(context), *context.notices)))
     raise ValueError(f"no format {name!r}")

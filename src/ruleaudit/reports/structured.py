@@ -70,7 +70,7 @@ def json_reports(comparison: Comparison, notices: Sequence[str] = ()) -> str:
     """The JSON text of several nodes' reports, each as `json_report` has it, and of what their comparison shows. `notices` are on all of them.
 
     `common` holds every finding that more than one node has, by its fingerprint; the names of nodes there are those of `names`, which
-    stand in the order of `nodes`.
+    stand in the order of `nodes`. `failed` are nodes that could not be audited, `unchecked` the names of those of which nothing was checked.
     """
     common = [
         {
@@ -96,6 +96,7 @@ def json_reports(comparison: Comparison, notices: Sequence[str] = ()) -> str:
         f'"common": [{_lines(common)}]',
         f'"odd": [{_lines(odd)}]',
         f'"failed": [{_lines(failed)}]',
+        f'"unchecked": {dumps(comparison.unchecked)}',
         f'"notices": {dumps(list(notices))}',
     ]
     return "{\n" + ",\n".join(members) + "\n}\n"

@@ -58,6 +58,8 @@ class _Question:
         self.cluster = nodes.cluster
         self.follower = Follower(nodes)
         self.notes: list[str] = list(client.notes)
+        if not self.cluster.kinds:
+            self.notes.append("no objects were given: names, pods, who is ready and what is asked for are not known")
 
     def trace(self) -> Trace:
         branch, party = self._branch()

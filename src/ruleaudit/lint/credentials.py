@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Assignment", "assignments", "is_reference", "is_secret", "may_name"]
+__all__ = ["Assignment", "assignments", "is_reference", "is_secret"]
 
 _MAX_NAME: Final = 100
 _MAX_VALUE: Final = 400
@@ -41,8 +41,9 @@ _TOKENS: Final = (
 _HARMLESS: Final = ("checksum", "hash", "initialclustertoken", "public")
 """Names that end like a secret's and are given something else: Helm's checksum/secret, etcd's --initial-cluster-token."""
 _WORDS: Final = re.compile(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+|\d+")
-_ENDING: Final = r"(?:pass(?:word|wd|phrase)?|pwd|token|secret|credential|key)s?"
-_HINT: Final = re.compile(_ENDING[:-2], re.IGNORECASE)
+_HINT: Final = r"(?:pass(?:word|wd|phrase)?|pwd|token|secret|credential|key)"
+_HINTED: Final = re.compile(_HINT, re.IGNORECASE)
+"""Where no such word is, there is nothing to be found by names."""
 
 _PLACEHOLDER: Final = re.compile(
     r"""\**  | [*xX.\-_?#\s]{3,}                                 # masked
@@ -52,7 +53,7 @@ _PLACEHOLDER: Final = re.compile(
       | @\S*                                                    # a file, as curl has it
       | (?:env|vault|ref|secret|arn|sha256|sops)[:+]\S*         # where it is kept
       | https?://[^@\s]*
-      | \W*(?:redacted|removed|hidden|masked|omitted|placeholder|example|dummy|change[-_ ]?(?:me|it)|todo|tbd
+      | \W*(?:redacted|data\+omitted|removed|hidden|masked|omitted|placeholder|example|dummy|change[-_ ]?(?:me|it)|todo|tbd
           | your[-_ ].*|my[-_ ]?(?:password|token|secret)|password|passwd|token|secret|credentials?
           | str|string|bytes|bool(?:ean)?|none|null|nil|true|false|yes|no|on|off|enabled?|disabled?
           | required|optional|unset|default|auto|empty|n/a)\W*""",
@@ -66,7 +67,7 @@ _BETWEEN_PARTS: Final = re.compile(r"[-._/:]")
 
 @lru_cache(maxsize=4096)
 def _kind(name: str) -> _Kind:
-    if len(name) > _MAX_NAME or not _HINT.search(name):
+    if len(name) > _MAX_NAME or not _HINTED.search(name):
         return _Kind.NOTHING
     squashed = re.sub(r"[^a-z0-9]", "", name.lower())
     if any(one in squashed for one in _HARMLESS):
@@ -75,11 +76,6 @@ def _kind(name: str) -> _Kind:
     if squashed.endswith(("password", "passwd", "passphrase")) or (len(words) > 1 and words[-1] in ("pass", "pwd")):
         return _Kind.PASSWORD
     return _Kind.TOKEN if squashed.endswith(_TOKENS) else _Kind.NOTHING
-
-
-def may_name(text: str) -> bool:
-    """Whether a text has a word in it that names of secrets have: where it has none, there is nothing to be found by names."""
-    return _HINT.search(text) is not None
 
 
 def is_reference(value: str) -> bool:
@@ -122,7 +118,7 @@ class Assignment(NamedTuple):
 
 
 _ASSIGNED: Final = re.compile(
-    _ENDING + r"""(?P<closing>\\?["'])?[ \t]{0,8}(?P<sign>:=|[:=])(?![=>])(?P<gap>[ \t]{0,8})""", re.IGNORECASE
+    _HINT + r"""s?(?P<closing>\\?["'])?[ \t]{0,8}(?P<sign>:=|[:=])(?![=>])(?P<gap>[ \t]{0,8})""", re.IGNORECASE
 )
 _IN_NAMES: Final = f"{string.ascii_letters}{string.digits}_./-"
 _VALUE: Final = re.compile(
@@ -138,7 +134,7 @@ _CONSTANT: Final = re.compile(r"[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+")
 def assignments(text: str) -> Iterator[Assignment]:
     """What a text gives to names of secrets, where that is a secret: lines of YAML, of INI and of .env files, words of commands, queries of URLs."""
     told = 0  # up to where: what looks like a name within a secret is a part of it
-    for found in _ASSIGNED.finditer(text) if may_name(text) else ():
+    for found in _ASSIGNED.finditer(text) if _HINTED.search(text) else ():
         if found.start() < told:
             continue
         closed, sign, gap = found["closing"], found["sign"], found["gap"]

@@ -106,6 +106,7 @@ _LAST_APPLIED: Final = "kubectl.kubernetes.io/last-applied-configuration"
 _CREDENTIALS: Final = ("token", "password", "client-key-data", "client-key", "auth-provider", "exec")
 """What a kubeconfig proves with who its user is; what it does by the name of a file (tokenFile) is not in it."""
 _OF_REGISTRY: Final = ("auth", "password", "identitytoken", "registrytoken")
+_MAX_NAME: Final = 100
 _MAX_WITHIN: Final = 4
 """How many documents deep within each other are looked into."""
 _YAML: Final = re.compile(r"^\s*(?:- )?(?:kind|apiVersion)\s*:", re.MULTILINE)
@@ -245,8 +246,9 @@ def _walk(documents: Sequence[object], within: int = 0) -> Iterator[_Found]:
         if isinstance(value, Mapping):
             told = set[str]()  # what is a secret as a whole is not taken apart
             for found, part in _object(value):
-                told.add(part)
                 yield found
+                if part:
+                    told.add(part)
             for name, member in value.items():
                 if name in told:
                     continue
@@ -274,7 +276,7 @@ def _text(text: str, name: str, within: int) -> Iterator[_Found]:
         inner, rest = _json(text) if text.lstrip().startswith(("{", "[")) else _yaml(text)
     if not any(isinstance(one, Mapping | list) for one in inner):
         rest = 0
-    where = f" in the annotation {name}" if name == _LAST_APPLIED else f" in {name}" if name else ""
+    where = f" in the annotation {name}" if name == _LAST_APPLIED else f" in {name[:_MAX_NAME]}" if name else ""
     assigned = (_Found(f"the value of {one.name}", one.name, one.value) for one in assignments(text[rest:]))
     for one in (*_walk(inner, within + 1), *assigned):
         place = name or text.split("\n", 1)[0]
@@ -284,12 +286,13 @@ def _text(text: str, name: str, within: int) -> Iterator[_Found]:
 def _object(value: Mapping[object, object]) -> Iterator[tuple[_Found, str]]:
     """What is secret because of the object that it is in, and the name of the part that is told with it, "" for none."""
     kind = value.get("kind")
-    if kind in ("Secret", "SecretList"):
-        for name in ("data", "stringData"):
-            part = value.get(name)
-            held = next((one for one in part.items() if one[1]), None) if isinstance(part, Mapping) else None
-            if held is not None:
-                yield _Found("a Secret object with its data", str(held[0]), str(held[1])), name
+    if kind == "Secret":
+        yield from _data_of_secret(value)
+    items = value.get("items")
+    if kind == "SecretList" and isinstance(items, Sequence) and not isinstance(items, str):
+        for item in items:
+            if isinstance(item, Mapping) and "kind" not in item:  # the API server leaves it out in such a list
+                yield from ((found, "items") for found, _ in _data_of_secret(item))
     users = value.get("users")
     if kind == "Config" and isinstance(users, Sequence) and not isinstance(users, str):
         for user in users:
@@ -319,6 +322,14 @@ def _object(value: Mapping[object, object]) -> Iterator[tuple[_Found, str]]:
                 yield _Found(f"the value of the environment variable {name}", value=name), ""
             else:
                 yield _Found("values of environment variables", value=name, mild=True), ""
+
+
+def _data_of_secret(secret: Mapping[object, object]) -> Iterator[tuple[_Found, str]]:
+    for name in ("data", "stringData"):
+        part = secret.get(name)
+        held = next((one for one in part.items() if one[1]), None) if isinstance(part, Mapping) else None
+        if held is not None:
+            yield _Found("a Secret object with its data", str(held[0]), str(held[1])), name
 
 
 def _is_elsewhere(value: object) -> bool:

@@ -61,6 +61,15 @@ def test_a_dump_without_objects_is_checked_by_itself(nodes: Path) -> None:
     assert {one.code for one in ruleaudit.audit_inputs(healthy).findings} == {"RA004"}
 
 
+def test_what_is_recognised_and_not_audited_is_said(nodes: Path, tmp_path: Path) -> None:
+    (tmp_path / "nft.txt").write_text("table ip kube-proxy {\n\tchain services {\n\t}\n}\n")
+    (tmp_path / "conntrack.txt").write_text("tcp 6 86 ESTABLISHED src=10.244.1.12 dst=10.96.1.1 sport=4711 dport=80\n")
+    findings = ruleaudit.audit_inputs(ruleaudit.read([str(nodes / "healthy"), str(tmp_path)])).findings
+    said = " ".join(one.message for one in findings if one.code == "RA004")
+    assert "nft.txt (nft) is not looked at: only kube-proxy's iptables and IPVS modes are audited so far" in said
+    assert "conntrack.txt (conntrack) is not looked at: rules are audited, not the connections that are open" in said
+
+
 def _audited(
     folder: Path, families: tuple[int, ...], without: tuple[str, ...], *, named: bool, cut: Callable[[str], str]
 ) -> ruleaudit.Report:

@@ -323,7 +323,7 @@ ENTRIES = (
             "KUBE-SERVICES."
         ),
         example=(
-            "nat PREROUTING -> KUBE-SERVICES is missing in IPv4: 2 frontends of 2 behave otherwise for pods and outside clients"
+            "nat PREROUTING -> KUBE-SERVICES is missing in IPv4: 4 frontends of 5 behave otherwise for pods and outside clients"
         ),
         why=(
             "All the rules behind it are dead: Services fail from pods (PREROUTING), from the node (OUTPUT) or on node "

@@ -634,6 +634,34 @@ def test_pictures(healthy: Nodes) -> None:
     assert '  n1 -->|"33.3%"| n2' in mermaid
 
 
+def test_pictures_name_the_file_once_and_say_what_the_tree_says(tmp_path: Path) -> None:
+    rule = "-A FORWARD -d 10.244.2.25/32 -m time --timestart 08:00 -j DROP"
+    folder = changed(tmp_path, "possible", before("FORWARD", rule))
+    found = trace(read_nodes([folder]), "198.51.100.7", "192.168.100.11:30080")
+    for picture in (dot_trace(found), mermaid_trace(found)):
+        assert picture.count("/iptables-save.txt") == 1
+        assert "nat KUBE-NODEPORTS " in picture
+        assert picture.count("masqueraded: sees an address of node node-a as the") == 3
+    dot, mermaid = dot_trace(found), mermaid_trace(found)
+    dropped = next(line for line in dot.splitlines() if "filter FORWARD" in line and "dropped" in line)
+    assert "(other software's)" in dropped
+    assert "[possible]" in dropped
+    assert "style=dashed" in dropped
+    assert "#91;possible#93;" in mermaid
+    assert "stroke-dasharray:5" in mermaid
+    elsewhere = trace(read_nodes([folder]), "pod/demo/web-0", "192.168.100.12:30081")
+    assert re.search(r"routed on.*shape=cds", dot_trace(elsewhere))
+    assert 'n2>"routed on' in mermaid_trace(elsewhere)
+    kept = dot_trace(trace(read_nodes([folder]), "pod/demo/web-0", "10.96.1.8:80"))
+    assert "sees 10.244.1.12 as the client" in kept
+    assert "masqueraded" not in kept
+    folder = changed(
+        tmp_path, "undecided", lambda text: re.sub(r"(-A KUBE-POSTROUTING .*)-j MASQ", r"\1-m limit --limit 1/sec -j MASQ", text)
+    )
+    both = dot_trace(trace(read_nodes([folder]), "198.51.100.7", "192.168.100.11:30080"))
+    assert both.count("masqueraded: sees an address of node node-a") == both.count("lsees 198.51.100.7 as the client") == 3
+
+
 def test_texts_of_inputs_cannot_break_a_picture(tmp_path: Path) -> None:
     rule = '-A FORWARD -d 10.244.2.25/32 -m comment --comment "a\\"b] ; <script>" -j DROP'
     found = trace(

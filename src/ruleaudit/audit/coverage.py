@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from ruleaudit.addresses import canonical_address, family_of
+from ruleaudit.addresses import canonical, family_of, known_family
 from ruleaudit.audit.inputs import FAMILIES, OTHER_MODE, Inputs, header_time, note
 from ruleaudit.catalogue import CATALOGUE
 from ruleaudit.checks import objects, objects_oddities
@@ -15,6 +14,7 @@ from ruleaudit.errors import RuleauditError
 from ruleaudit.findings import Certainty, Finding, Location, Severity
 from ruleaudit.forwarding import split_endpoint
 from ruleaudit.kubeproxy import SERVICE_CHAIN, Signs, is_kube_proxy_chain, other_proxy
+from ruleaudit.near import unknown
 from ruleaudit.release import ProxyMode
 from ruleaudit.settings import LocalDetection
 from ruleaudit.sources import InputKind
@@ -57,9 +57,7 @@ def node_name(
     """
     if asked is not None:
         if cluster.nodes and asked not in cluster.nodes:
-            near = get_close_matches(asked, cluster.nodes, 3, 0.4)
-            known = ", ".join(near) if near else ", ".join(sorted(cluster.nodes)[:5])
-            raise UnknownNodeError(f"no Node {asked!r} among the objects; {'near matches' if near else 'there are'}: {known}")
+            raise UnknownNodeError(unknown("node", asked, cluster.nodes, cutoff=0.4))
         return asked
     if given is not None and given.node:
         return given.node
@@ -72,10 +70,7 @@ def node_name(
     found = [
         name
         for name, node in cluster.nodes.items()
-        if any(
-            one.type == "InternalIP" and canonical_address(one.address, 6 if ":" in one.address else 4) in own
-            for one in node.status.addresses
-        )
+        if any(one.type == "InternalIP" and canonical(one.address) in own for one in node.status.addresses)
     ]
     return found[0] if own and len(found) == 1 else None
 
@@ -126,7 +121,7 @@ def serving(
             continue
         for address in (*spec.cluster_ips, spec.cluster_ip or ""):
             if address and address != "None":
-                services[6 if ":" in address else 4] = True
+                services[known_family(address)] = True
     cut = set()
     for table in tables:
         if is_cut(table) and table.name == "nat":

@@ -149,14 +149,12 @@ def read_inputs(
             inputs.findings.append(note(f"absent {source.path}", source.reason, source.hint))
         elif kind in _OF_IPVS:
             used = _read_of_ipvs(inputs, source)
-        elif kind in (InputKind.NFT, InputKind.CONNTRACK):
-            inputs.findings.append(
-                note(
-                    f"{kind.value} {source.path}",
-                    f"{source.path} ({kind.value}) is not looked at: the iptables and IPVS modes are audited yet",
-                    OTHER_MODE,
-                )
-            )
+        elif kind is InputKind.NFT:
+            what = f"{source.path} (nft) is not looked at: only kube-proxy's iptables and IPVS modes are audited so far"
+            inputs.findings.append(note(f"nft {source.path}", what, OTHER_MODE))
+        elif kind is InputKind.CONNTRACK:
+            what = f"{source.path} (conntrack) is not looked at: rules are audited, not the connections that are open"
+            inputs.findings.append(note(f"conntrack {source.path}", what, "leave it out"))
         ours += used
         inputs.summaries.append(InputSummary(source.path, kind.value, family, lines - source.lines_before, used))
     if not ours:

@@ -711,6 +711,18 @@ def test_every_format_takes_several_nodes(nodes: Path, tmp_path: Path, name: str
     assert "RA505" in out.read_text()
 
 
+def test_the_page_of_several_nodes_has_what_the_text_has(nodes: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    again = tmp_path / "again"
+    shutil.copytree(nodes / "healthy", again)
+    page = tmp_path / "report.html"
+    run(str(nodes / "healthy"), str(again), str(tmp_path / "empty"), "--output", str(page))
+    text = page.read_text()
+    assert f"{tmp_path}/empty</th>" in text
+    assert "the folder holds nothing that ruleaudit reads" in text
+    assert f'<option value="1">node-a ({again})</option>' in text
+
+
 def test_a_node_that_cannot_be_read_is_reported_at_the_end(nodes: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with tarfile.open(tmp_path / "healthy.tar.gz", "w:gz") as archive:
@@ -758,7 +770,7 @@ def test_a_node_without_any_dump_is_not_checked(nodes: Path, tmp_path: Path) -> 
     assert done.stdout.splitlines()[-1].endswith("; 1 of 2 nodes not checked: node-b")
     assert run(*paths, "--strict-coverage").returncode == 2
     assert json.loads(run(*paths, "--format", "json").stdout)["unchecked"] == ["node-b"]
-    assert "<strong>not checked: node-b</strong>" in run(*paths, "--format", "html").stdout
+    assert "1 of 2 nodes not checked: node-b</p>" in run(*paths, "--format", "html").stdout
 
 
 def test_every_report_names_a_node_that_was_not_audited(nodes: Path, tmp_path: Path) -> None:

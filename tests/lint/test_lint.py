@@ -414,6 +414,7 @@ def test_every_format(fixture: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert len(json.loads(Path("r.gitlab.json").read_text())) == 2
     for name in ("r.html", "r.md"):
         assert "RA101" in Path(name).read_text()
+    assert "<h1>ruleaudit: 2 fixtures</h1>" in Path("r.html").read_text()
 
 
 def test_the_bundled_nodes_are_good_fixtures(nodes: Path) -> None:

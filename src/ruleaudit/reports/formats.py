@@ -5,13 +5,12 @@ Each is imported when it is asked for: the command line needs the names for its 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from ruleaudit.errors import RuleauditError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from ruleaudit.findings import Report
     from ruleaudit.reports.evidence import Context
@@ -87,13 +86,6 @@ def _known() -> str:
 _KNOWN = _known()
 
 
-def _not_audited(context: Context) -> Iterator[str]:
-    for one in () if context.comparison is None else context.comparison.failures:
-        yield f"not audited: {one.path}: {one.error}"
-    for name in () if context.comparison is None else context.comparison.unchecked:
-        yield f"not checked: {name}"
-
-
 def render(name: str, reports: Sequence[Report], context: Context) -> str:
     """The reports in a format of FORMATS other than text, which has a layout of its own (`text.report_lines`).
 
@@ -128,6 +120,5 @@ def render(name: str, reports: Sequence[Report], context: Context) -> str:
     if name == "html":
         from ruleaudit.reports.html import html_report
 
-        # The page has no place of its own for nodes without a report, so they head it.
-        return html_report(reports, replace(context, notices=(*_not_audited(context), *context.notices)))
+        return html_report(reports, context)
     raise ValueError(f"no format {name!r}")

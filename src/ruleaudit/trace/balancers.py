@@ -6,7 +6,7 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from ruleaudit.addresses import canonical
+from ruleaudit.addresses import canonical, known_family
 from ruleaudit.findings import Certainty
 from ruleaudit.forwarding import FrontendKind, Vantage, Verdict, endpoint_text
 from ruleaudit.trace.holders import node_with, where_text
@@ -35,7 +35,7 @@ def to_address(follower: Follower, client: Client, address: str, port: int, prot
 
 
 def _to_address(follower: Follower, client: Client, address: str, port: int, protocol: str) -> Branch:
-    family = 6 if ":" in address else 4
+    family = known_family(address)
     if family not in client.addresses and client.addresses:
         if client.model is not None and client.pod is None:
             node = client.model.name or "(name not known)"
@@ -88,7 +88,7 @@ def _to_address(follower: Follower, client: Client, address: str, port: int, pro
 
 
 def _owner(follower: Follower, address: str) -> NodeModel | None:
-    family = 6 if ":" in address else 4
+    family = known_family(address)
     return next((one for one in follower.nodes.models if address in node_addresses(one, family)), None)
 
 
@@ -131,11 +131,11 @@ def _beyond(follower: Follower, client: Client, branch: Branch, address: str, po
         if not passed:
             return branch
         if ingress.ip_mode == "Proxy":
-            behind = _proxied(follower, service, service_port, ingress, 6 if ":" in address else 4)
+            behind = _proxied(follower, service, service_port, ingress, known_family(address))
         else:
             behind = _brought(
                 follower,
-                Sender(Vantage.OUTSIDE, client.addresses.get(6 if ":" in address else 4), inside=True),
+                Sender(Vantage.OUTSIDE, client.addresses.get(known_family(address)), inside=True),
                 service,
                 service_port,
                 address,
@@ -158,7 +158,7 @@ def _appended(step: Step, behind: tuple[Step, ...]) -> Step:
 def _brought(follower: Follower, sender: Sender, service: Service, port: ServicePort, address: str, protocol: str) -> Branch:
     """A load balancer that brings packets to a node as they are (ipMode VIP, which is the default)."""
     name = "/".join(service.metadata.key)
-    models, notes, certainty = _nodes_behind(follower, service, port, 6 if ":" in address else 4)
+    models, notes, certainty = _nodes_behind(follower, service, port, known_family(address))
     branch = of_several([(f"at {one.name}", follower.at_node(one, sender, address, port.port, protocol)) for one in models])
     text = f"load balancer of Service {name}: brings {endpoint_text(address, port.port)} to a node, addresses unchanged"
     step = Step(StepKind.LOAD_BALANCER, text, certainty=certainty, notes=tuple(notes), steps=branch.steps)

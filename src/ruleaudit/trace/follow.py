@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from ruleaudit.addresses import canonical, family_of
+from ruleaudit.addresses import canonical, family_of, known_family
 from ruleaudit.findings import Certainty
 from ruleaudit.forwarding import Verdict, endpoint_text
 from ruleaudit.names import Answer, Record, cluster_dns, resolve
@@ -140,7 +140,11 @@ class _Question:
     def _port(self, port: int | str | None, protocol: str | None, services: list[Service], address: str) -> int:
         if isinstance(port, int):
             return port
-        if port is None and not services and any(address in node_addresses(one, _family(address)) for one in self.nodes.models):
+        if (
+            port is None
+            and not services
+            and any(address in node_addresses(one, known_family(address)) for one in self.nodes.models)
+        ):
             raise QuestionError(
                 f"--to {self.target.text}: {address} is a node's address; give a port, as {endpoint_text(address, 30080)}"
             )
@@ -179,14 +183,14 @@ class _Question:
             return self._unanswered(target, resolution)
         places = self._places(target, resolution)
         families = self.client.addresses
-        usable = [one for one in places if _family(one.address) in families]
+        usable = [one for one in places if known_family(one.address) in families]
         left = [one.address for one in places if one not in usable]
         if left:
             self.notes.append(f"the client has no address of the family of {', '.join(left)}")
         if not usable:
             raise QuestionError(
                 f"--to {target.text}: its addresses are {', '.join(left)}, and {self.client.name} has none of "
-                f"{_FAMILIES[_family(left[0])]}"
+                f"{_FAMILIES[known_family(left[0])]}"
             )
         branches = []
         for place in usable:
@@ -228,7 +232,7 @@ class _Question:
             raise QuestionError(f"--to {target.text}: {name} is a node; give a port, as {name}:30080")
         protocol = target.protocol or _protocol_of(target.port, [], self.cluster.services.values())
         found = (canonical(one.address) for one in node.status.addresses if one.type in ("InternalIP", "ExternalIP"))
-        addresses = [one for one in found if one is not None and _family(one) in self.client.addresses]
+        addresses = [one for one in found if one is not None and known_family(one) in self.client.addresses]
         if not addresses:
             raise QuestionError(f"--to {target.text}: node {name} has no address that {self.client.name} could ask")
         branch = of_several(
@@ -312,8 +316,8 @@ class _Question:
         """A name without an address: one that leads outside is an answer, any other a mistake."""
         if resolution.record is Record.EXTERNAL_NAME or resolution.service is not None:
             text = f"name {resolution.name}: {_what(resolution)}"
-            step = Step(StepKind.DNS, text, certainty=Certainty.POSSIBLE, notes=resolution.notes)
             certainty = Certainty.POSSIBLE if resolution.answer is Answer.UNKNOWN else resolution.certainty
+            step = Step(StepKind.DNS, text, certainty=certainty, notes=resolution.notes)
             outcome = Outcome(None, 1.0, certainty=certainty, ending=_what(resolution))
             port = target.port if isinstance(target.port, int) else None
             return Branch((step,), (outcome,)), Party(
@@ -343,10 +347,6 @@ def _what(resolution: Resolution) -> str:
     if resolution.record is Record.ENDPOINT:
         return f"an endpoint of Service {service}, {addresses}"
     return addresses
-
-
-def _family(address: str) -> int:
-    return 6 if ":" in address else 4
 
 
 def _listed(ports: list[tuple[Service, ServicePort]]) -> str:

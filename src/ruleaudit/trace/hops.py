@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
-from ruleaudit.addresses import parse_network
+from ruleaudit.addresses import known_family, parse_network
 from ruleaudit.checks.judgement import percent
 from ruleaudit.dataplane.packet import ANY_INTERFACE
 from ruleaudit.findings import Certainty, Severity
@@ -120,7 +120,7 @@ class Follower:
         arriving: bool = False,
     ) -> Branch:
         """A packet at a node: the step of its rules, and what follows. `arriving`: another node has sent it to an endpoint here."""
-        found = model.family(6 if ":" in destination else 4)
+        found = model.family(known_family(destination))
         if found is None:
             return _without_rules(model, sender, destination, port, protocol)
         return _Hop(self, model, found, sender, destination, port, protocol, hop, arriving=arriving).branch()
@@ -135,7 +135,7 @@ class Follower:
 
 def _without_rules(model: NodeModel, sender: Sender, destination: str, port: int, protocol: str) -> Branch:
     """A packet of a family of which no rules are known on the node."""
-    family = 6 if ":" in destination else 4
+    family = known_family(destination)
     connection = Connection(sender.source, destination, port, protocol, "the client")
     served = ", ".join(f"IPv{one}" for one in model.families) or "no family"
     step = Step(

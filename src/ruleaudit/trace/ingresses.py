@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ruleaudit.addresses import canonical_address, family_of
+from ruleaudit.addresses import canonical_address, family_of, known_family
 from ruleaudit.findings import Certainty
 from ruleaudit.forwarding import endpoint_text
 from ruleaudit.ingress import BackendProblem, route
@@ -46,7 +46,7 @@ def leads(cluster: Cluster, url: URL, given: str | None) -> bool:
     controller = find_controller(cluster, choice=found.choice, ingresses=[found.ingress], given=given).controller
     if controller is None:
         return True
-    address = canonical_address(url.host, 6 if ":" in url.host else 4)
+    address = canonical_address(url.host, known_family(url.host))
     return any(one.port == url.port and address in one.addresses for one in controller.entries_for(url))
 
 
@@ -173,7 +173,7 @@ class _Way:
         )
 
     def _families(self, addresses: Sequence[str]) -> list[str]:
-        return [one for one in addresses if (6 if ":" in one else 4) in self.client.addresses]
+        return [one for one in addresses if known_family(one) in self.client.addresses]
 
     def _by_service(self, entry: Entry) -> Branch:
         addresses = self._families(entry.addresses)
@@ -250,7 +250,7 @@ class _Way:
             secret = f", Secret {namespace}/{found.tls.secret_name}" if found.tls.secret_name else ""
             notes.append(f"TLS entry for {', '.join(found.tls.hosts) or 'every host'}{secret}")
         kind = f" ({found.path.path_type})" if found.path.path_type else ""
-        text = f"Ingress {namespace}/{name}, {found.path}{kind}: to Service port {backend}"
+        text = f"Ingress {namespace}/{name}, {found.path}{kind}: to {backend.described}"
         remarks = self.follower.wanted.oddities_of_ingress((namespace, name), backend)
         if backend.service is None or backend.service_port is None or backend.problem is not None:
             ways = self._nowhere()
@@ -302,13 +302,13 @@ class _Way:
             for one in (service.spec.cluster_ips or ((service.spec.cluster_ip,) if service.spec.cluster_ip else ()))
             if one and one != "None"
         ]
-        usable = [one for one in addresses if (6 if ":" in one else 4) in client.addresses][:1]
+        usable = [one for one in addresses if known_family(one) in client.addresses][:1]
         protocol = port.protocol or "TCP"
         if usable:
             branch = to_address(self.follower, client, usable[0], port.port, protocol)
             step = Step(StepKind.WAY, f"by Service {name}: {endpoint_text(usable[0], port.port)}", steps=branch.steps)
             ways.append(("by the Service", Branch((step,), branch.outcomes)))
-        family = (6 if ":" in usable[0] else 4) if usable else next(iter(client.addresses))
+        family = known_family(usable[0]) if usable else next(iter(client.addresses))
         expected = expected_port(self.follower, service, port, family)
         ready = [one for one in (expected.candidates.endpoints if expected is not None else ()) if one.ready]
         if ready:
@@ -327,5 +327,5 @@ class _Way:
     def _family_of(self, service: Service) -> int:
         served = self.follower.nodes.first.families
         address = next((one for one in (*service.spec.cluster_ips, service.spec.cluster_ip or "") if one and one != "None"), "")
-        family = 6 if ":" in address else 4
+        family = known_family(address)
         return family if family in served or not served else served[0]

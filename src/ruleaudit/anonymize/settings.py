@@ -7,16 +7,16 @@ import shlex
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from ruleaudit.capture_description import not_collected
 from ruleaudit.errors import InputError
 from ruleaudit.release import KNOWN_GATES
 from ruleaudit.settings import Form, GivenSettings, read_settings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
     from collections.abc import Mapping as TypingMapping
 
     from ruleaudit.anonymize.mapping import Mapping
+    from ruleaudit.capture_description import NotCollected
 
     Rewrite = Callable[[Any, Mapping], object]
 
@@ -114,15 +114,17 @@ def settings_without_names(given: GivenSettings, mapping: Mapping) -> tuple[str,
     return name, text
 
 
-def description_without_names(data: bytes, path: str, mapping: Mapping) -> str:
+def description_without_names(given: GivenSettings, lacking: Iterable[NotCollected], mapping: Mapping) -> str:
     """A capture's meta.json: the settings in it, and what could not be collected. Raises InputError."""
-    name, text = settings_without_names(read_settings(data, path), mapping)
+    name, text = settings_without_names(given, mapping)
     if name != "meta.json":
-        raise InputError("holds settings of kube-proxy beside what describes a capture; give these as a file of their own", path)
+        raise InputError(
+            "holds settings of kube-proxy beside what describes a capture; give these as a file of their own", given.paths[0]
+        )
     found = json.loads(text)
-    lacking = [one.what if one.what in _COLLECTED else mapping.name(one.what) for one in not_collected(data, path)]
-    if lacking:
-        found["not_collected"] = [{"what": what, "why": f"{what} was not collected"} for what in lacking]
+    kept = [one.what if one.what in _COLLECTED else mapping.name(one.what) for one in lacking]
+    if kept:
+        found["not_collected"] = [{"what": what, "why": f"{what} was not collected"} for what in kept]
     return json.dumps(found, indent=1) + "\n"
 
 

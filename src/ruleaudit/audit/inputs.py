@@ -16,7 +16,7 @@ from ruleaudit.findings import Finding, InputSummary, Location, ObjectReference,
 from ruleaudit.formats.completeness import Gap, gap_of
 from ruleaudit.formats.iptables_save import MAX_LINE_LENGTH, MAX_LINES, parse
 from ruleaudit.kubeproxy import is_kube_proxy_chain
-from ruleaudit.settings import GivenSettings, combine, read_settings
+from ruleaudit.settings import GivenSettings, combine, find_settings
 from ruleaudit.sources import UNKNOWN, InputKind, Source
 
 if TYPE_CHECKING:
@@ -48,6 +48,8 @@ OTHER_MODE = "audit it with a release of ruleaudit that knows this mode"
 
 
 _OF_IPVS = (InputKind.IPVSADM, InputKind.IPSET, InputKind.IP_ADDR)
+_BESIDE = frozenset({"ConfigMap"})
+"""Kinds that say something beside the objects, and are none of those that are audited."""
 _USED = frozenset({InputKind.IPTABLES_SAVE, InputKind.OBJECTS, InputKind.PROXY_CONFIG, InputKind.CAPTURE_META, *_OF_IPVS})
 
 
@@ -107,9 +109,23 @@ def read_inputs(
         elif kind is InputKind.OBJECTS:
             parts.append((source.path, source.data))
         elif kind in (InputKind.PROXY_CONFIG, InputKind.CAPTURE_META):
-            held = read_settings(source.data, source.path)
+            held = find_settings(source.data, source.path)
             common = shared is not None and shared.holds(source)
-            given.append(replace(held, node=None, node_addresses=None) if common else held)
+            if held is not None:
+                given.append(replace(held, node=None, node_addresses=None) if common else held)
+            elif kinds := _kinds_beside(source):
+                parts.append((source.path, source.data))
+                ours -= kinds <= _BESIDE  # nothing can be audited by it alone
+            else:
+                used = False
+                if source.given:
+                    inputs.findings.append(
+                        note(
+                            f"other {source.path}",
+                            f"{source.path} is left out: it holds neither kube-proxy's settings nor objects that are audited",
+                            "leave it away, or give what holds kube-proxy's own settings",
+                        )
+                    )
             if kind is InputKind.CAPTURE_META:
                 inputs.findings.extend(
                     note(f"absent {one.what}", one.why, one.hint) for one in not_collected(source.data, source.path)
@@ -158,7 +174,7 @@ def read_inputs(
         else:
             inputs.cluster = shared.cluster(parts, limit_factor)
             inputs.expectations = shared.expectations(inputs.cluster)
-        inputs.has_objects = True
+        inputs.has_objects = bool(inputs.cluster.kinds - _BESIDE)
         for problem in inputs.cluster.problems:
             inputs.findings.append(
                 Finding(
@@ -176,6 +192,14 @@ def read_inputs(
     # What the caller gives wins over what lies beside the dumps.
     inputs.given = found if settings is None else settings if found is None else settings.over(found)
     return inputs
+
+
+def _kinds_beside(source: Source) -> frozenset[str]:
+    """Of which kinds objects that are read stand in a text that begins with another program's ConfigMap or DaemonSet: CoreDNS' ConfigMap itself,
+    Services behind it.
+    """
+    cluster = load([(source.path, source.data)])
+    return cluster.kinds if cluster.config_maps else cluster.kinds - _BESIDE
 
 
 def require_usable_dumps(sources: Sequence[Source]) -> None:

@@ -96,7 +96,7 @@ def render(name: str, reports: Sequence[Report], context: Context) -> str:
         from ruleaudit.reports.structured import json_report, json_reports
 
         comparison = comparison_of(reports, context)
-        return json_report(reports[0]) if comparison is None else json_reports(comparison)
+        return json_report(reports[0], context.notices) if comparison is None else json_reports(comparison, context.notices)
     if name == "sarif":
         from ruleaudit.reports.sarif import sarif_report
 

@@ -106,6 +106,11 @@ class Source:
     lines_before: int = 0
     hint: str = ""
 
+    @property
+    def line_count(self) -> int:
+        """How many line ends the text or the data has, counted anew each time."""
+        return self.text.count("\n") if self.kind.is_text else self.data.count(b"\n")
+
 
 @dataclass(frozen=True, slots=True)
 class Captures:
@@ -582,7 +587,7 @@ def _sources(path: str, data: bytes, *, given: bool) -> list[Source]:
         if not parts or recognised != parts[-1][1]:
             parts.append((start, recognised))
     if len(parts) == 1:
-        return [_source(path, data, given=given)]
+        return [_source(path, data, parts[0][1] if len(starts) == 1 else None, given=given)]
     sources: list[Source] = []
     for number, (start, (kind, refusal)) in enumerate(parts):
         end = parts[number + 1][0] if number + 1 < len(parts) else len(data)
@@ -598,9 +603,12 @@ def _sources(path: str, data: bytes, *, given: bool) -> list[Source]:
     return sources
 
 
-def _source(path: str, data: bytes, *, given: bool) -> Source:
-    """The one source that some bytes are. Raises InputError where a named one is none of ours."""
-    recognised = recognise(_text(_without_warnings(data[:_HEAD])))
+def _source(path: str, data: bytes, recognised: Recognised | None, *, given: bool) -> Source:
+    """The one source that some bytes are; `recognised`: what their head is, where that is known. Raises InputError where a named one is none
+    of ours.
+    """
+    if recognised is None:
+        recognised = recognise(_text(_without_warnings(data[:_HEAD])))
     if recognised.kind in (InputKind.OTHER, InputKind.EMPTY) and len(data) > _HEAD:
         recognised = recognise(_text(_without_warnings(data[:_LONG_HEAD])))
     kind, refusal = recognised
@@ -812,12 +820,16 @@ def _places_of_several(sources: Sequence[Source]) -> list[str]:
     if len(descriptions) > 1:
         folders = list(dict.fromkeys(_folder_of(path) for path in descriptions.values()))
         return folders if len(folders) == len(descriptions) else list(descriptions.values())
+    placed = [
+        (_folder_of(source.path), source) for source in sources if source.kind is InputKind.IPTABLES_SAVE and not source.given
+    ]
+    if len({folder for folder, _ in placed}) < 2:
+        return []  # whatever they hold: the texts are large
     seen: dict[tuple[str, ...], list[tuple[str, Source]]] = {}
-    for source in sources:
-        if source.kind is InputKind.IPTABLES_SAVE and not source.given:
-            tool = _TOOL.search(source.text, 0, _HEAD)
-            alike = ("" if tool is None else tool[1], *_TABLE.findall(source.text))
-            seen.setdefault(alike, []).append((_folder_of(source.path), source))
+    for folder, source in placed:
+        tool = _TOOL.search(source.text, 0, _HEAD)
+        alike = ("" if tool is None else tool[1], *_TABLE.findall(source.text))
+        seen.setdefault(alike, []).append((folder, source))
     for found in seen.values():
         within = dict.fromkeys(folder for folder, _ in found)
         apart = [one for one in within if not any(_lies_in(one, other) or _lies_in(other, one) for other in within)]

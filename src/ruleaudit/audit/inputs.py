@@ -80,7 +80,7 @@ def read_inputs(
         kind = source.kind
         used = kind in _USED
         family: int | None = None
-        lines = source.text.count("\n") if kind.is_text else source.data.count(b"\n")
+        lines = source.line_count if shared is None else shared.line_count(source)
         if kind is InputKind.IPTABLES_SAVE:
             dump = parse(
                 source.text, source.path, max_lines=MAX_LINES * limit_factor, max_line_length=MAX_LINE_LENGTH * limit_factor

@@ -105,14 +105,12 @@ class Classes:
         addresses = [leaf.address for leaf in leaves]
         if not self.exact.isdisjoint(addresses) or not host.addresses.isdisjoint(addresses):
             return None
-        found = {self._memo.get(text.rpartition(".")[0]) for text in addresses}
         ports = {leaf.port for leaf in leaves}
-        if len(found) > 1 or len(ports) > 1:
+        if len(ports) > 1 or any([text.startswith("127.") for text in addresses]):
             return None
-        about = found.pop()
-        if about is None or addresses[0].startswith("127."):
-            return None
-        return about, bisect_right(self.bounds, ports.pop()), False
+        memo = self._memo
+        found = {known if (known := memo.get(text.rpartition(".")[0])) is not None else self.of_address(text) for text in addresses}
+        return (found.pop(), bisect_right(self.bounds, ports.pop()), False) if len(found) == 1 else None
 
     def of_endpoints(self, leaves: Sequence[Leaf], host: Host) -> list[tuple[object, ...]]:
         """The classes of endpoints: of their addresses and ports, and whether they are the node's own."""

@@ -57,8 +57,11 @@ def anonymized(sources: Sequence[Source], mapping: Mapping, *, limit_factor: int
     """Rewrite the inputs of one node, as `sources.read` gives them. Raises InputError where one cannot be read, or none is left."""
     from ruleaudit.formats import ip_addr, ipset, ipvsadm
 
-    limits = {"max_lines": MAX_LINES * limit_factor, "max_line_length": MAX_LINE_LENGTH * limit_factor}
-    dumps = {id(one): parse(one.text, one.path, **limits) for one in sources if one.kind is InputKind.IPTABLES_SAVE}
+    dumps = {
+        id(one): parse(one.text, one.path, max_lines=MAX_LINES * limit_factor, max_line_length=MAX_LINE_LENGTH * limit_factor)
+        for one in sources
+        if one.kind is InputKind.IPTABLES_SAVE
+    }
     objects = [(one.path, one.data) for one in sources if one.kind is InputKind.OBJECTS]
     cluster = load(objects, limit_factor=limit_factor)
     chains = Chains(mapping, cluster, list(dumps.values()))

@@ -83,7 +83,11 @@ def read_inputs(
         lines = source.line_count if shared is None else shared.line_count(source)
         if kind is InputKind.IPTABLES_SAVE:
             dump = parse(
-                source.text, source.path, max_lines=MAX_LINES * limit_factor, max_line_length=MAX_LINE_LENGTH * limit_factor
+                source.text,
+                source.path,
+                max_lines=MAX_LINES * limit_factor,
+                max_line_length=MAX_LINE_LENGTH * limit_factor,
+                known=None if shared is None else shared.chains,
             )
             lines = dump.line_count
             families = {table.family for table in dump.tables}

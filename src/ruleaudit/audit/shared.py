@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ruleaudit.audit.coverage import objects_alone
 from ruleaudit.cluster import Cluster, load
 from ruleaudit.expect import Expectations
+from ruleaudit.formats.known_chains import KnownChains
 from ruleaudit.sources import InputKind
 
 if TYPE_CHECKING:
@@ -42,6 +43,8 @@ class Shared:
         self._held = tuple(sources)  # an identity is one only as long as its bearer lives
         self._digests = {id(one.data): _digest(one.data) for one in sources if one.kind is InputKind.OBJECTS}
         self._loaded: _Loaded | None = None
+        self.chains = KnownChains()
+        """What the first node's dumps hold in the words of the others'."""
 
     def holds(self, source: Source) -> bool:
         """Whether a source is one of those that all nodes have in common."""

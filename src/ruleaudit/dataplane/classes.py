@@ -106,10 +106,12 @@ class Classes:
         if not self.exact.isdisjoint(addresses) or not host.addresses.isdisjoint(addresses):
             return None
         ports = {leaf.port for leaf in leaves}
-        if len(ports) > 1 or any([text.startswith("127.") for text in addresses]):
+        if len(ports) > 1 or any(text.startswith("127.") for text in addresses):
             return None
         memo = self._memo
-        found = {known if (known := memo.get(text.rpartition(".")[0])) is not None else self.of_address(text) for text in addresses}
+        found = {
+            known if (known := memo.get(text.rpartition(".")[0])) is not None else self.of_address(text) for text in addresses
+        }
         return (found.pop(), bisect_right(self.bounds, ports.pop()), False) if len(found) == 1 else None
 
     def of_endpoints(self, leaves: Sequence[Leaf], host: Host) -> list[tuple[object, ...]]:

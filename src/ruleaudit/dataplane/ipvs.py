@@ -30,11 +30,14 @@ _PROTOCOLS = {"tcp": "TCP", "udp": "UDP", "sctp": "SCTP"}
 
 
 class Service(NamedTuple):
-    """A virtual server made ready: what it says of itself, and its real servers as a balance; None when no connection can go to any."""
+    """A virtual server made ready: what it says of itself, its real servers as a balance, and the lines of these; None and none when no
+    connection can go to any.
+    """
 
     server: VirtualServer
     scheduled: Scheduled
     balance: Balance | None
+    lines: tuple[int, ...] = ()
 
 
 class VirtualTable:
@@ -109,7 +112,6 @@ def _made_ready(server: VirtualServer, protocol: str) -> Service:
                 one.address,
                 one.address + suffix,
                 one.port,
-                one.line,
                 protocol,
                 (),
                 False,
@@ -118,7 +120,7 @@ def _made_ready(server: VirtualServer, protocol: str) -> Service:
         ]
     )
     shares = [(one.weight or 1) / total for one in chosen]
-    return Service(server, scheduled, Balance(0, server.line, leaves, shares, 0.0, server.persistence))
+    return Service(server, scheduled, Balance(0, leaves, shares, 0.0, server.persistence), tuple([one.line for one in chosen]))
 
 
 class _VirtualPlaces:
@@ -300,13 +302,13 @@ class IpvsEvaluator(Evaluator):
             outcomes.append(outcome_of(flow, Verdict.REJECT, service.scheduled.place))
             return []
         parts = []
-        for leaf in balance.leaves:
+        for leaf, line in zip(balance.leaves, service.lines, strict=True):
             one = flow.clone(flow.share * balance.backends[leaf.endpoint])
             one.address, one.key, one.number, one.port = leaf.address, leaf.key, address_number(leaf.address), leaf.port
             one.translated = True
-            one.nat_rule = (TABLE, leaf.name, leaf.line)
+            one.nat_rule = (TABLE, leaf.name, line)
             if run.tracing:
-                one.trail = ((one.trail, *service.scheduled.place), TABLE, leaf.name, leaf.line)
+                one.trail = ((one.trail, *service.scheduled.place), TABLE, leaf.name, line)
             parts.append(one)
         return parts
 

@@ -6,6 +6,7 @@ import random
 import shutil
 import subprocess
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,8 +14,9 @@ import pytest
 
 from ruleaudit.audit import audit_inputs
 from ruleaudit.audit.nodes import audit_nodes
+from ruleaudit.formats import ipvsadm
 from ruleaudit.formats.iptables_save import parse
-from ruleaudit.formats.known_chains import KnownChains
+from ruleaudit.formats.known_texts import KnownChains, KnownServers
 from ruleaudit.sources import Captures, gather, read
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
     from ruleaudit.findings import Report
     from ruleaudit.rules import Dump
+    from ruleaudit.virtual_servers import IpvsDump, VirtualServer
 
 ROOT = Path(__file__).resolve().parents[1]
 DUMPS = {
@@ -260,6 +263,84 @@ def test_a_dump_is_read_alike_with_what_is_known_of_another(clusters: Path) -> N
     assert used > 20_000
 
 
+def listing_content(dump: IpvsDump) -> object:
+    def of(server: VirtualServer) -> object:
+        return *(getattr(server, one.name) for one in fields(server) if one.name not in {"listing", "known"}), server.real_servers
+
+    listings = [
+        (
+            *(getattr(one, name) for name in ("form", "line", "columns", "whole", "has_schedulers", "cut")),
+            [of(each) for each in one.servers],
+        )
+        for one in dump.listings
+    ]
+    found = [
+        ({key: server.line for key, server in one.by_frontend.items()}, {key: server.line for key, server in one.by_mark.items()})
+        for one in dump.listings
+    ]
+    return dump.shapes, dump.values, dump.problems, dump.notes, dump.final_newline, listings, found
+
+
+IPVSADM: dict[str, Callable[[str], str]] = {
+    "as it is": str,
+    "without the line before": without("-A -t 10.96.10.1:80"),
+    "a virtual server twice": lambda text: text + text,
+    "its real servers apart": in_lines(
+        lambda lines: lines.insert(len(lines) - 1, lines.pop(first(lines, "-a -t 10.96.10.1:80")))
+    ),
+    "one more real server at the end": lambda text: text + "-a -t 10.96.10.1:80 -r 10.128.9.9:8080 -m -w 1\n",
+    "one again at the end": lambda text: (
+        text + next(one for one in text.split("\n") if one.startswith("-a -t 10.96.10.1:80")) + "\n"
+    ),
+    "weight 0": instead("-w 1", "-w 0"),
+    "another method": instead("-m -w 1", "-g -w 1"),
+    "another scheduler": instead("-s rr", "-s wrr"),
+    "no port": instead("10.96.10.1:80 ", "10.96.10.1:99999 "),
+    "a real server that is none": instead("8080 -m", "80800 -m"),
+    "a mark": with_line("-A -f 1 -s rr", "-A -t 10.96.10.1:80"),
+    "words": with_line("what is this", "-A -t 10.96.10.1:80"),
+    "words in it": with_line("what is this", "-a -t 10.96.10.1:80"),
+    "an empty line": with_line("", "-A -t 10.96.10.1:80"),
+    "an empty line in it": with_line("", "-a -t 10.96.10.1:80"),
+    "empty lines before": lambda text: "\n\n" + text,
+    "no line end": lambda text: text.rstrip("\n"),
+    "cut": lambda text: text[: len(text) // 2],
+    "a listing behind it": lambda text: (
+        text
+        + "IP Virtual Server version 1.2.1 (size=4096)\nProt LocalAddress:Port Scheduler Flags\n"
+        + "  -> RemoteAddress:Port           Forward Weight ActiveConn InActConn\nTCP  10.96.0.1:443 rr\n"
+        + "  -> 10.0.0.1:6443                Masq    1      0          0         \n"
+    ),
+    "a real server of a listing before": lambda text: (
+        "  -> 10.0.0.1:6443                Masq    1      0          0         \n" + text
+    ),
+}
+
+
+def test_virtual_servers_are_read_alike_with_what_is_known_of_others(clusters: Path) -> None:
+    texts = [(clusters / "ipvs" / name / "ipvsadm-save.txt").read_text() for name in "ab"]
+    used = 0
+    for learned in (
+        texts[0],
+        *(IPVSADM[name](texts[0]) for name in ("one again at the end", "a real server that is none", "words")),
+    ):
+        known = KnownServers()
+        known.learning = True
+        assert listing_content(ipvsadm.parse(learned, "dump", known=known)) == listing_content(ipvsadm.parse(learned, "dump"))
+        known.learning = False
+        for _, change in cases(IPVSADM, 200):
+            text = change(texts[1])
+            read = ipvsadm.parse(text, "dump", known=known)
+            assert listing_content(read) == listing_content(ipvsadm.parse(text, "dump"))
+            for server in read.servers():
+                if server.known is not None:
+                    used += 1
+                    lines = [server.line, *server.lines]
+                    assert list(server.known.shapes) == [read.shapes[line] for line in lines]
+                    assert list(server.known.values) == [read.values[line] for line in lines]
+    assert used > 20_000
+
+
 def test_what_is_known_of_other_shapes_is_not_used(clusters: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A dump has one object for each shape, also where the reader has begun anew with its shapes."""
     text = (clusters / "iptables" / "a" / "iptables-save.txt").read_text()
@@ -285,7 +366,7 @@ def test_nodes_in_iptables_mode_are_audited_as_if_alone(clusters: Path, tmp_path
     nodes = [tmp_path / "first"]
     shutil.copytree(source / "a", nodes[0])
     (nodes[0] / dump).write_text(IPTABLES[learned]((source / "a" / dump).read_text()))
-    for number, (_, change) in enumerate(cases(IPTABLES, 40)):
+    for number, (_, change) in enumerate(cases(IPTABLES, 20)):
         nodes.append(tmp_path / f"{number:03}")
         shutil.copytree(source / "b", nodes[-1])
         (nodes[-1] / dump).write_bytes(change((source / "b" / dump).read_text()).encode())
@@ -300,11 +381,12 @@ def test_nodes_in_ipvs_mode_are_audited_as_if_alone(clusters: Path, tmp_path: Pa
     shutil.copytree(source / "a", nodes[0])
     if learned:
         (nodes[0] / learned).write_text(at_random((source / "a" / learned).read_text(), 1))
-    for number in range(90):
+    damages = [("ipvsadm-save.txt", change) for change in IPVSADM.values()]
+    damages += [(DUMPS["ipvs"][seed % 3 if seed < 42 else 3], change) for seed, (_, change) in enumerate(cases({}, 50))]
+    for number, (dump, change) in enumerate(damages):
         nodes.append(tmp_path / f"{number:03}")
         shutil.copytree(source / "b", nodes[-1])
-        dump = DUMPS["ipvs"][number % 3 if number < 80 else 3]
-        (nodes[-1] / dump).write_text(at_random((source / "b" / dump).read_text(), number))
+        (nodes[-1] / dump).write_text(change((source / "b" / dump).read_text()))
     compared(nodes, source / "objects.json")
 
 

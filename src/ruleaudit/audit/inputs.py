@@ -125,7 +125,7 @@ def read_inputs(
         elif kind is InputKind.ABSENT:
             inputs.findings.append(note(f"absent {source.path}", source.reason, source.hint))
         elif kind in _OF_IPVS:
-            used = _read_of_ipvs(inputs, source)
+            used = _read_of_ipvs(inputs, source, shared)
         elif kind in (InputKind.NFT, InputKind.CONNTRACK):
             inputs.findings.append(
                 note(
@@ -180,14 +180,14 @@ def _not_collected(source: Source) -> Iterator[Finding]:
                 yield note(f"absent {entry.get('what')}", entry["why"], str(entry.get("hint") or "collect it again"))
 
 
-def _read_of_ipvs(inputs: Inputs, source: Source) -> bool:
+def _read_of_ipvs(inputs: Inputs, source: Source, shared: Shared | None) -> bool:
     """Read a dump of ipvsadm, ipset or ip; their parsers are only there for nodes that have such dumps.
 
     False for one that cannot be used: found in a folder or an archive it costs no more than itself (RA001). One that was named raises
     InputError.
     """
     try:
-        dump = _parsed(inputs, source)
+        dump = _parsed(inputs, source, shared)
     except InputError as error:
         if source.given:
             raise
@@ -207,12 +207,12 @@ def _read_of_ipvs(inputs: Inputs, source: Source) -> bool:
     return True
 
 
-def _parsed(inputs: Inputs, source: Source) -> IpvsDump | IpSetDump | InterfaceDump:
+def _parsed(inputs: Inputs, source: Source, shared: Shared | None) -> IpvsDump | IpSetDump | InterfaceDump:
     from ruleaudit.formats import ip_addr, ipset, ipvsadm
 
     dump: IpvsDump | IpSetDump | InterfaceDump
     if source.kind is InputKind.IPVSADM:
-        dump = ipvsadm.parse(source.text, source.path)
+        dump = ipvsadm.parse(source.text, source.path, known=None if shared is None else shared.servers)
         inputs.virtual_servers.append(dump)
     elif source.kind is InputKind.IPSET:
         dump = ipset.parse(source.text, source.path)

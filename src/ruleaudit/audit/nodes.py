@@ -72,9 +72,8 @@ def audit_nodes(
     work = _Work(captures.shared, shared, settings, limit_factor)
     first, rest = captures.nodes[:1], captures.nodes[1:]
     step(f"1 of {len(captures.nodes):,}: {first[0]}", 0.0)
-    shared.chains.learning = True
-    outcomes = [work.audit(path) for path in first]  # here, so that what is made for every node is made before the processes part
-    shared.chains.learning = False
+    with shared.learning():  # here, so that what is made for every node is made before the processes part
+        outcomes = [work.audit(path) for path in first]
     gc.collect()
     gc.freeze()  # nor looked at by the collector of any of them: it stays in memory that they share
     try:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ruleaudit.audit.coverage import objects_alone
 from ruleaudit.cluster import Cluster, load
 from ruleaudit.expect import Expectations
-from ruleaudit.formats.known_chains import KnownChains
+from ruleaudit.formats.known_texts import KnownChains, KnownServers
 from ruleaudit.sources import InputKind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from ruleaudit.findings import Finding
     from ruleaudit.sources import Source
@@ -44,7 +45,14 @@ class Shared:
         self._digests = {id(one.data): _digest(one.data) for one in sources if one.kind is InputKind.OBJECTS}
         self._loaded: _Loaded | None = None
         self.chains = KnownChains()
-        """What the first node's dumps hold in the words of the others'."""
+        self.servers = KnownServers()
+
+    @contextmanager
+    def learning(self) -> Iterator[None]:
+        """Keep what the dumps of the nodes that are read meanwhile hold, for others that have it in the same words."""
+        self.chains.learning = self.servers.learning = True
+        yield
+        self.chains.learning = self.servers.learning = False
 
     def holds(self, source: Source) -> bool:
         """Whether a source is one of those that all nodes have in common."""

@@ -99,11 +99,25 @@ def _made_ready(server: VirtualServer, protocol: str) -> Service:
         server.one_packet
         and protocol == "udp",  # of other protocols the kernel does not look at it (ip_vs_core.c, ip_vs_schedule)
     )
+    known = server.known
+    fact = f"balance of {protocol}"
+    if known is None:
+        balance, places = _balance(server, protocol)
+    elif fact in known.facts:
+        balance, places = known.facts[fact]
+    else:
+        balance, places = known.facts[fact] = _balance(server, protocol)
+    return Service(server, scheduled, balance, tuple([server.lines[place] for place in places]))
+
+
+def _balance(server: VirtualServer, protocol: str) -> tuple[Balance | None, tuple[int, ...]]:
+    """The usable real servers of a virtual server as a balance, and which of its real servers these are."""
     suffix = "/128" if server.family == 6 else "/32"
-    chosen = [one for one in server.real_servers if usable(one)]
+    name = server.name
+    chosen = [(place, one) for place, one in enumerate(server.real_servers) if usable(one)]
     if not chosen:
-        return Service(server, scheduled, None)
-    total = sum(one.weight or 1 for one in chosen)
+        return None, ()
+    total = sum(one.weight or 1 for _, one in chosen)
     leaves = tuple(
         [
             Leaf(
@@ -116,11 +130,11 @@ def _made_ready(server: VirtualServer, protocol: str) -> Service:
                 (),
                 False,
             )
-            for one in chosen
+            for _, one in chosen
         ]
     )
-    shares = [(one.weight or 1) / total for one in chosen]
-    return Service(server, scheduled, Balance(0, leaves, shares, 0.0, server.persistence), tuple([one.line for one in chosen]))
+    shares = [(one.weight or 1) / total for _, one in chosen]
+    return Balance(0, leaves, shares, 0.0, server.persistence), tuple([place for place, _ in chosen])
 
 
 class _VirtualPlaces:

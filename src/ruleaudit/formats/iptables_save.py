@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from lark import Lark, Token, Tree
 
-    from ruleaudit.formats.known_chains import KnownChains
+    from ruleaudit.formats.known_texts import KnownChains
 
 __all__ = ["MAX_GRAMMAR_CHARACTERS", "MAX_LINES", "MAX_LINE_LENGTH", "parse", "parse_with_grammar"]
 

@@ -692,6 +692,8 @@ class _Reader:
                 with file.open("rb") as stream:
                     head = stream.read(_HEAD)
                     if _is_ours(head, name):
+                        if stream.seekable():  # to have the whole at once is cheaper than to put it together
+                            head = b"" if stream.seek(0) == 0 else head
                         self._found(name, head + _limited(stream, name, self.limit, self.taken))
                     else:
                         self._found(name, head)

@@ -45,14 +45,11 @@ def clients_of(
     avoid: set[str] = set(everywhere)
     prefixes: set[str] = set()
     for table in rules.tables:
-        for chain_name, chain in rules.chains(table).items():
-            if chain_name.startswith("KUBE-SEP-") or len(chain.lines) > 5000:
+        chains = rules.chains(table)
+        for chain_name in rules.other_chains(table):  # but endpoint chains
+            if is_kube_proxy_chain(chain_name) and not chain_name.startswith("KUBE-FW-"):
                 continue
-            for entry in (
-                rules.entries(table, chain_name)
-                if not is_kube_proxy_chain(chain_name) or chain_name.startswith("KUBE-FW-")
-                else ()
-            ):
+            for entry in rules.entries(table, chain_name) if len(chains[chain_name].lines) <= 5000 else ():
                 value = entry_value(entry, "-s", negated=None)
                 if value is not None:
                     prefixes.add(value)

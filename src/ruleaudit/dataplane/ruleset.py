@@ -753,7 +753,7 @@ class Ruleset:
         found = Balance(before + start, tuple(leaves), shares, left)
         found.noted = True
         if chain.text is not None:
-            chain.text.facts[_SPREAD] = _SpreadFact(start, tuple(names), found)
+            chain.text.facts[_SPREAD] = _SpreadFact(start, tuple([leaf.name for leaf in leaves]), found)
         return found
 
     def leaf(self, table: str, name: str) -> Leaf | None:
@@ -805,7 +805,7 @@ class Ruleset:
             elif _LEAF in text.facts:
                 leaf = text.facts[_LEAF]
             else:
-                leaf = text.facts[_LEAF] = _usual_leaf(name, text.shapes[0], text.values[0], text.shapes[1], text.values[1])
+                leaf = text.facts[_LEAF] = _usual_leaf(text.name, text.shapes[0], text.values[0], text.shapes[1], text.values[1])
             if leaf is not None:
                 (found if leaf.keeps is None else keepers)[name] = leaf
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from ruleaudit.errors import RAISE_LIMIT, InputError
 from ruleaudit.formats.iptables_values import damaged_values, kinds_of, option_without_value
+from ruleaudit.formats.known_texts import Run
 from ruleaudit.grammar_files import grammar_text
 from ruleaudit.rules import (
     Backend,
@@ -618,6 +619,11 @@ def _parse_known(text: str, path: str, max_line_length: int, max_lines: int, kno
         for part in layout.parts:
             if isinstance(part, ChainText):
                 texts.append((len(shapes), part))
+                shapes.extend(part.shapes)
+                values.extend(part.values)
+            elif isinstance(part, Run):
+                line = len(shapes)
+                texts += [(line + before, text) for before, text in zip(part.before, part.texts, strict=True)]
                 shapes.extend(part.shapes)
                 values.extend(part.values)
             else:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ruleaudit.rules import Dump, Shape
     from ruleaudit.virtual_servers import IpvsDump
 
-__all__ = ["KnownChains", "KnownServers", "Layout"]
+__all__ = ["KnownChains", "KnownServers", "Layout", "Run"]
 
 Values: TypeAlias = tuple[str, ...]
 Part = TypeVar("Part")
@@ -28,6 +28,10 @@ Single = TypeVar("Single")
 
 _RULES = re.compile(r"^(-A [^ \n]++ )[^\n]*+\n(?:\1[^\n]*+\n)*+", re.MULTILINE)
 """Neighbouring rules of one chain, without counters: those are never the same on two nodes."""
+_RUNS = re.compile(r"^((?:-A |:)KUBE-S(?:EP-[A-Z2-7]{2}|VC-[A-Z2-7]))[^\n]*+\n(?:\1[^\n]*+\n)*+", re.MULTILINE)
+"""Neighbouring rules, or declarations, of chains whose names begin alike: both backends list chains by their names. No rules of one of these
+chains stand just before or behind them.
+"""
 _UNREAD = (LineKind.CONTINUATION, LineKind.UNPARSED)
 _SERVER = re.compile(r"^-A (-[tu] [^ \n]++)[^\n]*+\n(?:-a \1 [^\n]*+\n)*+", re.MULTILINE)
 """A virtual server and its real servers, as `ipvsadm -Sn` prints them; `ipvsadm -Ln` prints connections with them, which are each node's own."""
@@ -38,6 +42,15 @@ class Layout(NamedTuple, Generic[Part]):
 
     parts: list[Part | None]
     unknown: list[str]
+
+
+class Run(NamedTuple):
+    """Lines that are known together. `texts`: the chains whose rules they are, `before`: how many lines stand before each; none for declarations."""
+
+    texts: tuple[ChainText, ...]
+    before: tuple[int, ...]
+    shapes: tuple[Shape, ...]
+    values: tuple[Values, ...]
 
 
 class _Known:
@@ -61,6 +74,7 @@ class KnownChains(_Known):
         super().__init__()
         self._texts: dict[str, ChainText] = {}
         self._declarations: dict[str, tuple[Shape, Values]] = {}
+        self._runs: dict[str, Run] = {}
 
     def learn(self, text: str, dump: Dump, origin: object) -> None:
         """Take in what a dump holds, which was read from `text`."""
@@ -68,7 +82,7 @@ class KnownChains(_Known):
             return
         if origin is not self.origin:
             self.origin = origin
-            self._texts, self._declarations = {}, {}
+            self._texts, self._declarations, self._runs = {}, {}, {}
         shapes, values = dump.shapes, dump.values
         by_line: dict[int, ChainText] = {}
         number = 1
@@ -92,6 +106,29 @@ class KnownChains(_Known):
                 known = by_line.get(chain.lines[0]) if chain.lines else None
                 if known is not None and len(chain.lines) == len(known.shapes):
                     chain.text = known  # so that it is there when something is worked out of it
+        for found in _RUNS.finditer(text):
+            run = self._run(found.group())
+            if run is not None:
+                self._runs[found.group()] = run
+
+    def _run(self, text: str) -> Run | None:
+        """What is known of neighbouring chains together; None where something of them is not."""
+        texts: list[ChainText] = []
+        before: list[int] = []
+        shapes: list[Shape] = []
+        values: list[Values] = []
+        for part in _taken_apart(text, _RULES, self._texts, self._declarations.get).parts:
+            if part is None:
+                return None
+            if isinstance(part, ChainText):
+                texts.append(part)
+                before.append(len(shapes))
+                shapes.extend(part.shapes)
+                values.extend(part.values)
+            else:
+                shapes.append(part[0])
+                values.append(part[1])
+        return Run(tuple(texts), tuple(before), tuple(shapes), tuple(values))
 
     def _learn_declarations(self, text: str, number: int, dump: Dump) -> int:
         """Take in the declarations among lines that begin with `number`; the number of the line behind them."""
@@ -103,9 +140,20 @@ class KnownChains(_Known):
             number += 1
         return number
 
-    def layout(self, text: str) -> Layout[ChainText | tuple[Shape, Values]]:
+    def layout(self, text: str) -> Layout[Run | ChainText | tuple[Shape, Values]]:
         """A text that ends with a line end, taken apart."""
-        return _taken_apart(text, _RULES, self._texts, self._declarations.get)
+        whole = _taken_apart(text, _RUNS, self._runs, None)
+        parts: list[Run | ChainText | tuple[Shape, Values] | None] = []
+        unknown: list[str] = []
+        rest = iter(whole.unknown)
+        for part in whole.parts:
+            if part is not None:
+                parts.append(part)
+                continue
+            found = _taken_apart(next(rest), _RULES, self._texts, self._declarations.get)
+            parts += found.parts
+            unknown += found.unknown
+        return Layout(parts, unknown)
 
 
 class KnownServers(_Known):
@@ -163,10 +211,25 @@ class KnownServers(_Known):
 
 
 def _taken_apart(
-    text: str, pattern: re.Pattern[str], whole: dict[str, Whole], of_line: Callable[[str], Single | None]
+    text: str, pattern: re.Pattern[str], whole: dict[str, Whole], of_line: Callable[[str], Single | None] | None
 ) -> Layout[Whole | Single]:
+    """A text by what `pattern` finds in it and `whole` knows; what stands between is looked up line by line, or, without `of_line`, is one
+    unknown part, with its line ends.
+    """
     parts: list[Whole | Single | None] = []
     unknown: list[str] = []
+
+    def between(start: int, end: int) -> None:
+        if of_line is None:
+            parts.append(None)
+            unknown.append(text[start:end])
+            return
+        for line in text[start : end - 1].split("\n"):
+            part = of_line(line)
+            parts.append(part)
+            if part is None:
+                unknown.append(line)
+
     known_of = whole.get
     end = 0
     for found in pattern.finditer(text):
@@ -175,17 +238,9 @@ def _taken_apart(
             continue
         start = found.start()
         if end < start:
-            for line in text[end : start - 1].split("\n"):
-                part = of_line(line)
-                parts.append(part)
-                if part is None:
-                    unknown.append(line)
+            between(end, start)
         parts.append(known)
         end = found.end()
     if end < len(text):
-        for line in text[end:-1].split("\n"):
-            part = of_line(line)
-            parts.append(part)
-            if part is None:
-                unknown.append(line)
+        between(end, len(text))
     return Layout(parts, unknown)

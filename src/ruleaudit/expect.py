@@ -25,7 +25,7 @@ from ruleaudit.endpoints import (
     select,
 )
 from ruleaudit.forwarding import Forwarding, Frontend, FrontendKind, Vantage, Verdict
-from ruleaudit.release import EndpointSource, HintsMode, Layout, ProxyMode, Release
+from ruleaudit.release import EndpointSource, HintsMode, ProxyMode, Release
 from ruleaudit.settings import LocalDetection
 
 if TYPE_CHECKING:
@@ -92,6 +92,21 @@ class ServicePortName(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class _Terms:
+    """What becomes of a connection depends on this beside the service port itself, and on nothing else: in most clusters it is equal for all
+    nodes. `endpoints_known`: whether any object gives endpoints.
+    """
+
+    release: Release
+    minor: int
+    mode: ProxyMode
+    detection: Detection
+    masquerade_all: bool
+    endpoints_known: bool
+    external_policy_for_external_ip: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Situation:
     """What is the same for all service ports of one expectation."""
 
@@ -99,10 +114,9 @@ class _Situation:
     family: int
     settings: ProxySettings
     release: Release
-    minor: int
     mode: ProxyMode
-    layout: Layout
     detection: Detection
+    terms: _Terms
     node_ip: str | None
     zone: str | None
     zone_known: bool
@@ -111,7 +125,6 @@ class _Situation:
     hints: HintsMode
     topology_keys: bool
     internal_policy: bool
-    external_policy_for_external_ip: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,7 +158,7 @@ class ExpectedServicePort:
     candidates: Candidates
     selections: tuple[Selection, ...]
     other_candidates: tuple[Candidates, ...]
-    _situation: _Situation = field(repr=False)
+    _terms: _Terms = field(repr=False)
     _made: dict[tuple[int, bool, bool | None], Forwarding] = field(default_factory=dict, repr=False)
 
     @property
@@ -171,11 +184,11 @@ class ExpectedServicePort:
         vantage point depend on what objects and settings do not say. `source` is the client's address, canonical; None takes
         the client as admitted by source ranges, and in IPVS mode the node as one that asks a VIP from that VIP, as it does there.
         """
-        if not self._situation.sources:
+        if not self._terms.endpoints_known:
             return ()
         found: list[Forwarding] = []
         for number, selection in enumerate(self.selections):
-            if self._situation.mode is ProxyMode.IPVS:
+            if self._terms.mode is ProxyMode.IPVS:
                 outcomes = self._ipvs(number, selection, frontend, vantage, source)
             elif frontend.kind is FrontendKind.CLUSTER_IP:
                 outcomes = self._cluster_ip(number, selection, vantage)
@@ -193,7 +206,7 @@ class ExpectedServicePort:
         if not self.source_ranges:
             return True
         client = ip_address(source)
-        smallest = 1 if self._situation.mode is ProxyMode.IPVS else 0  # A set does not hold a network of length zero (KPR 9.2).
+        smallest = 1 if self._terms.mode is ProxyMode.IPVS else 0  # A set does not hold a network of length zero (KPR 9.2).
         if any(
             client in parsed
             for text in self.source_ranges
@@ -216,7 +229,7 @@ class ExpectedServicePort:
         """KPR 2.8, 5.1 to 5.3; before 1.24 6.2, 6.3."""
         if not selection.any:
             return (_REJECT,)
-        if self.internal_local and self._situation.release.common_selection:
+        if self.internal_local and self._terms.release.common_selection:
             if selection.local:
                 return (self._forward(number, local=True, masquerade=self._cluster_ip_masquerade(vantage)),)
             return self._without_local(_PASS)
@@ -226,8 +239,8 @@ class ExpectedServicePort:
 
     def _cluster_ip_masquerade(self, vantage: Vantage) -> bool | None:
         """KPR 5.3: what does not come from local pods is masqueraded."""
-        settings, detection = self._situation.settings, self._situation.detection
-        if settings.masquerade_all:
+        detection = self._terms.detection
+        if self._terms.masquerade_all:
             return True
         if detection is None or vantage is Vantage.POD:
             return False
@@ -235,13 +248,13 @@ class ExpectedServicePort:
 
     def _without_local(self, otherwise: Forwarding) -> tuple[Forwarding, ...]:
         """What becomes of traffic under a Local policy without local endpoints; `otherwise`: when a mark is not acted upon."""
-        return (_DROP,) if self._situation.release.drop_without_local else (_DROP, otherwise)
+        return (_DROP,) if self._terms.release.drop_without_local else (_DROP, otherwise)
 
     def _external(
         self, number: int, selection: Selection, frontend: Frontend, vantage: Vantage, source: str | None
     ) -> tuple[Forwarding, ...]:
         """KPR 2.8, 5.1, 5.2, 5.5, 5.6; before 1.24 6.2, 6.3."""
-        kind, minor = frontend.kind, self._situation.minor
+        kind, minor = frontend.kind, self._terms.minor
         if not selection.any:
             if vantage is Vantage.NODE and kind is not FrontendKind.NODE_PORT:
                 return ()  # KUBE-EXTERNAL-SERVICES is not reached from OUTPUT (KPR 4.2).
@@ -258,18 +271,18 @@ class ExpectedServicePort:
                 return self._without_local(_PASS)
         otherwise = _LOCAL if kind is FrontendKind.NODE_PORT else _PASS
         local_policy = self.external_local and (
-            kind is not FrontendKind.EXTERNAL_IP or self._situation.external_policy_for_external_ip
+            kind is not FrontendKind.EXTERNAL_IP or self._terms.external_policy_for_external_ip
         )
         if not local_policy:
             if selection.cluster:
                 return (self._forward(number, local=False, masquerade=self._external_masquerade(kind, vantage)),)
             return (_DROP, _PASS) if kind is FrontendKind.LOAD_BALANCER_IP else (otherwise,)  # 1.22: an empty chain (T-14).
-        if vantage is Vantage.POD and self._situation.detection == "unset":
+        if vantage is Vantage.POD and self._terms.detection == "unset":
             as_pod, as_outside = (
                 self._external_local(number, selection, who, otherwise) for who in (Vantage.POD, Vantage.OUTSIDE)
             )
             return as_pod if as_pod == as_outside else ()
-        if vantage is Vantage.POD and self._situation.detection is None:
+        if vantage is Vantage.POD and self._terms.detection is None:
             vantage = Vantage.OUTSIDE
         return self._external_local(number, selection, vantage, otherwise)
 
@@ -288,9 +301,9 @@ class ExpectedServicePort:
         """External policy Cluster: everything is masqueraded, but local pods' traffic to external IPs in 1.21 to 1.23 (KPR 5.5,
         6.2, 6.3).
         """
-        if kind is not FrontendKind.EXTERNAL_IP or not 21 <= self._situation.minor <= 23:
+        if kind is not FrontendKind.EXTERNAL_IP or not 21 <= self._terms.minor <= 23:
             return True
-        detection = self._situation.detection
+        detection = self._terms.detection
         if detection is None or vantage is not Vantage.POD:
             return True
         return None if detection == "unset" else False
@@ -300,7 +313,7 @@ class ExpectedServicePort:
 
         External IPs follow the external policy as the iptables mode of the release has it (1.18 and 1.19: by a gate).
         """
-        release = self._situation.release
+        release = self._terms.release
         # Up to 1.23 the internal policy has had its say by now, for the whole service port (KPR 2.5).
         internal = self.internal_local and release.common_selection
         if not (internal if frontend.kind is FrontendKind.CLUSTER_IP else self.keeps_source(frontend)):
@@ -310,7 +323,7 @@ class ExpectedServicePort:
     def keeps_source(self, frontend: Frontend) -> bool:
         """Whether `frontend`, which is no cluster IP, follows an external policy Local (KPR 1.3, 6.3)."""
         return self.external_local and (
-            frontend.kind is not FrontendKind.EXTERNAL_IP or self._situation.external_policy_for_external_ip
+            frontend.kind is not FrontendKind.EXTERNAL_IP or self._terms.external_policy_for_external_ip
         )
 
     def _ipvs(
@@ -330,7 +343,7 @@ class ExpectedServicePort:
                 outcome = self._made[key] = Forwarding(Verdict.FORWARD, backends, masquerade, self.affinity)
         else:
             outcome = _REJECT
-        release = self._situation.release
+        release = self._terms.release
         if not self.source_ranges or not self._is_load_balancer(frontend):
             refused = (
                 frontend.kind is FrontendKind.EXTERNAL_IP
@@ -361,24 +374,20 @@ class ExpectedServicePort:
 
     def _ipvs_masquerade(self, frontend: Frontend, vantage: Vantage, source: str | None) -> bool | None:
         """KPR 10.2, 10.3."""
-        situation = self._situation
+        terms = self._terms
         if frontend.kind is not FrontendKind.CLUSTER_IP:
-            if (
-                frontend.kind is FrontendKind.NODE_PORT
-                and self.protocol == "SCTP"
-                and situation.release.sctp_node_ports_masqueraded
-            ):
+            if frontend.kind is FrontendKind.NODE_PORT and self.protocol == "SCTP" and terms.release.sctp_node_ports_masqueraded:
                 return True
             return not self.keeps_source(frontend)
-        if situation.settings.masquerade_all:
+        if terms.masquerade_all:
             return True
         if vantage is Vantage.POD:
             return False
         # Without local detection the rule asks for VIPs as sources, which only the node's own packets have.
         without = vantage is Vantage.NODE and source in (None, frontend.address)
-        if situation.detection is None:
+        if terms.detection is None:
             return without
-        return True if without or situation.detection != "unset" else None
+        return True if without or terms.detection != "unset" else None
 
     def _firewalled(self, frontend: Frontend) -> bool:
         """Whether the source ranges guard this load-balancer IP; an equal external IP comes first, unguarded (KPR 5.1)."""
@@ -439,7 +448,10 @@ def expect(
     by_frontend: dict[FrontendKey, list[ExpectedServicePort]] = {}
     ignored: dict[tuple[str, str], str] = {}
     total = 0
-    kept = None if known is None else known.of(situation)
+    kept = None
+    if known is not None:
+        kept = known.of(situation)
+        situation = replace(situation, terms=known.terms(situation.terms))
     for key, service in cluster.services.items():
         cluster_ip, reason = _cluster_ip_of(service, family, release)
         if cluster_ip is None:
@@ -481,24 +493,32 @@ def _situation(
     if node is None:
         notes.append(f"no Node object {name!r}: its zone and addresses are not known")
     labels = MappingProxyType(dict((node.metadata.labels if node is not None else None) or {}))
+    detection = _resolved_detection(settings.local_detection.get(family, "unset"), node, family)
+    sources = _sources(cluster, settings, release, notes)
     return _Situation(
         node=name,
         family=family,
         settings=settings,
         release=release,
-        minor=release.minor,
         mode=mode,
-        layout=release.layout,
-        detection=_resolved_detection(settings.local_detection.get(family, "unset"), node, family),
+        detection=detection,
+        terms=_Terms(
+            release,
+            release.minor,
+            mode,
+            detection,
+            settings.masquerade_all,
+            bool(sources),
+            release.external_policy_for_external_ip,
+        ),
         node_ip=_node_ip(node, settings, family),
         zone=labels.get(_ZONE_LABEL),
         zone_known=node is not None,
         labels=labels,
-        sources=_sources(cluster, settings, release, notes),
+        sources=sources,
         hints=release.hints_mode,
         topology_keys=release.topology_keys,
         internal_policy=release.internal_policy,
-        external_policy_for_external_ip=release.external_policy_for_external_ip,
     )
 
 
@@ -713,7 +733,7 @@ def _service_port(
         candidates=candidates,
         selections=tuple(selections),
         other_candidates=tuple(held[1:]),
-        _situation=situation,
+        _terms=situation.terms,
     )
 
 
@@ -725,6 +745,15 @@ class Expectations:
     def __init__(self) -> None:
         self._kept: list[tuple[tuple[object, ...], _Elsewhere]] = []
         self._placing: dict[tuple[str, str], _Placing] = {}
+        self._terms: list[_Terms] = []
+
+    def terms(self, wanted: _Terms) -> _Terms:
+        """The same terms; where other nodes have equal ones, those, so that identity tells."""
+        for other in self._terms:
+            if other == wanted:
+                return other
+        self._terms = [*self._terms[-_MAX_SITUATIONS + 1 :], wanted]
+        return wanted
 
     def of(self, situation: _Situation) -> _Elsewhere:
         """What is known for nodes in the same situation, as far as endpoints are chosen by it."""
@@ -767,7 +796,8 @@ class _Elsewhere:
         name = (key, port.name or "", port.protocol or "TCP", port.port, port.node_port or 0, zone)
         held = self.ports.get(name)
         if held is not None and held[0] == common:
-            return replace(held[1], _situation=situation)
+            known = held[1]
+            return known if known._terms is situation.terms else replace(known, _terms=situation.terms)
         expected = _service_port(cluster, service, port, common, situation)
         self.ports.setdefault(name, (common, expected))
         return expected

@@ -35,7 +35,6 @@ class Observer:
         self.unmasqueraded: list[tuple[ExpectedServicePort, Judgement, Outcome]] = []
         self.stood_in = self.stand_in()
         self._trios: dict[str, tuple[Packet, ...]] = {}
-        self._compared: tuple[Mapping[str, float] | None, Mapping[str, float] | None] = (None, None)
         self.sound: Mapping[str, float] = {}
         """Endpoints of the service port asked last that are masqueraded when they reach themselves through it."""
         self.blind = not audit.rules.has_table("filter")  # a dump without it cannot show what is refused
@@ -119,9 +118,10 @@ class Observer:
         return True
 
     def spreads_alike(self, expected: Forwarding, balance: Balance, masquerade: bool) -> bool:
-        """See `compare.spreads_alike`. The shares of a service port are mostly the same values for all its clients: compared once."""
-        wanted, got = self._compared
-        if expected.backends is wanted and balance.backends is got:
+        """See `compare.spreads_alike`. The shares of a service port are mostly the same values for all its clients, and on all nodes: compared
+        once.
+        """
+        if expected.backends is balance.alike:
             return (
                 expected.verdict is Verdict.FORWARD
                 and expected.affinity == balance.affinity
@@ -129,7 +129,7 @@ class Observer:
             )
         found = spreads_alike(expected, balance, masquerade)
         if found:
-            self._compared = expected.backends, balance.backends
+            balance.alike = expected.backends
         return found
 
     def accepted(

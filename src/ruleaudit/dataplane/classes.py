@@ -98,21 +98,24 @@ class Classes:
             )
         return known
 
-    def of_all(self, leaves: Sequence[Leaf], host: Host) -> tuple[object, ...] | None:
+    def of_all(self, balance: Balance, host: Host) -> tuple[object, ...] | None:
         """The class of endpoints that are all of one class, None where they are not, or where that takes a closer look."""
         if not self.coarse:
             return None
-        addresses = [leaf.address for leaf in leaves]
-        if not self.exact.isdisjoint(addresses) or not host.addresses.isdisjoint(addresses):
-            return None
-        ports = {leaf.port for leaf in leaves}
-        if len(ports) > 1 or any(text.startswith("127.") for text in addresses):
+        addresses = balance.addresses
+        if (
+            len(addresses.ports) > 1
+            or addresses.loopback
+            or not self.exact.isdisjoint(addresses.texts)
+            or not host.addresses.isdisjoint(addresses.texts)
+        ):
             return None
         memo = self._memo
-        found = {
-            known if (known := memo.get(text.rpartition(".")[0])) is not None else self.of_address(text) for text in addresses
-        }
-        return (found.pop(), bisect_right(self.bounds, ports.pop()), False) if len(found) == 1 else None
+        found = set()
+        for first_numbers, text in addresses.networks:
+            known = memo.get(first_numbers)
+            found.add(self.of_address(text) if known is None else known)
+        return (found.pop(), bisect_right(self.bounds, *addresses.ports), False) if len(found) == 1 else None
 
     def of_endpoints(self, leaves: Sequence[Leaf], host: Host) -> list[tuple[object, ...]]:
         """The classes of endpoints: of their addresses and ports, and whether they are the node's own."""

@@ -187,7 +187,7 @@ class Evaluator:
         if known is not None:
             return known
         backends = bundle.backends
-        alike = self._told_apart().of_all(bundle.leaves, self.host) if len(backends) == len(bundle.leaves) else None
+        alike = self._told_apart().of_all(bundle, self.host) if len(backends) == len(bundle.leaves) else None
         if alike is not None:
             number = self._group_keys.setdefault((alike,), len(self._group_keys))
             one = self._groups[bundle] = number, [(bundle.leaves[0], backends)]

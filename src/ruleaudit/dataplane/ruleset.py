@@ -207,13 +207,27 @@ class Balance:
     on several nodes have one.
     """
 
-    __slots__ = ("affinity", "backends", "leaves", "masquerading", "noted", "protocol", "rest", "sources", "start")
+    __slots__ = (
+        "_addresses",
+        "affinity",
+        "alike",
+        "backends",
+        "leaves",
+        "masquerading",
+        "noted",
+        "protocol",
+        "rest",
+        "sources",
+        "start",
+    )
 
     def __init__(
         self, start: int, leaves: tuple[Leaf, ...], shares: Sequence[float], rest: float, affinity: int | None = None
     ) -> None:
         self.start, self.rest, self.affinity = start, rest, affinity
         self.noted = False  # whether its leaves are among `Ruleset.spread_over`
+        self.alike: Mapping[str, float] | None = None  # the shares that it was last found to give, for who compares it again
+        self._addresses: Addresses | None = None
         self.leaves = leaves
         self.protocol = leaves[0].protocol
         self.sources = frozenset().union(*[leaf.sources for leaf in leaves])
@@ -225,6 +239,19 @@ class Balance:
             for endpoint, share in zip(endpoints, shares, strict=True):
                 if share > 0:
                     self.backends[endpoint] = self.backends.get(endpoint, 0.0) + share
+
+    @property
+    def addresses(self) -> Addresses:
+        """Where its leaves lead to."""
+        found = self._addresses
+        if found is None:
+            texts = [leaf.address for leaf in self.leaves]
+            networks = tuple({text.rpartition(".")[0]: text for text in texts}.items())
+            ports = frozenset([leaf.port for leaf in self.leaves])
+            found = self._addresses = Addresses(
+                frozenset(texts), networks, ports, any(text.startswith("127.") for _, text in networks)
+            )
+        return found
 
 
 _SPREAD = "spread"
@@ -242,6 +269,17 @@ class _SpreadFact(NamedTuple):
 
 _LEAF = "leaf"
 """Of a `ChainText.facts`: its usual leaf, or None where it is none."""
+
+
+class Addresses(NamedTuple):
+    """Where the leaves of a balance lead to. `networks`: the first three numbers of IPv4 addresses, each with one of the addresses; `loopback`:
+    any is on the loopback.
+    """
+
+    texts: frozenset[str]
+    networks: tuple[tuple[str, str], ...]
+    ports: frozenset[int]
+    loopback: bool
 
 
 def _without_lines(entries: Iterable[Entry]) -> list[Entry]:

@@ -452,7 +452,22 @@ def expect(
     if known is not None:
         kept = known.of(situation)
         situation = replace(situation, terms=known.terms(situation.terms))
-    for key, service in cluster.services.items():
+
+    def take(expected: ExpectedServicePort) -> None:
+        service_ports.append(expected)
+        for frontend in expected.frontends:
+            claims = by_frontend.setdefault((frontend.address, frontend.port, frontend.protocol), [])
+            if not claims or claims[-1] is not expected:
+                claims.append(expected)
+
+    for key, alike in kept.alike(cluster, situation) if kept is not None else dict.fromkeys(cluster.services).items():
+        ports = None if alike is None else alike.of_node(situation)
+        if alike is not None and ports is not None:
+            total += alike.candidates
+            for expected in ports:
+                take(expected)
+            continue
+        service = cluster.services[key]
         cluster_ip, reason = _cluster_ip_of(service, family, release)
         if cluster_ip is None:
             ignored[key] = reason
@@ -465,11 +480,7 @@ def expect(
                 else kept.service_port(cluster, service, port, common, situation)
             )
             total += len(expected.candidates.endpoints)
-            service_ports.append(expected)
-            for frontend in expected.frontends:
-                claims = by_frontend.setdefault((frontend.address, frontend.port, frontend.protocol), [])
-                if not claims or claims[-1] is not expected:
-                    claims.append(expected)
+            take(expected)
     return Expectation(
         node,
         family,
@@ -774,12 +785,75 @@ class _Placing(NamedTuple):
     hinted_nodes: bool
 
 
+class _Alike(NamedTuple):
+    """A Service of which all nodes are to have the same but `nodes`, which have endpoints of it. `candidates`: endpoints of its `ports`, summed."""
+
+    nodes: frozenset[str]
+    ports: tuple[ExpectedServicePort, ...]
+    candidates: int
+    hints_annotated: bool
+
+    def of_node(self, situation: _Situation) -> Sequence[ExpectedServicePort] | None:
+        """The service ports as a node in this situation is to have them; None where they have to be asked for."""
+        if situation.node not in self.nodes:
+            return self.ports
+        if not situation.release.canonical_addresses or situation.sources != (EndpointSource.SLICES,):
+            return None
+        found = []
+        for port in self.ports:
+            candidates = port.candidates.of_node(situation.node)
+            if candidates is None:
+                return None
+            policy = Policy(
+                port.internal_local,
+                port.external_local,
+                port.uses_cluster,
+                port.uses_local,
+                situation.node,
+                situation.zone,
+                self.hints_annotated,
+                labels=situation.labels,
+            )
+            chosen_by = _select_for_ipvs if situation.mode is ProxyMode.IPVS else select
+            selection = chosen_by(candidates.endpoints, policy, situation.release)
+            found.append(replace(port, candidates=candidates, selections=(selection,), _made={}))
+        return found
+
+
 @dataclass(slots=True)
 class _Elsewhere:
     """The service ports as nodes are to have them on which none of their endpoints is."""
 
     placing: dict[tuple[str, str], _Placing]
     ports: dict[tuple[object, ...], tuple[_Common, ExpectedServicePort]] = field(default_factory=dict)
+    terms: _Terms | None = None
+    """Those under which `services` holds."""
+    services: dict[tuple[str, str], _Alike | None] = field(default_factory=dict)
+
+    def alike(self, cluster: Cluster, situation: _Situation) -> Iterable[tuple[tuple[str, str], _Alike | None]]:
+        """Every Service, with what nodes in this situation have of it unless they have its endpoints; None where more counts than that.
+
+        Worked out for the first node that asks; for others under other terms, each Service is asked about anew.
+        """
+        if self.terms is None:
+            self.terms = situation.terms
+            elsewhere = replace(situation, node="")
+            self.services = {key: self._alike(cluster, service, elsewhere) for key, service in cluster.services.items()}
+        return self.services.items() if self.terms is situation.terms else dict.fromkeys(cluster.services).items()
+
+    def _alike(self, cluster: Cluster, service: Service, elsewhere: _Situation) -> _Alike | None:
+        """`elsewhere`: the situation of a node without any endpoint."""
+        cluster_ip, _ = _cluster_ip_of(service, elsewhere.family, elsewhere.release)
+        # Source ranges are asked for the node's address, topology keys for its labels, hints for its zone or its name.
+        if cluster_ip is None or service.spec.load_balancer_source_ranges or service.spec.topology_keys:
+            return None
+        key = service.metadata.key
+        placing = self.placing[key] = _placing(cluster, key)
+        if placing.zones or placing.hinted_nodes:
+            return None
+        common = _common(service, cluster_ip, elsewhere)
+        ports = tuple([self.service_port(cluster, service, port, common, elsewhere) for port in service.spec.ports])
+        return _Alike(placing.nodes, ports, sum(len(one.candidates.endpoints) for one in ports), common.hints_annotated)
 
     def service_port(
         self, cluster: Cluster, service: Service, port: ServicePort, common: _Common, situation: _Situation

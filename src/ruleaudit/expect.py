@@ -419,6 +419,18 @@ class Expectation:
     local_detection: Detection
     notes: tuple[str, ...]
     mode: ProxyMode = ProxyMode.IPTABLES
+    _kept: _Elsewhere | None = field(default=None, repr=False)
+
+    @property
+    def endpoint_addresses(self) -> frozenset[str]:
+        """The addresses of all endpoints of the objects before the choice, which do not depend on the node."""
+        kept = self._kept
+        if kept is not None and kept.addresses is not None:
+            return kept.addresses
+        found = frozenset(endpoint.address for expected in self.service_ports for endpoint in expected.candidates.endpoints)
+        if kept is not None:
+            kept.addresses = found
+        return found
 
     @property
     def large_cluster(self) -> bool:
@@ -494,6 +506,7 @@ def expect(
         situation.detection,
         tuple(notes),
         mode,
+        kept,
     )
 
 
@@ -829,6 +842,8 @@ class _Elsewhere:
     terms: _Terms | None = None
     """Those under which `services` holds."""
     services: dict[tuple[str, str], _Alike | None] = field(default_factory=dict)
+    addresses: frozenset[str] | None = None
+    """See `Expectation.endpoint_addresses`."""
 
     def alike(self, cluster: Cluster, situation: _Situation) -> Iterable[tuple[tuple[str, str], _Alike | None]]:
         """Every Service, with what nodes in this situation have of it unless they have its endpoints; None where more counts than that.

@@ -42,7 +42,6 @@ def clients_of(
     family: int, rules: Ruleset, cluster: Cluster, node_object: Node | None, expectation: Expectation, everywhere: Sequence[str]
 ) -> Clients:
     """A client for each vantage point: with addresses that no rule and no object singles out. `everywhere`: the node's addresses."""
-    avoid: set[str] = set(everywhere)
     prefixes: set[str] = set()
     for table in rules.tables:
         chains = rules.chains(table)
@@ -55,8 +54,6 @@ def clients_of(
                     prefixes.add(value)
     for expected in expectation.service_ports:
         prefixes.update(expected.source_ranges)
-        avoid.update(endpoint.address for endpoint in expected.candidates.endpoints)
-    avoid.update(cluster.pods_by_address)
     detection = expectation.local_detection
     networks: list[str] = []
     interface: str | None = None
@@ -72,6 +69,7 @@ def clients_of(
                     text for text in networks if (parsed := parse_network(text, family)) is not None and within(parsed, where)
                 ]
                 networks = inside or [detection.value]
+    avoid = (set(everywhere), expectation.endpoint_addresses, cluster.pods_by_address)
     return choose_clients(
         family, pod_networks=networks, node_addresses=everywhere, pod_interface=interface, avoid=avoid, avoid_networks=prefixes
     )

@@ -160,6 +160,8 @@ class ExpectedServicePort:
     other_candidates: tuple[Candidates, ...]
     _terms: _Terms = field(repr=False)
     _made: dict[tuple[int, bool, bool | None], Forwarding] = field(default_factory=dict, repr=False)
+    _backends: dict[tuple[int, bool], Mapping[str, float]] = field(default_factory=dict, repr=False)
+    """The shares of all clients, whether they are masqueraded or not: who compares them once need not do it again."""
 
     @property
     def selection(self) -> Selection:
@@ -220,8 +222,10 @@ class ExpectedServicePort:
         key = (number, local, masquerade)
         made = self._made.get(key)
         if made is None:
-            selection = self.selections[number]
-            backends = _shares(selection.local if local else selection.cluster)
+            backends = self._backends.get((number, local))
+            if backends is None:
+                selection = self.selections[number]
+                backends = self._backends[number, local] = _shares(selection.local if local else selection.cluster)
             made = self._made[key] = Forwarding(Verdict.FORWARD, backends, masquerade, self.affinity)
         return made
 
@@ -338,8 +342,13 @@ class ExpectedServicePort:
             key = (number, servers is selection.local, masquerade)
             outcome = self._made.get(key)
             if outcome is None:
-                # A virtual server holds each real server once, whatever an Endpoints object does.
-                backends = MappingProxyType(dict.fromkeys([one.text for one in servers], 1 / len({one.text for one in servers})))
+                backends = self._backends.get(key[:2])
+                if backends is None:
+                    # A virtual server holds each real server once, whatever an Endpoints object does.
+                    backends = MappingProxyType(
+                        dict.fromkeys([one.text for one in servers], 1 / len({one.text for one in servers}))
+                    )
+                    self._backends[key[:2]] = backends
                 outcome = self._made[key] = Forwarding(Verdict.FORWARD, backends, masquerade, self.affinity)
         else:
             outcome = _REJECT
@@ -829,7 +838,7 @@ class _Alike(NamedTuple):
             )
             chosen_by = _select_for_ipvs if situation.mode is ProxyMode.IPVS else select
             selection = chosen_by(candidates.endpoints, policy, situation.release)
-            found.append(replace(port, candidates=candidates, selections=(selection,), _made={}))
+            found.append(replace(port, candidates=candidates, selections=(selection,), _made={}, _backends={}))
         return found
 
 

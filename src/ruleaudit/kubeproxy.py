@@ -297,7 +297,7 @@ def _release_bounds(rules: Ruleset) -> tuple[int, int, list[str]]:
     for name in names[:20000]:
         if arrow + plain >= 50:
             break
-        if name.startswith("KUBE-SVC-") and _has_comments(rules, name):
+        if name.startswith("KUBE-SVC-") and _names_endpoints(rules, name):
             for entry in rules.entries("nat", name):
                 if entry.target.startswith("KUBE-SEP-") and (comment := entry_comment(entry)) is not None:
                     arrow, plain = arrow + (" -> " in comment), plain + (" -> " not in comment)
@@ -450,15 +450,19 @@ def ipvs_release_bounds(rules: Ruleset) -> tuple[int, int, tuple[str, ...]]:
     return bounds.low, bounds.high, tuple(bounds.reasons)
 
 
-def _has_comments(rules: Ruleset, name: str) -> bool:
-    """Whether any rule of a nat chain that jumps on has a comment; in large clusters those of thousands of chains have none."""
-    shapes = rules.dump_of("nat", name).shapes
-    kinds = {shapes[line] for line in rules.chains("nat")[name].lines}
-    return any(
-        shape.target is not None
+def _names_endpoints(rules: Ruleset, name: str) -> bool:
+    """Whether rules of a nat chain that jump to endpoint chains have comments; in large clusters those of thousands of chains have none."""
+    dump = rules.dump_of("nat", name)
+    shapes, lines = dump.shapes, rules.chains("nat")[name].lines
+    slots = {
+        shape: shape.target.name_slot
+        for shape in {shapes[line] for line in lines}
+        if shape.target is not None
         and shape.target.name_slot is not None
-        and any(match.module == "comment" for match in shape.matches)
-        for shape in kinds
+        and any(one.module == "comment" for one in shape.matches)
+    }
+    return bool(slots) and any(
+        shapes[line] in slots and dump.values[line][slots[shapes[line]]].startswith("KUBE-SEP-") for line in lines
     )
 
 

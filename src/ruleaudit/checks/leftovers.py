@@ -291,7 +291,7 @@ def chains(audit: FamilyAudit, judge: ServiceJudge) -> Iterator[Finding]:
 def _only_balances(ready: PreparedChain) -> bool:
     """Whether a chain is at most one rule and a balance over distinct chains: no rule of it can stand there twice."""
     balance = ready.balance
-    return balance is not None and balance.start <= 1 and len({leaf.name for leaf in balance.leaves}) == len(balance.leaves)
+    return balance is not None and balance.start <= 1 and balance.distinct
 
 
 def _live(audit: FamilyAudit) -> set[str]:

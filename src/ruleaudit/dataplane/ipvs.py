@@ -223,7 +223,7 @@ class _VirtualPlaces:
                 else:
                     return None
         balance = service.balance
-        if client.source in {leaf.address for leaf in balance.leaves}:
+        if client.source in balance.addresses.texts:
             return None
         classes = self.classes
         key = (

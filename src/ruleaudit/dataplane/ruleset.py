@@ -209,6 +209,7 @@ class Balance:
 
     __slots__ = (
         "_addresses",
+        "_distinct",
         "affinity",
         "alike",
         "backends",
@@ -228,6 +229,7 @@ class Balance:
         self.noted = False  # whether its leaves are among `Ruleset.spread_over`
         self.alike: Mapping[str, float] | None = None  # the shares that it was last found to give, for who compares it again
         self._addresses: Addresses | None = None
+        self._distinct: bool | None = None
         self.leaves = leaves
         self.protocol = leaves[0].protocol
         self.sources = frozenset().union(*[leaf.sources for leaf in leaves])
@@ -239,6 +241,13 @@ class Balance:
             for endpoint, share in zip(endpoints, shares, strict=True):
                 if share > 0:
                     self.backends[endpoint] = self.backends.get(endpoint, 0.0) + share
+
+    @property
+    def distinct(self) -> bool:
+        """Whether no two of its rules lead to the same chain."""
+        if self._distinct is None:
+            self._distinct = len({leaf.name for leaf in self.leaves}) == len(self.leaves)
+        return self._distinct
 
     @property
     def addresses(self) -> Addresses:

@@ -234,7 +234,7 @@ def content(dump: Dump) -> object:
     tables = [
         (
             *(one.name, one.family, one.backend, one.tool, one.generated, one.line, one.commit_line, one.inferred, one.partial),
-            [(chain.name, chain.policy, chain.line, chain.lines, chain.redeclared) for chain in one.chains.values()],
+            [(chain.name, chain.policy, chain.line, list(chain.lines), chain.redeclared) for chain in one.chains.values()],
         )
         for one in dump.tables
     ]

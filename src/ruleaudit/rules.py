@@ -238,9 +238,16 @@ class Chain(msgspec.Struct, eq=False, gc=False):
     name: str
     policy: str | None
     line: int
-    lines: list[int] = []
+    lines: list[int] | range = []
     text: ChainText | None = None
     again: list[int] | None = None  # rare, and there are 100,000 chains
+
+    def further(self) -> list[int]:
+        """`lines`, to have those of further rules added: what is known of them together does not hold then."""
+        self.text = None
+        if isinstance(self.lines, range):
+            self.lines = list(self.lines)
+        return self.lines
 
     @property
     def redeclared(self) -> list[int]:

@@ -614,16 +614,12 @@ def _parse_known(text: str, path: str, max_line_length: int, max_lines: int, kno
             return None
         shapes: list[Shape] = [_FILLER]
         values: list[Values] = [()]
-        texts: list[tuple[int, ChainText]] = []
+        known_parts: list[tuple[int, ChainText | Run]] = []
         rest = zip(placed.shapes[1:], placed.values[1:], strict=True)
         for part in layout.parts:
-            if isinstance(part, ChainText):
-                texts.append((len(shapes), part))
-                shapes.extend(part.shapes)
-                values.extend(part.values)
-            elif isinstance(part, Run):
-                line = len(shapes)
-                texts += [(line + before, text) for before, text in zip(part.before, part.texts, strict=True)]
+            if isinstance(part, ChainText | Run):
+                if isinstance(part, ChainText) or part.texts:
+                    known_parts.append((len(shapes), part))
                 shapes.extend(part.shapes)
                 values.extend(part.values)
             else:
@@ -631,7 +627,7 @@ def _parse_known(text: str, path: str, max_line_length: int, max_lines: int, kno
                 shapes.append(shape)
                 values.append(row)
         dump = Dump(path, shapes, values, [], [], [], final_newline=True)
-        _Framer(dump).frame(texts)
+        _Framer(dump).frame(known_parts)
         dump.problems.sort(key=lambda problem: problem.line)
         return dump
 
@@ -665,21 +661,31 @@ class _Framer:
         """Of the open table, where nothing has to be inferred: most lines end there."""
         self.has_table_lines = any(shape.kind is LineKind.TABLE for shape in dump.shapes)
 
-    def frame(self, texts: Sequence[tuple[int, ChainText]] = ()) -> None:
-        """Frame the dump. `texts`: chains whose rules are known, by their first lines, in order."""
+    def frame(self, known: Sequence[tuple[int, ChainText | Run]] = ()) -> None:
+        """Frame the dump. `known`: chains whose rules are known, by their first lines, in order."""
         at = 1
-        for start, text in texts:
+        for start, part in known:
             if at < start:
                 self._frame_lines(at, start)
-            at = start + len(text.shapes)
-            chain = self._chains.get(text.name) if self._chains is not None else None
-            if chain is None:
-                self._frame_lines(start, at)
-            else:
-                chain.text = None if chain.lines else text  # rules of a chain may stand apart
-                chain.lines.extend(range(start, at))
+            at = start + len(part.shapes)
+            if isinstance(part, ChainText):
+                self._frame_known(part, start, at)
+                continue
+            ends = iter(part.bounds)
+            end = start + next(ends)
+            for text, bound in zip(part.texts, ends, strict=True):
+                first, end = end, start + bound
+                self._frame_known(text, first, end)
         self._frame_lines(at, len(self.dump.shapes))
         self._end(len(self.dump.shapes) - 1)
+
+    def _frame_known(self, text: ChainText, start: int, end: int) -> None:
+        chain = self._chains.get(text.name) if self._chains is not None else None
+        if chain is None or chain.lines:  # rules of a chain may stand apart
+            self._frame_lines(start, end)
+        else:
+            chain.text = text
+            chain.lines = range(start, end)
 
     def _frame_lines(self, start: int, end: int) -> None:
         dump = self.dump
@@ -695,9 +701,10 @@ class _Framer:
                     chain = None if chains is None else chains.get(name)
                     if chain is None:
                         lines = self._lines_of(name, number)
-                    else:
+                    elif isinstance(chain.lines, list):
                         lines = chain.lines
-                        chain.text = None
+                    else:
+                        lines = chain.further()
                     current = name
                     if lines is None:
                         continue
@@ -809,7 +816,7 @@ class _Framer:
         chain = table.chains.get(name)
         if chain is None:
             chain = table.chains[name] = Chain(name, None, 0)
-        return chain.lines
+        return chain.further()
 
     def _outside(self, number: int) -> None:
         first, last = self.stray or (number, number)

@@ -8,6 +8,7 @@ and all that stands with it.
 from __future__ import annotations
 
 import re
+from array import array
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeAlias, TypeVar
 
 from ruleaudit.rules import ChainText, LineKind
@@ -45,10 +46,12 @@ class Layout(NamedTuple, Generic[Part]):
 
 
 class Run(NamedTuple):
-    """Lines that are known together. `texts`: the chains whose rules they are, `before`: how many lines stand before each; none for declarations."""
+    """Lines that are known together. `texts`: the chains whose rules they are, none for declarations; `bounds`: how many lines stand before each,
+    and how many they are in all.
+    """
 
     texts: tuple[ChainText, ...]
-    before: tuple[int, ...]
+    bounds: array[int]
     shapes: tuple[Shape, ...]
     values: tuple[Values, ...]
 
@@ -114,7 +117,7 @@ class KnownChains(_Known):
     def _run(self, text: str) -> Run | None:
         """What is known of neighbouring chains together; None where something of them is not."""
         texts: list[ChainText] = []
-        before: list[int] = []
+        bounds = array("L")
         shapes: list[Shape] = []
         values: list[Values] = []
         for part in _taken_apart(text, _RULES, self._texts, self._declarations.get).parts:
@@ -122,13 +125,14 @@ class KnownChains(_Known):
                 return None
             if isinstance(part, ChainText):
                 texts.append(part)
-                before.append(len(shapes))
+                bounds.append(len(shapes))
                 shapes.extend(part.shapes)
                 values.extend(part.values)
             else:
                 shapes.append(part[0])
                 values.append(part[1])
-        return Run(tuple(texts), tuple(before), tuple(shapes), tuple(values))
+        bounds.append(len(shapes))
+        return Run(tuple(texts), bounds, tuple(shapes), tuple(values))
 
     def _learn_declarations(self, text: str, number: int, dump: Dump) -> int:
         """Take in the declarations among lines that begin with `number`; the number of the line behind them."""

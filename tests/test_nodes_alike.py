@@ -390,6 +390,33 @@ def test_nodes_in_ipvs_mode_are_audited_as_if_alone(clusters: Path, tmp_path: Pa
     compared(nodes, source / "objects.json")
 
 
+SETTINGS: dict[str, tuple[str, str]] = {
+    "everything masqueraded": ("kube-proxy.args", "--masquerade-all=true"),
+    "another network of pods": ("kube-proxy.args", "--cluster-cidr=10.0.0.0/8"),
+    "the node's own network": ("kube-proxy.args", "--detect-local-mode=NodeCIDR"),
+    "another mark": ("kube-proxy.args", "--iptables-masquerade-bit=15"),
+    "node ports elsewhere": ("kube-proxy.args", "--nodeport-addresses=127.0.0.0/8"),
+    "another node": ("kube-proxy.args", "--hostname-override=node-c"),
+    "an unknown node": ("kube-proxy.args", "--hostname-override=node-z"),
+    "an older release": ("meta.json", '{"kube_proxy_version": "v1.23.4", "node": "node-b"}'),
+    "without a description": ("meta.json", ""),
+}
+
+
+@pytest.mark.parametrize("mode", DUMPS)
+def test_nodes_of_other_settings_are_audited_as_if_alone(clusters: Path, tmp_path: Path, mode: str) -> None:
+    """What was expected of the first node, and what agreed with it, is only taken over where settings, release and place are the same."""
+    source = clusters / mode
+    nodes = [source / "a", source / "b"]
+    for number, (file, text) in enumerate(SETTINGS.values()):
+        nodes.append(tmp_path / f"{number:03}")
+        shutil.copytree(source / "b", nodes[-1])
+        path = nodes[-1] / file
+        path.write_text(f"{path.read_text().rstrip()} {text}\n" if file.endswith(".args") else text)
+    compared(nodes, source / "objects.json")
+    compared(nodes[::-1], source / "objects.json")
+
+
 def compared(nodes: Sequence[Path], objects: Path) -> None:
     found = gather([str(one) for one in nodes], shared=[str(objects)])
     assert isinstance(found, Captures)

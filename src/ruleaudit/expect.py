@@ -160,6 +160,8 @@ class ExpectedServicePort:
     other_candidates: tuple[Candidates, ...]
     _terms: _Terms = field(repr=False)
     _made: dict[tuple[int, bool, bool | None], Forwarding] = field(default_factory=dict, repr=False)
+    agreed: dict[object, object] = field(default_factory=dict, repr=False)
+    """For who holds what is observed against this: what agreed with it, by what it was asked for; nothing else about a node may count there."""
     _backends: dict[tuple[int, bool], Mapping[str, float]] = field(default_factory=dict, repr=False)
     """The shares of all clients, whether they are masqueraded or not: who compares them once need not do it again."""
 
@@ -838,7 +840,7 @@ class _Alike(NamedTuple):
             )
             chosen_by = _select_for_ipvs if situation.mode is ProxyMode.IPVS else select
             selection = chosen_by(candidates.endpoints, policy, situation.release)
-            found.append(replace(port, candidates=candidates, selections=(selection,), _made={}, _backends={}))
+            found.append(replace(port, candidates=candidates, selections=(selection,), _made={}, _backends={}, agreed={}))
         return found
 
 
@@ -895,7 +897,7 @@ class _Elsewhere:
         held = self.ports.get(name)
         if held is not None and held[0] == common:
             known = held[1]
-            return known if known._terms is situation.terms else replace(known, _terms=situation.terms)
+            return known if known._terms is situation.terms else replace(known, _terms=situation.terms, agreed={})
         expected = _service_port(cluster, service, port, common, situation)
         self.ports.setdefault(name, (common, expected))
         return expected

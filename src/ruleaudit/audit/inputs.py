@@ -80,7 +80,7 @@ def read_inputs(
         kind = source.kind
         used = kind in _USED
         family: int | None = None
-        lines = source.line_count if shared is None else shared.line_count(source)
+        lines = 0 if kind is InputKind.IPTABLES_SAVE else source.line_count if shared is None else shared.line_count(source)
         if kind is InputKind.IPTABLES_SAVE:
             dump = parse(
                 source.text,

@@ -771,7 +771,7 @@ class Ruleset:
         known: _SpreadFact | None = chain.text.facts.get(_SPREAD) if chain.text is not None else None
         if known is not None and known.balance.start == before + known.start:
             # The same rules on another node: their balance is the same where the chains that they lead to are.
-            if tuple([usual.get(name) for name in known.names]) != known.balance.leaves:
+            if tuple(map(usual.get, known.names)) != known.balance.leaves:
                 return None
             self.spread_over.update(known.names)
             return known.balance

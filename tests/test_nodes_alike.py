@@ -39,7 +39,7 @@ def clusters(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clusters")
     for mode in DUMPS:
         for which, name in enumerate("ab"):
-            words = ["--services", "34", "--endpoints", "5", "--nodes", "3", "--which", str(which), "--mode", mode]
+            words = ["--services", "34", "--endpoints", "5", "--nodes", "12", "--which", str(which), "--mode", mode]
             made = folder / mode / name
             subprocess.run([sys.executable, ROOT / "benchmarks" / "node.py", *words, made], check=True, timeout=60)
             (made / "objects.json").rename(folder / mode / "objects.json")
@@ -132,6 +132,25 @@ def in_other_order(text: str) -> str:
     return "\n".join(found)
 
 
+def rules_of(text: str, chain: str) -> list[str]:
+    """The rules of the first chain whose name begins so."""
+    lines = text.split("\n")
+    name = lines[first(lines, f"-A {chain}")].split()[1]
+    return [line for line in lines if line.startswith(f"-A {name} ")]
+
+
+def rules_again(chain: str, *before: str, count: int | None = None) -> Callable[[str], str]:
+    """The rules of a chain, all or the first `count`, once more before another line."""
+
+    def changed(text: str) -> str:
+        lines = text.split("\n")
+        at = first(lines, *before)
+        lines[at:at] = rules_of(text, chain)[:count]
+        return "\n".join(lines)
+
+    return changed
+
+
 def with_counters(text: str) -> str:
     return "\n".join(f"[{at}:{7 * at}] {line}" if line.startswith("-A ") else line for at, line in enumerate(text.split("\n")))
 
@@ -164,6 +183,15 @@ IPTABLES: dict[str, Callable[[str], str]] = {
     "a chain declared twice": twice(":KUBE-SVC-"),
     "a lost hook": without("-A PREROUTING", "KUBE-SERVICES"),
     "no masquerade": without("-A KUBE-POSTROUTING", "MASQUERADE"),
+    **{
+        f"rules of {chain} again, {where}": rules_again(chain, *before, count=count)
+        for chain in ("KUBE-SVC-", "KUBE-SEP-")
+        for where, before, count in (
+            ("behind", ("-A KUBE-SERVICES",), None),
+            ("before", ("-A POSTROUTING",), None),
+            ("one before", ("-A POSTROUTING",), 1),
+        )
+    },
     "a foreign rule before": with_line("-A PREROUTING -p tcp -m tcp --dport 80 -j ACCEPT", "-A PREROUTING"),
     "a foreign refusal": with_line("-A FORWARD -d 10.128.0.0/9 -j DROP", "-A FORWARD"),
     "an address that is told apart": with_line("-A FORWARD -d 10.128.1.7/32 -j DROP", "-A FORWARD"),

@@ -66,9 +66,6 @@ class _Known:
         self.learning = False
         self.origin: object = None
 
-    def __reduce__(self) -> tuple[type[_Known], tuple[()]]:
-        return type(self), ()  # shapes are compared by identity, which a copy for another process does not keep
-
 
 class KnownChains(_Known):
     """The rules and declarations of the chains of one node's dumps, by their texts."""

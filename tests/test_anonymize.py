@@ -10,7 +10,7 @@ import sys
 import tarfile
 from collections import Counter
 from ipaddress import ip_address, ip_network
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given
@@ -533,6 +533,39 @@ def test_an_archive_is_audited_as_the_node_was(nodes: Path, tmp_path: Path) -> N
             assert held.read() == same.read()
 
 
+@pytest.mark.parametrize("own", [False, True], ids=["objects beside them", "and one node's own"])
+@pytest.mark.parametrize("output", ["out", "out.tar.gz"])
+def test_several_nodes_are_audited_as_they_were(nodes: Path, tmp_path: Path, output: str, own: bool) -> None:
+    captures = tmp_path / "captures"
+    for name in ("healthy", "changed-destination"):
+        shutil.copytree(nodes / name, captures / name)
+        (captures / name / "objects.json.xz").replace(captures / "objects.json.xz")
+    if own:
+        (captures / "healthy" / "more.json").write_text(
+            '{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "more", "namespace": "demo"}}'
+        )
+    done = run("anonymize", str(captures), "--output", str(tmp_path / output), "--key", "of the tests")
+    assert done.returncode == 0, done.stderr
+    before, after = (json.loads(run("check", str(one), "--format", "json").stdout) for one in (captures, tmp_path / output))
+    assert before["names"] == [f"node-a ({captures / name})" for name in ("changed-destination", "healthy")]
+    assert {name.partition(" ")[0] for name in after["names"]} == {KEY.name("node-a")}
+
+    def found(reports: dict[str, Any]) -> list[tuple[int, Counter[str]]]:
+        counts = [
+            (one["summary"]["services"], Counter(finding["code"] for finding in one["findings"])) for one in reports["nodes"]
+        ]
+        return sorted(counts, key=str)
+
+    assert found(after) == found(before)
+    if output == "out":
+        files = {one.relative_to(tmp_path / output).as_posix() for one in (tmp_path / output).rglob("*.json")}
+        folders = [KEY.name(name) for name in ("healthy", "changed-destination")]
+        assert {f"{folder}/meta.json" for folder in folders} <= files
+        assert [name for name in sorted(files) if name.endswith("services.json")] == sorted(
+            ["services.json", *([f"{folders[0]}/services.json"] if own else [])]
+        )
+
+
 def test_without_a_key_every_run_differs_and_no_key_is_written(nodes: Path, tmp_path: Path) -> None:
     texts = []
     for name in "ab":
@@ -552,15 +585,16 @@ def test_without_a_key_every_run_differs_and_no_key_is_written(nodes: Path, tmp_
         pytest.param(["ABSENT", "--output", "NEW"], "no such file or folder", id="a capture that is not there"),
         pytest.param(["NODE", "--output", "FILE/below"], "cannot be written", id="a folder that cannot be made"),
         pytest.param(["NODE", "--output", "NEW/x.tar.gz"], "cannot be written", id="an archive in no folder"),
-        pytest.param(["NODE", "OTHER", "--output", "NEW"], "several nodes", id="two nodes"),
+        pytest.param(["NODE", "EMPTY", "--output", "NEW"], "holds nothing", id="one of two nodes of which nothing can be read"),
     ],
 )
 def test_refusals(nodes: Path, tmp_path: Path, arguments: list[str], says: str) -> None:
     shutil.copytree(nodes / "healthy", tmp_path / "full")
     (tmp_path / "file").write_text("")
+    (tmp_path / "empty").mkdir()
     places = {
         "NODE": nodes / "healthy",
-        "OTHER": nodes / "stopped-kube-proxy",
+        "EMPTY": tmp_path / "empty",
         "FULL": tmp_path / "full",
         "NEW": tmp_path / "new",
         "ABSENT": tmp_path / "x",

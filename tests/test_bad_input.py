@@ -343,7 +343,7 @@ def test_objects_that_cannot_be_read_are_refused(check: Callable[..., Outcome], 
         pytest.param("cluster.load.MAX_VALUES", 20, objects(), id="values"),
         pytest.param("cluster.load.MAX_PROBLEMS", 0, objects(_ports(port=0)), id="problems"),
         pytest.param("documents.MAX_YAML_BYTES", 80, "apiVersion: v1\nkind: List\nitems: []\n" + "#" * 80, id="YAML"),
-        pytest.param("sources.MAX_FILES", 1, _zip(("a", DUMP.encode()), ("b", OBJECTS)), id="members of an archive"),
+        pytest.param("sources.reader.MAX_FILES", 1, _zip(("a", DUMP.encode()), ("b", OBJECTS)), id="members of an archive"),
     ],
 )
 def test_every_refusal_for_size_names_the_option_that_raises_the_limit(

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from ruleaudit import cli
-from ruleaudit.cli_lint import lint
+from ruleaudit.cli.lint import lint
 
 ROOT = Path(__file__).resolve().parents[1]
 ACTION: dict[str, Any] = yaml.safe_load((ROOT / "action.yml").read_text())
@@ -62,7 +62,7 @@ def installed(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("given", "status", "printed"),
     [
-        ({"command": "lint", "paths": "some nodes"}, 0, "::some nodes/changed-destination: nothing to show"),
+        ({"command": "lint", "paths": "some nodes"}, 0, "::5 fixtures: 45 findings as expected"),
         ({"paths": "some nodes/healthy"}, 0, "no faults found"),
         (
             {"paths": "some nodes/changed-destination\n"},
@@ -130,7 +130,7 @@ def test_the_hook_is_one_that_pre_commit_takes() -> None:
     assert hook["entry"].split()[1] == lint.name
     assert hook["require_serial"] is True
     assert re.search(hook["files"], "tests/fixtures/a/iptables-save.txt")
-    assert not re.search(hook["files"], "src/ruleaudit/cli.py")
+    assert not re.search(hook["files"], "src/ruleaudit/cli/lint.py")
 
 
 def _blocks() -> list[dict[str, Any]]:

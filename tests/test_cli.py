@@ -18,6 +18,7 @@ import ruleaudit.audit
 import ruleaudit.reports.sarif
 from ruleaudit import __version__, cli
 from ruleaudit.catalogue import CATALOGUE
+from ruleaudit.cli.progress import Progress
 from ruleaudit.findings import Finding, InputSummary, Location, ProxySummary, Report, Severity
 
 if TYPE_CHECKING:
@@ -599,7 +600,7 @@ def test_progress(shown: bool, seconds: int, terminal: bool, drawn: bool, monkey
     stream = Terminal() if terminal else io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
     monkeypatch.setenv("TERM", "xterm")
-    with cli._Progress(shown=shown) as progress:
+    with Progress(shown=shown) as progress:
         progress._since -= seconds
         progress.step("\x1b]0;IPv4\x07", 0.5)
     text = stream.getvalue()
@@ -718,6 +719,21 @@ def test_nothing_heavy_is_imported_for_little(arguments: list[str]) -> None:
     assert done.stderr == "[]\n"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "commands"),
+    [(["--version"], []), (["codes"], ["explain"]), (["show", "--help"], ["show"])],
+    ids=["--version", "codes", "show"],
+)
+def test_a_command_does_not_load_the_others(arguments: list[str], commands: list[str]) -> None:
+    program = (
+        "import sys; from ruleaudit.cli import main; main(sys.argv[1:]); "
+        "names = 'anonymize check collect explain lint show trace'.split(); "
+        "print(*(name for name in names if 'ruleaudit.cli.' + name in sys.modules), file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=60)
+    assert done.stderr.split() == commands
+
+
 def test_json_does_not_load_rich(nodes: Path) -> None:
     program = "import sys; from ruleaudit.cli import main; main(sys.argv[1:]); print('rich' in sys.modules, file=sys.stderr)"
     arguments = ["check", str(nodes / "healthy"), "--format", "json"]
@@ -756,7 +772,9 @@ def test_a_trace_without_objects_says_what_the_rules_do(nodes: Path, capsys: pyt
     assert (
         cli.main(["trace", str(nodes / "healthy" / "iptables-save.txt"), "--from", "198.51.100.7", "--to", "10.96.1.8:80"]) == 1
     )
-    assert "to 10.244.1.23:8080, which no pod has and no Service names" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "note: no objects were given: names, pods, who is ready and what is asked for are not known" in said
+    assert "to 10.244.1.23:8080, of which nothing is known: no endpoints and pods were given" in said
 
 
 def test_a_trace_needs_rules(nodes: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ import pytest
 import ruleaudit.__main__
 from ruleaudit.catalogue import CATALOGUE
 from ruleaudit.cli import command as root
+from ruleaudit.cli import kubectl_complete
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -121,4 +122,26 @@ def test_both_names_are_installed() -> None:
     import tomllib
 
     project = tomllib.loads((Path(__file__).resolve().parents[1] / "pyproject.toml").read_text())["project"]
-    assert project["scripts"] == dict.fromkeys(("ruleaudit", "kubectl-ruleaudit"), "ruleaudit.__main__:main")
+    assert project["scripts"] == {
+        **dict.fromkeys(("ruleaudit", "kubectl-ruleaudit"), "ruleaudit.__main__:main"),
+        "kubectl_complete-ruleaudit": "ruleaudit.cli:kubectl_complete",
+    }
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        (["ex"], ["explain", ":4"]),
+        (["explain", "RA207"], ["RA207", ":4"]),
+        (["check", "--fail-on", "w"], ["warning", ":4"]),
+        (["check", "--sel"], ["--select", ":4"]),
+        (["check", "fix"], [":0"]),
+        (["check", "--no-such-option", ""], [":0"]),
+        ([], [":4"]),
+    ],
+)
+def test_kubectl_completes_its_plugin(capsys: pytest.CaptureFixture[str], words: list[str], wanted: list[str]) -> None:
+    """Kubectl 1.26 asks kubectl_complete-ruleaudit, and reads an answer a line and a directive at the end."""
+    assert kubectl_complete(words) == 0
+    answered = [line.partition("\t")[0] for line in capsys.readouterr().out.splitlines()]
+    assert answered == wanted if words else answered[-1:] == wanted

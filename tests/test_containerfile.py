@@ -72,7 +72,7 @@ def test_what_is_copied_is_enough_to_build_the_package(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    assert {"ruleaudit/cli.py", "ruleaudit/live/collect.sh"} <= {*names}
+    assert {"ruleaudit/cli/check.py", "ruleaudit/live/collect.sh"} <= {*names}
     assert any(name.startswith("ruleaudit/grammars/") for name in names)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
 import os
 import shutil
@@ -9,10 +11,11 @@ import signal
 import subprocess
 import sys
 import tarfile
+import zipfile
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import pytest
 from tests.small_node import endpoint, node_object, service
@@ -23,13 +26,15 @@ from ruleaudit.audit.shared import Shared
 from ruleaudit.cluster import Cluster, load
 from ruleaudit.errors import InputError
 from ruleaudit.expect import Expectations, expect
-from ruleaudit.findings import Finding, InputSummary, ProxySummary, Report, Severity
+from ruleaudit.findings import Finding, InputSummary, ProxySummary, Report, Severity, Suppressed
 from ruleaudit.forwarding import Vantage
 from ruleaudit.release import ProxyMode, Release
-from ruleaudit.reports.nodes import Failure, compared, nodes_lines
+from ruleaudit.reports.nodes import Failure, compared, nodes_lines, nodes_summary
+from ruleaudit.reports.selection import Hidden
 from ruleaudit.reports.text import Layout, plain
 from ruleaudit.settings import resolve
-from ruleaudit.sources import Captures, capture_name, gather, read
+from ruleaudit.sources import Capture, Captures, gather, read
+from ruleaudit.sources.reader import Reader, glance
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -91,14 +96,224 @@ def test_folders_of_several_nodes(
     monkeypatch.chdir(written(tmp_path, files))
     found = gather(inputs, shared=objects)
     assert isinstance(found, Captures)
-    assert list(found.nodes) == nodes
+    assert [one.path for one in found.nodes] == nodes
     assert [one.path for one in found.shared] == shared
+
+
+BELOW = {f"c/{name}": text for name, text in TWO.items()}
+"""Two nodes in subfolders of one folder."""
+NAMED = {"c/a/m": META.format("a"), "c/b/m": META.format("b")}
+"""Two such with a description of their captures."""
+CUT = gzip.compress(DUMP.encode() * 9)[:-20].decode("latin-1")
+"""A dump of which the end is lost."""
+PASTE = OBJECTS[:-1] + " " * 70_000 + "\n}\n" + DUMP.format("P")
+"""Objects, and behind them a dump that no glance sees."""
+
+
+@pytest.mark.parametrize(
+    ("files", "inputs", "objects", "nodes", "shared"),
+    [
+        pytest.param(BELOW, ["c"], [], ["c/a", "c/b"], [], id="dumps that differ"),
+        pytest.param(NAMED, ["c/"], [], ["c/a", "c/b"], [], id="described, and a slash at the end"),
+        pytest.param({**BELOW, "c/o.json": OBJECTS}, ["c"], [], ["c/a", "c/b"], ["c/o.json"], id="objects beside them"),
+        pytest.param(
+            {**BELOW, "c/o.json": OBJECTS}, ["c"], ["c/o.json"], ["c/a", "c/b"], ["c/o.json"], id="these as an option, too"
+        ),
+        pytest.param({**BELOW, "o.json": OBJECTS}, ["c"], ["o.json"], ["c/a", "c/b"], ["o.json"], id="objects elsewhere"),
+        pytest.param({**BELOW, "c/all/o.json": OBJECTS}, ["c"], [], ["c/a", "c/b"], ["c/all/o.json"], id="a folder of objects"),
+        pytest.param({**BELOW, "c/a/o.json": OBJECTS}, ["c"], [], ["c/a", "c/b"], [], id="objects of one node"),
+        pytest.param({**BELOW, "d/dump": DUMP.format("D")}, ["d", "c"], [], ["d", "c/a", "c/b"], [], id="another node beside"),
+        pytest.param({**BELOW, "d/dump": DUMP.format("D")}, ["c", "d"], [], ["c/a", "c/b", "d"], [], id="in the other order"),
+        pytest.param(
+            {**NAMED, "d/x/m": META.format("x"), "d/y/m": META.format("y")},
+            ["d", "c"],
+            [],
+            ["d/x", "d/y", "c/a", "c/b"],
+            [],
+            id="two folders of nodes",
+        ),
+        pytest.param(
+            {**NAMED, "o/o.json": OBJECTS}, ["c", "o"], [], ["c/a", "c/b"], ["o/o.json"], id="a folder of objects as INPUT"
+        ),
+        pytest.param(
+            {"c/a/rules/dump": DUMP.format("A"), "c/a/objects/o.json": OBJECTS, "c/b/rules/dump": DUMP.format("B")},
+            ["c"],
+            [],
+            ["c/a", "c/b"],
+            [],
+            id="captures that are split into folders",
+        ),
+        pytest.param(
+            {
+                f"c/{node}/{tool}/dump": DUMP.format(node).replace("iptables", tool)
+                for node in "ab"
+                for tool in ("iptables", "ip6tables")
+            },
+            ["c"],
+            [],
+            ["c/a", "c/b"],
+            [],
+            id="split by family",
+        ),
+        pytest.param(
+            {"c/x/a/dump": DUMP.format("A"), "c/x/b/dump": DUMP.format("B")}, ["c"], [], ["c/x/a", "c/x/b"], [], id="deeper"
+        ),
+        pytest.param({**BELOW, "c/e/dump": ""}, ["c"], [], ["c/a", "c/b", "c/e"], [], id="an empty dump"),
+        pytest.param({**BELOW, "c/e/dump.gz": CUT}, ["c"], [], ["c/a", "c/b", "c/e"], [], id="a damaged dump"),
+        pytest.param({**BELOW, "c/.git/x/dump": DUMP.format("X")}, ["c"], [], ["c/a", "c/b"], [], id="a hidden folder"),
+        pytest.param({**BELOW, "c/log/x": "hello"}, ["c"], [], ["c/a", "c/b"], ["c/log/x"], id="something else beside them"),
+        pytest.param({**BELOW, "c/pcap/x": "\0\0"}, ["c"], [], ["c/a", "c/b"], ["c/pcap/x"], id="something binary beside them"),
+        pytest.param({**BELOW, "c/p/paste": PASTE}, ["c"], [], ["c/a", "c/b", "c/p"], [], id="a dump behind objects"),
+        pytest.param(
+            {**BELOW, "p/paste": PASTE}, ["c", "p"], [], ["c/a", "c/b", "p"], [], id="the same in a folder that is given"
+        ),
+        pytest.param({**BELOW, "c/README": "hello"}, ["c"], [], ["c/a", "c/b"], ["c/README"], id="a note beside them"),
+    ],
+)
+def test_a_folder_of_several_nodes(
+    files: dict[str, str],
+    inputs: list[str],
+    objects: list[str],
+    nodes: list[str],
+    shared: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(text.encode("latin-1"))
+    monkeypatch.chdir(tmp_path)
+    found = gather(inputs, shared=objects)
+    assert isinstance(found, Captures)
+    assert [one.path for one in found.nodes] == nodes
+    assert [one.path for one in found.shared] == shared
+
+
+def test_an_empty_folder_beside_nodes_is_a_node_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(written(tmp_path, BELOW))
+    (tmp_path / "c" / "e").mkdir()
+    found = gather(["c"])
+    assert isinstance(found, Captures)
+    assert [one.path for one in found.nodes] == ["c/a", "c/b", "c/e"]
+    with pytest.raises(InputError, match=r"^c/e: the folder holds nothing"):
+        found.nodes[2].read()
+
+
+def test_an_archive_below_nodes_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(written(tmp_path, BELOW))
+    (tmp_path / "c" / "old").mkdir()
+    archived(tmp_path / "c" / "old" / "x.zip", TWO)
+    shutil.rmtree(tmp_path / "c" / "old" / "x.zip.content")
+    found = gather(["c"])
+    assert isinstance(found, Captures)
+    assert [one.path for one in found.nodes] == ["c/a", "c/b"]
+    assert [(one.path, one.reason) for one in found.shared] == [("c/old/x.zip", "an archive; name it to have it read")]
+
+
+def test_a_folder_of_a_node_that_may_not_be_read_is_a_node_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(written(tmp_path, {**BELOW, "c/e/dump": DUMP.format("E"), "e/x/dump": DUMP.format("E")}))
+    opened = Path.open
+
+    def refused(path: Path, mode: Literal["rb"]) -> object:
+        if "e" in path.parts:
+            raise PermissionError(13, "Permission denied")
+        return opened(path, mode)
+
+    monkeypatch.setattr(Path, "open", refused)
+    found = gather(["c", "e"])
+    assert isinstance(found, Captures)
+    assert [one.path for one in found.nodes] == ["c/a", "c/b", "c/e", "e"]
+    for node in found.nodes[2:]:
+        with pytest.raises(InputError, match=f"^{node.path}: the folder holds no file"):
+            node.read()
+    with pytest.raises(InputError, match="nowhere: cannot be read"):
+        glance("nowhere", 9)
+
+
+def test_objects_from_standard_input_are_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(written(tmp_path, TWO))
+    found = gather(["a", "b", "-"], io.BytesIO(OBJECTS.encode()))
+    assert isinstance(found, Captures)
+    assert [one.path for one in found.nodes] == ["a", "b"]
+    assert [one.path for one in found.shared] == ["<stdin>"]
+
+
+def test_of_a_folder_of_many_nodes_two_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That they are several is known by then: the others are read when their turn comes."""
+    monkeypatch.chdir(written(tmp_path, {f"c/{n}/dump": DUMP.format(n) for n in range(9)}))
+    read_whole: list[str] = []
+    found_file = Reader.found_file
+
+    def noted(reader: Reader, path: str) -> None:
+        read_whole.append(path)
+        found_file(reader, path)
+
+    monkeypatch.setattr(Reader, "found_file", noted)
+    found = gather(["c"])
+    assert isinstance(found, Captures)
+    assert len(found.nodes) == 9
+    assert read_whole == ["c/0/dump", "c/1/dump"]
+    read_whole.clear()
+    written(tmp_path, {f"c/{n}/m": META.format(n) for n in range(9)})
+    assert isinstance(gather(["c"]), Captures)
+    assert read_whole == []  # the descriptions tell
+
+
+def archived(file: Path, files: dict[str, str]) -> Path:
+    """An archive of files, in the form that its name says."""
+    folder = written(file.parent / f"{file.name}.content", files)
+    if file.suffix == ".zip":
+        with zipfile.ZipFile(file, "w") as zipped:
+            for name in files:
+                zipped.write(folder / name, name)
+    else:
+        with tarfile.open(file, "w:gz") as tarred:
+            for name in files:
+                tarred.add(folder / name, name)
+    return file
+
+
+@pytest.mark.parametrize("name", ["c.tar.gz", "c.zip", "c"])
+@pytest.mark.parametrize("top", ["", "./", "top/"])
+def test_an_archive_of_several_nodes_is_read_once(top: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {**TWO, "o.json": OBJECTS, "x/notes": "hello", "e/dump": ""}
+    archived(tmp_path / name, {f"{top}{one}": text for one, text in files.items()})
+    if name == "c.zip":
+        top = top.removeprefix("./")  # which no zip has
+    monkeypatch.chdir(tmp_path)
+    found = gather([name])
+    assert isinstance(found, Captures)
+    assert [(one.path, one.name) for one in found.nodes] == [(f"{name}:{top}{node}", node) for node in "abe"]
+    assert [one.path for one in found.shared] == [f"{name}:{top}o.json", f"{name}:{top}x/notes"]
+    (tmp_path / name).unlink()
+    assert [one.path for one in found.nodes[1].read()] == [f"{name}:{top}b/dump"]
+    with pytest.raises(InputError, match="holds no dump"):
+        found.nodes[2].read()
+
+
+def test_archives_of_a_node_each_are_told_by_their_content(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in "ab":
+        archived(tmp_path / name, {"x/dump": DUMP.format(name)})
+    archived(tmp_path / "c.zip", TWO)
+    (tmp_path / "d.tar.gz").write_bytes(b"")
+    found = gather(["a", "b", "c.zip", "d.tar.gz"])
+    assert isinstance(found, Captures)
+    assert [one.path for one in found.nodes] == ["a", "b", "c.zip", "d.tar.gz"]
+    with pytest.raises(InputError, match=r"^c\.zip: holds dumps of several nodes itself \(a, b\): give it alone"):
+        found.nodes[2].read()
+    with pytest.raises(InputError, match=r"^d\.tar\.gz: holds no dump"):
+        found.nodes[3].read()
 
 
 @pytest.mark.parametrize(
     ("files", "inputs"),
     [
         pytest.param(TWO, ["a/dump", "b/dump"], id="files that are named"),
+        pytest.param({"c/dump": DUMP.format("C"), **BELOW}, ["c"], id="dumps in folders of what has dumps"),
+        pytest.param({"c/rules/dump": DUMP.format("C"), "c/objects/o.json": OBJECTS}, ["c"], id="a capture that is split"),
+        pytest.param({"c/a/dump": DUMP.format("C"), "c/o.json": OBJECTS}, ["c"], id="one of a cluster of one"),
+        pytest.param({"c/a/dump": DUMP.format("A"), "c/b/dump": DUMP.format("A")}, ["c"], id="the same dump in two folders"),
         pytest.param({"a/dump": DUMP.format("A"), "b/dump": DUMP.format("A")}, ["a", "b"], id="the same dump twice"),
         pytest.param(
             {"v4/dump": DUMP.format("A"), "v6/dump": DUMP.format("B").replace("iptables-save", "ip6tables-save")},
@@ -120,9 +335,27 @@ def test_what_is_one_node_stays_one(
 @pytest.mark.parametrize(
     ("files", "inputs", "message"),
     [
-        pytest.param({"c/a/dump": DUMP.format("A"), "c/b/dump": DUMP.format("B")}, ["c"], "several nodes", id="in one folder"),
         pytest.param(
             {**TWO, "x.txt": DUMP.format("X")}, ["a", "b", "x.txt"], r"x\.txt: is about one node", id="a dump that is nobody's"
+        ),
+        pytest.param(
+            {"c/m": META.format("c"), **NAMED},
+            ["c"],
+            r"^c: .* several nodes.*: m, a, b; put the dumps of each",
+            id="above them, too",
+        ),
+        pytest.param(
+            {"c/dump": DUMP.format("C"), **NAMED}, ["c"], r"^c: .*: dump, a, b; put the dumps", id="dumps above captures"
+        ),
+        pytest.param({"c/m": META.format("c"), "c/n": META.format("n")}, ["c"], r": m, n; put the dumps", id="in one folder"),
+        pytest.param(
+            {"m": META.format("c"), "n": META.format("n")}, ["m", "n"], r"^\.: .*: m, n; put the dumps", id="files that are named"
+        ),
+        pytest.param(
+            {**NAMED, "c/o.json": OBJECTS, **{f"d/{one[2:]}": text + " " for one, text in NAMED.items()}, "d/o.json": OBJECTS},
+            ["c", "d"],
+            "^d: holds several nodes and their objects, as c does: give one of them at a time",
+            id="two clusters",
         ),
         pytest.param(TWO, ["a", "b", "nowhere"], "nowhere: there is no such file", id="a name that is none"),
         pytest.param({"a/notes": "hello"}, ["a"], "holds no file", id="a folder with nothing"),
@@ -147,7 +380,7 @@ def test_inputs_that_are_refused(
     ],
 )
 def test_the_name_of_a_capture(path: str, name: str) -> None:
-    assert capture_name(path) == name
+    assert Capture(path).name == name
 
 
 # --- each is audited as if alone ---
@@ -216,7 +449,7 @@ def test_objects_that_are_the_same_bytes_are_read_once(
     monkeypatch.setattr("ruleaudit.audit.shared.load", counted)
     paths = [str(tmp_path / name) for name in "ab"]
     work = _Work((), Shared(), None, 1)
-    assert [work.audit(path).report for path in paths] == [alone(path) for path in paths]
+    assert [work.audit(Capture(path)).report for path in paths] == [alone(path) for path in paths]
     assert len(loads) == 1
 
 
@@ -247,17 +480,17 @@ def test_a_node_that_cannot_be_audited_does_not_stop_the_others(
     (tmp_path / "b" / "meta.json").unlink()
     audit = _Work.audit
 
-    def killed(work: _Work, path: str) -> NodeAudit:
-        if path.endswith("c"):
+    def killed(work: _Work, capture: Capture) -> NodeAudit:
+        if capture.path.endswith("c"):
             os.kill(os.getpid(), signal.SIGKILL)
-        return audit(work, path)
+        return audit(work, capture)
 
     monkeypatch.setattr(_Work, "audit", killed)
     monkeypatch.setattr(
         "ruleaudit.audit.nodes.audit_inputs",
         lambda sources, **more: 1 // 0 if more["place"] == "d" else audit_inputs(sources, **more),
     )
-    outcomes = audit_nodes(Captures(tuple(str(tmp_path / name) for name in "abcd"), ()), jobs=jobs)
+    outcomes = audit_nodes(Captures(tuple(Capture(str(tmp_path / name)) for name in "abcd"), ()), jobs=jobs)
     assert [one.report is not None for one in outcomes] == [True, False, False, False]
     assert "holds no dump of a node's rules" in outcomes[1].error
     assert "ended by the system (by signal 9)" in outcomes[2].error
@@ -368,12 +601,12 @@ def test_findings_that_nodes_share_are_one() -> None:
 
 def test_text_names_who_has_what() -> None:
     text = lines(PEERS, Failure("e/", "holds nothing"))
-    assert text[0].split() == ["node", "errors", "warnings", "notes", "mode", "layout"]
+    assert text[0].split() == ["node", "errors", "warnings", "notes", "unchecked", "mode", "layout"]
     assert [line.split() for line in text[1:5]] == [
-        ["a", "2", "-", "-", "iptables", "1.25+"],
-        ["b", "3", "-", "-", "iptables", "1.25+"],
-        ["c", "2", "-", "-", "iptables", "1.25+"],
-        ["d", "1", "-", "-", "ipvs", "1.25+"],
+        ["a", "2", "-", "-", "-", "iptables", "1.25+"],
+        ["b", "3", "-", "-", "-", "iptables", "1.25+"],
+        ["c", "2", "-", "-", "-", "iptables", "1.25+"],
+        ["d", "1", "-", "-", "-", "ipvs", "1.25+"],
     ]
     for line in (
         "e/: not audited: holds nothing",
@@ -388,13 +621,35 @@ def test_text_names_who_has_what() -> None:
     assert not any("mode" in line for line in lines(PEERS, quiet=True))
 
 
+NOTE = finding("RA701", Severity.INFO)
+GAP = finding("RA004", Severity.INFO)
+
+
 @pytest.mark.parametrize(
     ("reports", "last"),
     [
         pytest.param([report("a"), report("b")], "2 nodes: no faults found", id="healthy"),
-        pytest.param([report("a", finding("RA701", Severity.INFO))], "1 node: no faults found; 1 note", id="notes"),
+        pytest.param([report("a", finding("RA701", Severity.INFO))], "1 node: no faults found; 1 note on 1 node", id="notes"),
         pytest.param([], "1 node: none could be audited", id="none"),
         pytest.param([report("a", finding("RA503", Severity.WARNING))], "1 node: 1 warning on 1 node", id="a warning"),
+        pytest.param(
+            [report("a", finding("RA206"), NOTE), report("b", NOTE), report("c", NOTE)],
+            "3 nodes: 1 error on 1 node; 3 notes on 3 nodes",
+            id="notes on healthy nodes, too",
+        ),
+        pytest.param(
+            [report("a", GAP), report("b", GAP, replace(GAP, subject="y")), report("c")],
+            "3 nodes: no faults found; 3 parts not checked on 2 nodes",
+            id="parts that were not checked",
+        ),
+        pytest.param(
+            [report("a", finding("RA206")), replace(report("b", GAP), frontends=0)],
+            "2 nodes: 1 error on 1 node; 1 of 2 nodes not checked: b",
+            id="a node of which nothing was checked beside a fault",
+        ),
+        pytest.param(
+            [replace(report("a"), frontends=0)], "1 node: no Service was checked; 1 of 1 node not checked: a", id="nothing at all"
+        ),
     ],
 )
 def test_summary(reports: list[Report], last: str) -> None:
@@ -405,7 +660,17 @@ def test_summary(reports: list[Report], last: str) -> None:
 
 def test_silence_is_no_health() -> None:
     silent = replace(report("a"), frontends=0)
-    assert lines([silent, report("b")])[-1] == "2 nodes: no faults found, and no Service checked on a"
+    text = lines([silent, report("b")])
+    assert text[-1] == "2 nodes: no faults found on 1 node; 1 of 2 nodes not checked: a"
+    assert text[1].split() == ["a", "-", "-", "-", "all", "iptables", "1.25+"]
+
+
+def test_what_a_selection_left_out_is_no_health() -> None:
+    hidden = Hidden({Severity.ERROR: 1}, {"RA206": 1}, ("--ignore",))
+    assert plain([nodes_summary(compared([report("a"), report("b")]), hidden)]) == "2 nodes: nothing to show\n"
+    expected = Suppressed(finding("RA206"), "expected", "", "a/expected.json")
+    fixtures = compared([replace(report("a/"), suppressed=(expected,)), report("b/")], noun="fixture")
+    assert plain([nodes_summary(fixtures)]) == "2 fixtures: 1 finding as expected\n"
 
 
 def test_nodes_of_one_name_are_told_apart() -> None:
@@ -442,8 +707,20 @@ def test_every_format_takes_several_nodes(nodes: Path, tmp_path: Path, name: str
     out = tmp_path / "out"
     done = run(str(nodes / "healthy"), str(nodes / "stopped-kube-proxy"), "--output", f"{name}:{out}")
     assert done.returncode == 1, done.stderr
-    assert done.stderr.strip() == "2 nodes: 13 errors, 9 notes on 1 node"
+    assert done.stderr.strip() == "2 nodes: 13 errors on 1 node; 9 notes on 2 nodes"
     assert "RA505" in out.read_text()
+
+
+def test_the_page_of_several_nodes_has_what_the_text_has(nodes: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    again = tmp_path / "again"
+    shutil.copytree(nodes / "healthy", again)
+    page = tmp_path / "report.html"
+    run(str(nodes / "healthy"), str(again), str(tmp_path / "empty"), "--output", str(page))
+    text = page.read_text()
+    assert f"{tmp_path}/empty</th>" in text
+    assert "the folder holds nothing that ruleaudit reads" in text
+    assert f'<option value="1">node-a ({again})</option>' in text
 
 
 def test_a_node_that_cannot_be_read_is_reported_at_the_end(nodes: Path, tmp_path: Path) -> None:
@@ -454,11 +731,57 @@ def test_a_node_that_cannot_be_read_is_reported_at_the_end(nodes: Path, tmp_path
     done = run(*paths)
     assert done.returncode == 2
     assert f"{paths[1]}: not audited: the folder holds nothing that ruleaudit reads" in done.stdout
-    assert done.stdout.splitlines()[-1] == "2 nodes: no faults found; 7 notes; 1 not audited"
+    assert done.stdout.splitlines()[-1] == "2 nodes: no faults found on 1 node; 7 notes on 1 node; 1 not audited"
     done = run(*paths, "--format", "json", "--exit-zero", "--quiet")
     assert done.returncode == 2
     assert json.loads(done.stdout)["failed"][0]["path"] == paths[1]
     assert "not audited" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("dump", "says"),
+    [
+        pytest.param(b"\x00\x01\x02" * 300, "is a binary file, no text", id="garbage"),
+        pytest.param(b"hello\n", "this is neither a dump of rules nor Kubernetes objects", id="another text"),
+        pytest.param(b"", "is empty", id="empty"),
+    ],
+)
+def test_a_node_whose_dump_is_unusable_is_not_healthy(nodes: Path, tmp_path: Path, dump: bytes, says: str) -> None:
+    """Its description alone would make it a node of which nothing is wrong."""
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "meta.json").write_text(META.format("node-b"))
+    (tmp_path / "b" / "iptables-save.txt").write_bytes(dump)
+    objects = ["--objects", str(nodes / "healthy" / "objects.json.xz")]
+    for paths in ([str(nodes / "healthy"), str(tmp_path / "b")], [str(tmp_path / "b")]):
+        done = run(*paths, *objects)
+        assert done.returncode == 2
+        assert f"{tmp_path / 'b' / 'iptables-save.txt'}: {says}" in done.stdout + done.stderr
+        assert "no other file of this capture holds the rules of its node" in done.stdout + done.stderr
+    (tmp_path / "b" / "ip6tables-save.txt").write_text(DUMP.format("A").replace("iptables-save", "ip6tables-save"))
+    assert run(*objects, str(nodes / "healthy"), str(tmp_path / "b")).returncode != 2  # half of it is a note
+
+
+def test_a_node_without_any_dump_is_not_checked(nodes: Path, tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "meta.json").write_text(META.format("node-b"))
+    paths = [str(nodes / "healthy"), str(tmp_path / "b"), "--objects", str(nodes / "healthy" / "objects.json.xz")]
+    done = run(*paths)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1].endswith("; 1 of 2 nodes not checked: node-b")
+    assert run(*paths, "--strict-coverage").returncode == 2
+    assert json.loads(run(*paths, "--format", "json").stdout)["unchecked"] == ["node-b"]
+    assert "1 of 2 nodes not checked: node-b</p>" in run(*paths, "--format", "html").stdout
+
+
+def test_every_report_names_a_node_that_was_not_audited(nodes: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    files = {name: tmp_path / name for name in ("json", "html", "markdown", "sarif", "junit", "github", "gitlab")}
+    words = [word for name, path in files.items() for word in ("--output", f"{name}:{path}")]
+    done = run(str(nodes / "healthy"), str(tmp_path / "empty"), *words)
+    assert done.returncode == 2
+    for path in files.values():
+        assert "/empty" in path.read_text()
+        assert "the folder holds nothing that ruleaudit reads" in path.read_text()
 
 
 @pytest.mark.parametrize(

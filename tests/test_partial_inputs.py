@@ -61,6 +61,15 @@ def test_a_dump_without_objects_is_checked_by_itself(nodes: Path) -> None:
     assert {one.code for one in ruleaudit.audit_inputs(healthy).findings} == {"RA004"}
 
 
+def test_what_is_recognised_and_not_audited_is_said(nodes: Path, tmp_path: Path) -> None:
+    (tmp_path / "nft.txt").write_text("table ip kube-proxy {\n\tchain services {\n\t}\n}\n")
+    (tmp_path / "conntrack.txt").write_text("tcp 6 86 ESTABLISHED src=10.244.1.12 dst=10.96.1.1 sport=4711 dport=80\n")
+    findings = ruleaudit.audit_inputs(ruleaudit.read([str(nodes / "healthy"), str(tmp_path)])).findings
+    said = " ".join(one.message for one in findings if one.code == "RA004")
+    assert "nft.txt (nft) is not looked at: only kube-proxy's iptables and IPVS modes are audited so far" in said
+    assert "conntrack.txt (conntrack) is not looked at: rules are audited, not the connections that are open" in said
+
+
 def _audited(
     folder: Path, families: tuple[int, ...], without: tuple[str, ...], *, named: bool, cut: Callable[[str], str]
 ) -> ruleaudit.Report:
@@ -122,6 +131,18 @@ def test_settings_that_the_rules_contradict_lead_what_follows_from_them(
     assert said in leader.expected
     loud = [one for one in report.findings if one.severity is not ruleaudit.Severity.INFO and one.code != "RA008"]
     assert {one.cause is None for one in loud} <= {False}, [one.message for one in loud if one.cause is None][:3]
+
+
+def test_settings_of_one_family_do_not_explain_what_is_wrong_in_the_other(nodes: Path, tmp_path: Path) -> None:
+    """Nor does an endpoint that no Service has follow from which pods are local."""
+    settings = ruleaudit.read_settings(_args(tmp_path, "kube-proxy --cluster-cidr=10.244.0.0/16").data, "kube-proxy.args")
+    report = ruleaudit.audit_inputs(ruleaudit.read([str(nodes / "changed-destination")]), settings=settings)
+    assert "IPv6" in next(one.message for one in report.findings if one.code == "RA008")
+    wrong = [one for one in report.findings if one.code == "RA206"]
+    assert [one.cause for one in wrong] == [None]
+    both = ruleaudit.read_settings(_args(tmp_path, "kube-proxy --cluster-cidr=10.99.0.0/16,fd00:99::/56").data, "kube-proxy.args")
+    report = ruleaudit.audit_inputs(ruleaudit.read([str(nodes / "changed-destination")]), settings=both)
+    assert [one.cause for one in report.findings if one.code == "RA206"] == [None]
 
 
 def test_the_settings_of_a_healthy_node_say_what_its_rules_say(nodes: Path) -> None:

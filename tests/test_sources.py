@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ruleaudit import sources
 from ruleaudit.errors import InputError
-from ruleaudit.sources import InputKind, Source, read, read_plain, recognise
+from ruleaudit.sources import InputKind, Source, read, read_plain, reader, recognise
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -457,19 +456,19 @@ def written(folder: Path, files: dict[str, str]) -> Path:
 @pytest.mark.parametrize(("files", "names"), SEVERAL)
 def test_dumps_of_several_nodes_are_refused(files: dict[str, str], names: str, tmp_path: Path) -> None:
     folder = written(tmp_path / "captures", files)
-    with pytest.raises(InputError, match=f"{folder}: .*: {names}; name the folder of each: `ruleaudit check {folder}/"):
+    with pytest.raises(InputError, match=f"{folder}: .*: {names}; read one of them; `ruleaudit check` takes all"):
         read([str(folder)])
     archive = tmp_path / "captures.tar"
     with tarfile.open(archive, "w") as tarred:
         for name in files:
             tarred.add(folder / name, name)
-    with pytest.raises(InputError, match=f"{archive}: .*: {names}; unpack"):
+    with pytest.raises(InputError, match=f"{archive}: .*: {names}; read one of them"):
         read([str(archive)])
 
 
 def test_several_folders_that_are_named_are_several_nodes_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(written(tmp_path, {"node-a/dump": DUMP, "node-b/dump": LATER}))
-    with pytest.raises(InputError, match=r"^\.: .*: node-a, node-b; .* `ruleaudit check node-a ...`"):
+    with pytest.raises(InputError, match=r"^\.: .*: node-a, node-b; read one of them"):
         read(["node-a", "node-b"])
     assert len(read(["node-a/dump", "node-b/dump"])) == 2  # who names files knows what they are
 
@@ -579,7 +578,7 @@ def test_the_limit_is_one_of_all_members_together(tmp_path: Path) -> None:
 
 
 def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sources, "MAX_FILES", 3)
+    monkeypatch.setattr(reader, "MAX_FILES", 3)
     folder = tmp_path / "many"
     folder.mkdir()
     for number in range(4):

@@ -6,7 +6,7 @@ import socket
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
-__all__ = ["Network", "canonical_address", "family_of", "host_address", "parse_network", "within"]
+__all__ = ["Network", "canonical", "canonical_address", "family_of", "host_address", "known_family", "parse_network", "within"]
 
 Network = IPv4Network | IPv6Network
 
@@ -35,6 +35,12 @@ def canonical_address(text: str, family: int) -> str | None:
     return found[1] if found is not None and found[0] == family else None
 
 
+def canonical(text: str | None) -> str | None:
+    """`text` in canonical form as `canonical_address` has it, whichever its family is; None when it is no address."""
+    found = None if text is None else _parse(text)
+    return None if found is None else found[1]
+
+
 def host_address(text: str, family: int) -> str | None:
     """`text` as the kernel's tools print and read it, in the same canonical form, or None when it is no address of `family`.
 
@@ -56,6 +62,11 @@ def family_of(text: str) -> int | None:
     """4 or 6, or None when `text` is no IP address."""
     found = _parse(text)
     return None if found is None else found[0]
+
+
+def known_family(address: str) -> int:
+    """4 or 6, of a text that is known to be an address in canonical form: nothing is parsed."""
+    return 6 if ":" in address else 4
 
 
 @lru_cache(maxsize=1 << 17)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ruleaudit.addresses import canonical_address, family_of
+from ruleaudit.addresses import canonical
 from ruleaudit.findings import Certainty
 from ruleaudit.near import UnknownNameError, did_you_mean, near_matches
 
@@ -553,9 +553,9 @@ def _published(service: Service) -> set[str]:
 
 
 def _address(text: str) -> str:
-    family = family_of(text)
-    return text.rstrip(".").lower() if family is None else canonical_address(text, family) or text
+    """An address in canonical form, a host name in lower case without a final dot."""
+    return canonical(text) or text.rstrip(".").lower()
 
 
 def _addresses(texts: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(_address(text) for text in texts if family_of(text) is not None))
+    return tuple(dict.fromkeys(one for one in map(canonical, texts) if one is not None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -94,6 +95,30 @@ def test_the_command_reads_the_cluster(
     report = json.loads(capsys.readouterr().out)
     assert status == 1
     assert [one["code"] for one in report["findings"]] == ["RA206"]
+
+
+def test_a_trace_and_show_read_the_cluster(nodes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dump = str(nodes / "healthy" / "iptables-save.txt")
+    with ApiServer(objects_of(nodes / "healthy")) as server:
+        where = ["--cluster", "--kubeconfig", server.kubeconfig(tmp_path), "--context", "test", "--node", "node-a"]
+        assert cli.main(["trace", dump, *where, "--from", "pod/demo/web-0", "--to", "np:80", "--quiet"]) == 0
+        assert capsys.readouterr().out == "reached: to pod demo/np-0, pod demo/np-1 and pod demo/np-2\n"
+        assert cli.main(["show", "service", "demo/np", dump, *where]) == 0
+        assert "endpoint" in capsys.readouterr().out
+
+
+def test_nodes_of_a_trace_have_the_cluster_in_common(nodes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("node-a", "node-b"):
+        shutil.copytree(nodes / "healthy", tmp_path / name, ignore=shutil.ignore_patterns("objects*", "kube-proxy.args"))
+        meta = tmp_path / name / "meta.json"
+        meta.write_text(json.dumps({**json.loads(meta.read_text()), "node": name}))
+    with ApiServer(objects_of(nodes / "healthy")) as server:
+        where = ["--cluster", "--kubeconfig", server.kubeconfig(tmp_path)]
+        inputs = [str(tmp_path / name) for name in ("node-a", "node-b")]
+        assert cli.main(["trace", *inputs, *where, "--from", "pod/demo/web-1", "--to", "np:80"]) == 0
+    out = capsys.readouterr().out
+    assert "node node-a:" in out
+    assert "node node-b:" in out
 
 
 @pytest.mark.parametrize(
@@ -297,8 +322,9 @@ def test_the_service_account_of_a_pod(objects: dict[str, Any], tmp_path: Path, m
         assert len(cluster.read_objects(cluster.connect(cluster.ClusterOptions()))) == len(objects)
 
 
-def test_options_without_their_switch(nodes: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.main(["check", str(nodes / "healthy"), "--context", "test"]) == 2
+@pytest.mark.parametrize("words", [["check"], ["trace", "--from", "node", "--to", "np:80"], ["show", "summary"]])
+def test_options_without_their_switch(nodes: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main([*words, str(nodes / "healthy"), "--context", "test"]) == 2
     assert "add --cluster" in capsys.readouterr().err
 
 

@@ -146,6 +146,29 @@ def test_all_nodes_of_a_cluster(
     assert findings(report) == findings(by_files)
 
 
+@pytest.mark.parametrize("output", ["capture", "capture.tar.gz"])
+def test_what_is_written_of_a_cluster_is_taken_as_it_is(
+    tmp_path: Path,
+    objects: dict[str, Any],
+    programs: dict[str, Printed],
+    single: dict[str, Any],
+    output: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = [one["metadata"]["name"] for one in objects["/api/v1/nodes"]]
+    on_all = {f"kube-proxy-{number}": programs for number in range(len(names))}
+    capture = str(tmp_path / output)
+    with ApiServer(objects, single=single, programs=on_all) as server:
+        assert collect(server, tmp_path, "--output", capture) == 0
+    capsys.readouterr()
+    assert cli.main(["check", capture, "--format", "json", "--exit-zero"]) == 0
+    assert json.loads(capsys.readouterr().out)["names"] == names
+    assert cli.main(["trace", capture, "--from", "pod/demo/web-0", "--to", "web:80", "--quiet"]) == 0
+    assert cli.main(["show", "summary", capture, "--node", names[1]]) == 0
+    assert cli.main(["anonymize", capture, "--output", str(tmp_path / "anonymous")]) == 0
+    assert len([one for one in (tmp_path / "anonymous").iterdir() if one.is_dir()]) == len(names)
+
+
 def test_only_what_the_roles_allow_is_asked_for(
     tmp_path: Path, objects: dict[str, Any], programs: dict[str, Printed], single: dict[str, Any]
 ) -> None:

@@ -140,6 +140,52 @@ def test_the_command(nodes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
 
 
 @pytest.mark.usefixtures("namespace")
+def test_a_trace_follows_the_rules_of_the_node(nodes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    load(nodes / "healthy", "legacy")
+    objects = ["--objects", str(nodes / "healthy" / "objects.json.xz"), "--node", "node-a"]
+    assert cli.main(["trace", "--live", *objects, "--from", "pod/demo/web-0", "--to", "np:80"]) == 0
+    shown = capsys.readouterr()
+    assert "lines of iptables-legacy-save" in shown.out
+    assert shown.out.endswith("reached: to pod demo/np-0, pod demo/np-1 and pod demo/np-2\n")
+    assert shown.err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["service", "demo/np"], "port demo/np:http"),
+        (["chain", "KUBE-SVC-4IIC76BHGSQBKXMN"], "iptables-legacy-save:"),
+        (["endpoint", "10.244.1.23"], "pod demo/np-0"),
+        (["summary"], "iptables-legacy-save"),
+    ],
+)
+@pytest.mark.usefixtures("namespace")
+def test_show_reads_the_node(nodes: Path, words: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
+    load(nodes / "healthy", "legacy")
+    objects = ["--objects", str(nodes / "healthy" / "objects.json.xz"), "--node", "node-a"]
+    assert cli.main(["show", *words, "--live", *objects]) == 0
+    assert says in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["check"], ["trace", "--from", "node", "--to", "np:80"], ["show", "summary"]],
+    ids=["check", "trace", "show"],
+)
+@pytest.mark.usefixtures("namespace")
+def test_the_node_is_none_of_several(nodes: Path, tmp_path: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    load(nodes / "healthy", "legacy")
+    for name in ("node-a", "node-b"):
+        shutil.copytree(nodes / "healthy", tmp_path / name)
+        meta = tmp_path / name / "meta.json"
+        meta.write_text(json.dumps({**json.loads(meta.read_text()), "node": name}))
+        with (tmp_path / name / "iptables-save.txt").open("a") as dump:
+            dump.write(f"# {name}\n")
+    assert cli.main([*words, "--live", str(tmp_path / "node-a"), str(tmp_path / "node-b")]) == 2
+    assert "--live reads the rules of this node, and the inputs are about 2 others" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("namespace")
 def test_the_node_is_the_one_whose_address_an_interface_has(nodes: Path) -> None:
     run("ip", "tuntap", "add", "mode", "tun", "uplink")
     with lzma.open(nodes / "healthy" / "objects.json.xz") as stream:

@@ -6,16 +6,20 @@ import json
 import lzma
 import re
 import shutil
+import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pytest
 
-from ruleaudit.errors import RuleauditError
+from ruleaudit.cluster import Cluster, load
+from ruleaudit.errors import InputError, RuleauditError
 from ruleaudit.findings import Certainty
 from ruleaudit.forwarding import Verdict
 from ruleaudit.reports.text import plain
-from ruleaudit.trace import Nodes, read_nodes, trace
+from ruleaudit.settings import read_settings
+from ruleaudit.sources import InputKind, read
+from ruleaudit.trace import Nodes, SeveralNodesError, read_nodes, trace
 from ruleaudit.trace.picture import dot_trace, mermaid_trace
 from ruleaudit.trace.question import parse_target
 from ruleaudit.trace.structured import json_trace
@@ -23,7 +27,7 @@ from ruleaudit.trace.text import trace_lines
 from ruleaudit.trace.values import StepKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from ruleaudit.trace import Trace
 
@@ -96,6 +100,14 @@ def test_targets(text: str, wanted: tuple[str, str, int | str | None, str | None
         ("198.51.100.7", "[fd00:10:96::136]:80", "198.51.100.7 has no IPv6 address"),
         ("2001:db8::7", "np.demo.svc.cluster.local", "its addresses are 10.96.1.8, and 2001:db8::7 has none of IPv4"),
         ("198.51.100.7", "192.168.100.12:30080", "is node node-b, whose dumps were not given"),
+        ("0.0.0.0", "10.96.1.1:80", "no connection comes from that address"),
+        ("ff02::1", "10.96.1.1:80", "no connection comes from that address"),
+        ("127.0.0.1", "10.96.1.1:80", "give node, or node/NAME"),
+        ("10.96.1.1", "10.96.1.8:80", "is an address of Service demo/web, from which no connection comes"),
+        ("node", "localhost", "give a port, as localhost:30080"),
+        ("pod/demo/web-0", "localhost:30080", "is pod/demo/web-0 itself"),
+        ("2001:db8::7", "2001:db8::50:80", r"where 80 is the port, write \[2001:db8::50\]:80"),
+        ("pod/demo/web-0", "web.svc:80", r"did you mean web\.demo"),
         ("198.51.100.7", "https://shpo.example.com/", "no Ingress serves it.*did you mean shop.example.com"),
         ("198.51.100.7", "shop.example.com:80", "an Ingress serves that host: give https://shop.example.com/"),
     ],
@@ -113,16 +125,24 @@ def test_a_controller_that_is_not_there(healthy: Nodes) -> None:
 # --- what is answered ---
 
 
+Verdicts = frozenset[Verdict | None]
+
+
 class Case(NamedTuple):
     client: str
     target: str
     reached: bool
-    verdicts: set[Verdict]
+    verdicts: Verdicts
     says: tuple[str, ...]
     codes: frozenset[str] = frozenset()
 
 
-FORWARD, DROP, REJECT, PASS, LOCAL = {Verdict.FORWARD}, {Verdict.DROP}, {Verdict.REJECT}, {Verdict.PASS}, {Verdict.LOCAL}
+FORWARD: Verdicts = frozenset({Verdict.FORWARD})
+DROP: Verdicts = frozenset({Verdict.DROP})
+REJECT: Verdicts = frozenset({Verdict.REJECT})
+PASS: Verdicts = frozenset({Verdict.PASS})
+LOCAL: Verdicts = frozenset({Verdict.LOCAL})
+NO_RULES: Verdicts = frozenset({None})
 CASES = {
     "a short name, and the client that is its own backend": Case(
         "pod/demo/web-0", "web:80", True, FORWARD,
@@ -131,16 +151,20 @@ CASES = {
     "a port's name": Case("pod/demo/web-0", "multi:metrics", True, FORWARD, ("10.96.1.5:9090/TCP",)),
     "SRV": Case("pod/demo/web-0", "_https._tcp.multi.demo.svc.cluster.local", True, FORWARD, ("10.96.1.5:443/TCP",)),
     "both families": Case("pod/demo/web-0", "dual:80", True, FORWARD, ("packets for 10.96.1.54:80", "packets for [fd00:10:96::136]:80", "its own affair")),
-    "one family is enough": Case("198.51.100.7", "10.96.1.54:80", True, FORWARD, ("outside of the cluster a cluster IP is led to no node",)),
+    "one family is enough": Case("198.51.100.7", "10.96.1.54:80", True, FORWARD, ("outside of the cluster a cluster IP is led to no node", "provided that the network leads 10.96.1.54 to node-a")),
     "a headless Service": Case("pod/demo/web-0", "headless", True, PASS, ("headless Service demo/headless", "routed, untranslated")),
     "the Service's port instead of the pods'": Case("pod/demo/web-0", "headless:80", False, PASS, ("no rule translates the port of a headless Service",)),
-    "an alias that leads outside": Case("pod/demo/web-0", "extname:80", False, PASS, ("an alias of db.example.com", "cannot be known from the objects")),
+    "an alias that leads outside": Case("pod/demo/web-0", "extname:80", False, NO_RULES, ("an alias of db.example.com", "cannot be known from the objects")),
     "UDP": Case("pod/demo/web-0", "10.96.1.10:53/udp", True, FORWARD, ("10.96.1.10:53/UDP",)),
     "UDP where only that is there": Case("pod/demo/web-0", "udp", True, FORWARD, ("/UDP",)),
     "no endpoints": Case("node", "10.96.1.43:80", False, REJECT, ("rejected: the client is told at once", "has no endpoints"), frozenset({"RA701"})),
     "a port that the Service has not": Case("pod/demo/web-0", "10.96.1.1:81", False, PASS, ("which has no port 81/TCP: it has 80/TCP (http)",)),
     "a node port": Case("198.51.100.7", "192.168.100.11:30080", True, FORWARD, ("KUBE-NODEPORTS", "the pod sees an address of node node-a as the client")),
     "by the node's name": Case("198.51.100.7", "node-a:30080", True, FORWARD, ("node-a is a node",)),
+    "loopback by its name": Case("node", "localhost:30080", False, FORWARD | LOCAL, ("may be reached: by 127.0.0.1 to pod demo/np-0", "localhost: 127.0.0.1, ::1", "packets for 127.0.0.1:30080/TCP")),
+    "another port of the node": Case("node", "192.168.100.11:10250", False, LOCAL, ("whether anybody listens is not known",)),
+    "a node port that the rules lack": Case("node", "192.168.100.11:30999", False, LOCAL, ()),
+    "a pod of a StatefulSet without its name": Case("pod/demo/web-0", "gone-0.headless:80", False, NO_RULES, ()),
     "loopback": Case("node", "127.0.0.1:30080", True, FORWARD, ()),
     "a node port of UDP": Case("198.51.100.7", "192.168.100.11:30053/udp", True, FORWARD, ()),
     "nobody listens": Case("198.51.100.7", "192.168.100.11:31999", False, LOCAL, ("whether anybody listens is not known",)),
@@ -150,10 +174,13 @@ CASES = {
     "a load balancer that connects itself": Case("198.51.100.7", "203.0.113.14:80", True, FORWARD, ("node port 30103 of a node itself", "192.168.100.11:30103")),
     "the same from a pod": Case("pod/demo/web-0", "203.0.113.14:80", True, FORWARD, ("routed on, untranslated", "node port 30103")),
     "a load balancer that asks for health": Case("198.51.100.7", "203.0.113.18:80", True, FORWARD, ("their health check on port",)),
-    "a load balancer that does not use the node": Case("198.51.100.7", "203.0.113.19:80", False, DROP, ("it uses none of node-a",)),
+    "a load balancer that does not use the node": Case("198.51.100.7", "203.0.113.19:80", False, DROP, ("it does not use node-a", "as the objects ask: demo/lb-local-remote has no ready endpoint on this node",)),
     "a load balancer with a name": Case("198.51.100.7", "lb.example.com:80", False, FORWARD, ("it has a name only",)),
     "source ranges admit": Case("198.51.100.7", "203.0.113.11:80", True, FORWARD, ("-s 198.51.100.0/24",)),
-    "source ranges refuse": Case("192.0.2.77", "203.0.113.11:80", False, DROP, ("KUBE-PROXY-FIREWALL",)),
+    "source ranges refuse": Case("192.0.2.77", "203.0.113.11:80", False, DROP, ("KUBE-PROXY-FIREWALL", "as the objects ask: 192.0.2.77 is in none of loadBalancerSourceRanges, 198.51.100.0/24")),
+    "endpoints that are not ready": Case("pod/demo/web-0", "notready:80", False, REJECT, ("as the objects ask: demo/notready has", "none of them ready")),
+    "an endpoint without a pod": Case("pod/demo/web-0", "172.16.5.5:8080", True, PASS, ("routed, untranslated, to 172.16.5.5:8080, an endpoint without a pod, ready",)),
+    "the health check of a load balancer": Case("198.51.100.7", "192.168.100.11:32009", True, LOCAL, ("503, no ready endpoint on this node",)),
     "an external IP": Case("198.51.100.7", "198.51.100.77:80", True, FORWARD, ("which the objects do not show",)),
     "session affinity": Case("pod/demo/web-0", "aff:80", True, FORWARD, ("session affinity: a client comes back",)),
     "only terminating endpoints": Case("pod/demo/web-0", "term-only:80", False, FORWARD, ("terminating",)),
@@ -168,9 +195,9 @@ CASES = {
     ),
     "another path": Case("198.51.100.7", "http://shop.example.com/api/x", True, FORWARD | PASS, ("shop.example.com/api (Prefix): to Service port demo/multi:http",)),
     "an Ingress on the host network": Case("198.51.100.7", "http://tools.example.com/", True, FORWARD | PASS, ("host network", "pod traefik/traefik-0 on its host network declares the port")),
-    "an Ingress without endpoints": Case("198.51.100.7", "http://tools.example.com/empty", False, REJECT, ("no pod has app=empty",), frozenset({"RA701"})),
-    "an Ingress for a Service that is not there": Case("198.51.100.7", "http://tools.example.com/gone", False, REJECT, ("the controller answers itself",), frozenset({"RA704"})),
-    "an Ingress for a port that is not there": Case("198.51.100.7", "http://bad.example.com/", False, REJECT, ("has no port 'nosuch'",), frozenset({"RA704"})),
+    "an Ingress without endpoints": Case("198.51.100.7", "http://tools.example.com/empty", False, NO_RULES | REJECT, ("no pod has app=empty",), frozenset({"RA701"})),
+    "an Ingress for a Service that is not there": Case("198.51.100.7", "http://tools.example.com/gone", False, NO_RULES, ("the controller answers itself",), frozenset({"RA704"})),
+    "an Ingress for a port that is not there": Case("198.51.100.7", "http://bad.example.com/", False, NO_RULES, ("has no port 'nosuch'",), frozenset({"RA704"})),
     "a controller that is named": Case("198.51.100.7", "http://tools.example.com/", True, FORWARD | PASS, ()),
     "a URL within the cluster": Case("pod/demo/web-0", "http://np.demo/", True, FORWARD, ("10.96.1.8:80/TCP",)),
 }  # fmt: skip
@@ -238,7 +265,7 @@ class Change(NamedTuple):
     change: Callable[[str], str]
     client: str
     target: str
-    verdicts: set[Verdict]
+    verdicts: Verdicts
     answer: str
     shown: str
     code: str
@@ -288,6 +315,22 @@ def test_without_the_filter_table_nothing_is_certain(tmp_path: Path) -> None:
     found = trace(nodes, "pod/demo/web-0", "np:80")
     assert found.answer.startswith("may be reached")
     assert "the dump has no filter table" in text_of(found)
+
+
+def test_rules_of_another_node_and_settings_that_they_contradict_are_said(tmp_path: Path) -> None:
+    """Where the answer rests on a wrong assumption, it says so at the node's step."""
+    other = trace(
+        read_nodes([changed(tmp_path, "other", lambda text: text, node="node-b")]), "198.51.100.7", "192.168.100.12:30120"
+    )
+    assert next(one.code for one in other.findings) == "RA007"
+    assert "look like those of node-a, not of node-b" in text_of(other)
+    differing = changed(tmp_path, "differing", lambda text: text.replace("0x4000", "0x8000"))
+    args = Path(differing) / "kube-proxy.args"
+    args.write_text(args.read_text().rstrip() + "\n--iptables-masquerade-bit=14\n")
+    found = trace(read_nodes([differing]), "pod/demo/web-0", "web:80")
+    assert {one.code for one in found.findings} == {"RA008"}
+    assert found.answer.startswith("reached: ")
+    assert found.answer.endswith(" (RA008)")
 
 
 # --- IPVS mode ---
@@ -441,6 +484,91 @@ def test_one_folder_may_hold_several_nodes(tmp_path: Path) -> None:
     assert trace(nodes, "pod/demo/web-1", "np:80").reached
 
 
+def test_what_no_file_holds_is_of_all_nodes_or_of_the_only_one(tmp_path: Path) -> None:
+    healthy = read([str(FIXTURES / "healthy")])
+    objects = [one for one in healthy if one.kind is InputKind.OBJECTS]
+    paths = [changed(tmp_path, "a", lambda text: text), changed(tmp_path, "b", lambda text: text, node="node-b")]
+    for path in paths:
+        Path(path, "objects.json.xz").unlink()
+    assert trace(read_nodes(paths, outside=objects), "pod/demo/web-1", "np:80").reached
+    assert trace(read_nodes([], outside=healthy), "pod/demo/web-0", "np:80").reached
+    with pytest.raises(SeveralNodesError, match="about one node, and the inputs are about 2 others"):
+        read_nodes(paths, outside=healthy)
+
+
+@pytest.fixture
+def two_nodes(tmp_path: Path) -> Path:
+    """A folder as `collect` writes it for a cluster: node-a and node-b in it, and the objects."""
+    folder = tmp_path / "captures"
+    for name in ("node-a", "node-b"):
+        changed(
+            folder, name, before("FORWARD", f'-A FORWARD -s 192.0.2.1/32 -m comment --comment "on {name}" -j DROP'), node=name
+        )
+        (folder / name / "objects.json.xz").replace(folder / "objects.json.xz")
+    return folder
+
+
+def unnamed(folder: Path, *, settings: bool) -> None:
+    """Without the description of the capture; with `settings`, kube-proxy's say which node it is, else only the folder does."""
+    (folder / "meta.json").unlink()
+    if settings:
+        folder.rename(folder.parent / f"x-{folder.name}")
+    else:
+        (folder / "kube-proxy.args").unlink()
+
+
+@pytest.mark.parametrize("form", ["described", "named by settings", "named by folders", "archives", "one archive"])
+def test_what_are_several_nodes_for_check_are_for_trace(form: str, two_nodes: Path) -> None:
+    names = ("node-a", "node-b")
+    objects = str(two_nodes / "objects.json.xz")
+    paths, more = [str(two_nodes)], []
+    if form.startswith("named"):
+        unnamed(two_nodes / "node-b", settings=form == "named by settings")
+    elif form == "archives":
+        paths, more = [packed(two_nodes / name) for name in names], [objects]
+    elif form == "one archive":
+        paths = [packed(two_nodes)]
+    nodes = read_nodes(paths, shared=more)
+    assert [one.name for one in nodes.models] == list(names)
+    assert trace(nodes, "pod/demo/web-1", "np:80").reached
+
+
+def packed(folder: Path) -> str:
+    name = f"{folder}.tar.gz"
+    with tarfile.open(name, "w:gz", compresslevel=1) as archive:
+        archive.add(folder, folder.name)
+    return name
+
+
+def test_objects_of_several_nodes_are_read_once(two_nodes: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads = []
+
+    def counted(parts: Sequence[tuple[str, bytes]], *, limit_factor: int) -> Cluster:
+        reads.append([path for path, _ in parts])
+        return load(parts, limit_factor=limit_factor)
+
+    monkeypatch.setattr("ruleaudit.audit.shared.load", counted)
+    nodes = read_nodes([str(two_nodes)])
+    assert reads == [[str(two_nodes / "objects.json.xz")]]
+    assert nodes.models[0].cluster is nodes.models[1].cluster
+
+
+def test_a_node_among_several_that_cannot_be_followed_is_named(two_nodes: Path) -> None:
+    unnamed(two_nodes / "node-b", settings=False)
+    (two_nodes / "node-b").rename(two_nodes / "elsewhere")
+    with pytest.raises(InputError, match=r"captures/elsewhere: which node it is, is not known"):
+        read_nodes([str(two_nodes)])
+    for file in (two_nodes / "elsewhere").iterdir():
+        file.write_bytes(b"")
+    with pytest.raises(InputError, match=r"captures/elsewhere: the folder holds no file that ruleaudit reads"):
+        read_nodes([str(two_nodes / "node-a"), str(two_nodes / "elsewhere")])
+
+
+def test_settings_beside_several_nodes_name_none(two_nodes: Path) -> None:
+    settings = read_settings(b"kube-proxy --hostname-override=node-a --cluster-cidr=10.244.0.0/16\n", "args")
+    assert [one.name for one in read_nodes([str(two_nodes)], settings=settings).models] == ["node-a", "node-b"]
+
+
 def test_load_balancers_use_every_given_node(tmp_path: Path) -> None:
     second = changed(tmp_path, "b", lambda text: text, node="node-b")
     paths = [str(FIXTURES / "healthy"), second]
@@ -506,6 +634,34 @@ def test_pictures(healthy: Nodes) -> None:
     assert '  n1 -->|"33.3%"| n2' in mermaid
 
 
+def test_pictures_name_the_file_once_and_say_what_the_tree_says(tmp_path: Path) -> None:
+    rule = "-A FORWARD -d 10.244.2.25/32 -m time --timestart 08:00 -j DROP"
+    folder = changed(tmp_path, "possible", before("FORWARD", rule))
+    found = trace(read_nodes([folder]), "198.51.100.7", "192.168.100.11:30080")
+    for picture in (dot_trace(found), mermaid_trace(found)):
+        assert picture.count("/iptables-save.txt") == 1
+        assert "nat KUBE-NODEPORTS " in picture
+        assert picture.count("masqueraded: sees an address of node node-a as the") == 3
+    dot, mermaid = dot_trace(found), mermaid_trace(found)
+    dropped = next(line for line in dot.splitlines() if "filter FORWARD" in line and "dropped" in line)
+    assert "(other software's)" in dropped
+    assert "[possible]" in dropped
+    assert "style=dashed" in dropped
+    assert "#91;possible#93;" in mermaid
+    assert "stroke-dasharray:5" in mermaid
+    elsewhere = trace(read_nodes([folder]), "pod/demo/web-0", "192.168.100.12:30081")
+    assert re.search(r"routed on.*shape=cds", dot_trace(elsewhere))
+    assert 'n2>"routed on' in mermaid_trace(elsewhere)
+    kept = dot_trace(trace(read_nodes([folder]), "pod/demo/web-0", "10.96.1.8:80"))
+    assert "sees 10.244.1.12 as the client" in kept
+    assert "masqueraded" not in kept
+    folder = changed(
+        tmp_path, "undecided", lambda text: re.sub(r"(-A KUBE-POSTROUTING .*)-j MASQ", r"\1-m limit --limit 1/sec -j MASQ", text)
+    )
+    both = dot_trace(trace(read_nodes([folder]), "198.51.100.7", "192.168.100.11:30080"))
+    assert both.count("masqueraded: sees an address of node node-a") == both.count("lsees 198.51.100.7 as the client") == 3
+
+
 def test_texts_of_inputs_cannot_break_a_picture(tmp_path: Path) -> None:
     rule = '-A FORWARD -d 10.244.2.25/32 -m comment --comment "a\\"b] ; <script>" -j DROP'
     found = trace(
@@ -536,8 +692,14 @@ def test_addresses_that_stand_for_others_are_not_shown() -> None:
     [
         ("http://192.168.100.11:30080/x", "reached: to pod demo/np-0, pod demo/np-1 and pod demo/np-2"),
         ("http://node-a:30080/", "reached: to pod demo/np-0, pod demo/np-1 and pod demo/np-2"),
-        ("http://lb.example.com/", "may be reached: to pod demo/lb-hostname-0"),
-        ("http://192.168.100.11/", "not reached: delivered to the node itself"),
+        (
+            "http://lb.example.com/",
+            "may be reached: to pod demo/lb-hostname-0; nothing is known of node-b and node-c, whose dumps were not given",
+        ),
+        (
+            "http://192.168.100.11/",
+            "not known to be reached: delivered to the node itself, of which nothing says whether anybody listens",
+        ),
     ],
 )
 def test_a_url_that_no_ingress_serves_is_a_connection(healthy: Nodes, target: str, answer: str) -> None:
@@ -600,9 +762,95 @@ def test_a_url_of_another_service_does_not_go_through_a_default_backend(tmp_path
     other = trace(nodes, "198.51.100.7", "http://192.168.100.11:30080/")
     assert other.answer == "reached: to pod demo/np-0, pod demo/np-1 and pod demo/np-2"
     controllers = trace(nodes, "198.51.100.7", "http://192.168.100.11:30800/")
-    assert controllers.answer.endswith("reached: to pod demo/single-0")
+    assert controllers.answer == (
+        "may be reached: to pod demo/single-0; nothing is known of node-b and node-c, whose dumps were not given"
+    )
 
 
 def test_a_load_balancer_that_is_to_use_other_nodes_only(healthy: Nodes) -> None:
     """What a node does that it does not use is no answer for the connection."""
-    assert trace(healthy, "198.51.100.7", "203.0.113.19:80").answer == "not known to be reached: dropped"
+    assert trace(healthy, "198.51.100.7", "203.0.113.19:80").answer == (
+        "not known to be reached: dropped by iptables-save.txt:39 on node-a; nothing is known of node-b and node-c, whose dumps were not given"
+    )
+
+
+# --- what is said of what is not known, and of what is not alike ---
+
+
+def test_each_address_of_a_name_has_an_answer_of_its_own(tmp_path: Path) -> None:
+    """Which of them a client takes is its own affair: no share of one is a share of the whole."""
+    half = changed(tmp_path, "half", before("FORWARD", "-A FORWARD -d 10.244.2.0/24 -j DROP"))
+    found = trace(read_nodes([half]), "pod/demo/web-0", "dual:80")
+    assert re.search(r"partly reached: by 10\.96\.1\.54 .*% dropped by .*; by fd00:10:96::136 to pod", found.answer), found.answer
+    assert sum(one.share for one in found.outcomes) == pytest.approx(1)
+    ways = [one["way"] for one in json.loads(json_trace(found))["outcomes"]]
+    assert {tuple(one) for one in ways} == {("by 10.96.1.54",), ("by fd00:10:96::136",)}
+
+
+def test_what_differs_from_its_neighbours_is_never_left_out(tmp_path: Path) -> None:
+    """Of 23 endpoints, one is another's and one is dropped: both are shown, the rest are counted."""
+    rules = (FIXTURES / "healthy" / "iptables-save.txt").read_text()
+    ends = re.findall(r'"demo/many:http -> ([0-9.]+):', rules)
+    wrong, lost = ends[17], ends[18]
+    change = before("FORWARD", f"-A FORWARD -d {lost}/32 -j DROP")
+    node = changed(
+        tmp_path, "node", lambda text: change(text.replace(f"--to-destination {wrong}:", "--to-destination 10.9.9.9:"))
+    )
+    text = text_of(trace(read_nodes([node]), "pod/demo/web-0", "many:80"))
+    assert "--to-destination 10.9.9.9:" in text
+    assert f"on its way to {lost}:" in text
+    assert "more to ready endpoints; --format json gives them all" in text
+
+
+def test_without_objects_nothing_is_said_of_who_is_where() -> None:
+    rules = read_nodes([str(FIXTURES / "healthy" / "iptables-save.txt")])
+    found = trace(rules, "node", "10.96.1.1:80")
+    assert found.answer.startswith("not known to be reached: to 10.244.1.12:8080")
+    assert "of which nothing is known: no endpoints and pods were given" in text_of(found)
+    assert not trace(rules, "198.51.100.7", "192.168.100.11:30080").reached
+
+
+def test_a_source_that_is_guessed_is_no_proof(tmp_path: Path) -> None:
+    """With an overlay network masqueraded packets leave with the address of its interface: a rule of the next node for the primary one may not
+    match.
+    """
+    drop = before("FORWARD", "-A FORWARD -s 192.168.100.11/32 -d 10.244.2.0/24 -j DROP")
+    nodes = read_nodes([str(FIXTURES / "healthy"), changed(tmp_path, "b", drop, node="node-b")])
+    found = trace(nodes, "198.51.100.7", "192.168.100.11:30080")
+    text = text_of(found)
+    assert {one.certainty for one in found.outcomes if one.verdict is Verdict.DROP} == {Certainty.POSSIBLE}
+    assert "hangs on which address of node node-a it comes from" in text
+    assert "an address of node node-a" in text
+    always = before("FORWARD", "-A FORWARD -d 10.244.2.0/24 -j DROP")
+    nodes = read_nodes([str(FIXTURES / "healthy"), changed(tmp_path, "c", always, node="node-b")])
+    dropped = [one for one in trace(nodes, "198.51.100.7", "192.168.100.11:30080").outcomes if one.verdict is Verdict.DROP]
+    assert {one.certainty for one in dropped} == {Certainty.DEFINITE}
+
+
+def test_each_node_is_given_its_own_file(tmp_path: Path) -> None:
+    """Also where no rule of the first decides."""
+    nodes = read_nodes([str(FIXTURES / "healthy"), changed(tmp_path, "b", lambda text: text, node="node-b")])
+    lines = text_of(trace(nodes, "pod/demo/web-0", "192.168.100.12:30080")).splitlines()
+    first = next(line for line in lines if "node node-a: packets for" in line)
+    assert "node-b" not in first.partition("packets for")[2]
+    assert "/b/iptables-save.txt" not in first
+
+
+@pytest.mark.parametrize(("target", "source"), [("10.244.1.12:8080", "192.168.100.11"), ("10.96.1.1:80", "10.96.1.1")])
+def test_with_which_address_a_node_asks_in_ipvs_mode(target: str, source: str) -> None:
+    """Its own for a pod; for what kube-ipvs0 has the very address that is asked (KPR 9.3)."""
+    found = trace(read_nodes([str(FIXTURES / "ipvs-healthy")]), "node", target)
+    step = next(one for one in found.all_steps() if one.kind is StepKind.NODE_RULES)
+    assert step.before is not None
+    assert step.before.source == source
+    loops = [rule.text for one in found.outcomes for rule in one.rules if "KUBE-LOOP-BACK" in rule.text]
+    assert not loops
+
+
+def test_the_lines_that_prove_a_finding_are_shown() -> None:
+    """Also those by which no packet came: a real server of weight 0."""
+    found = trace(read_nodes([str(FIXTURES / "ipvs-drained-endpoint")]), "pod/demo/web-0", "web:80")
+    (remark,) = {one for step in found.all_steps() for one in step.remarks if one.places}
+    shown = text_of(found)
+    assert all(place.text.strip() in shown for place in remark.places)
+    assert any(" -w 0" in place.text or re.search(r"Masq +0 ", place.text) for place in remark.places)

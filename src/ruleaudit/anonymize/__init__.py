@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from ruleaudit.anonymize.chains import Chains
 from ruleaudit.anonymize.dumps import (
@@ -23,17 +23,18 @@ from ruleaudit.anonymize.settings import settings_without_names
 from ruleaudit.cluster import load
 from ruleaudit.errors import InputError
 from ruleaudit.formats.iptables_save import MAX_LINE_LENGTH, MAX_LINES, parse
-from ruleaudit.settings import read_settings
-from ruleaudit.sources import InputKind
+from ruleaudit.settings import find_settings
+from ruleaudit.sources import Captures, InputKind, read_captures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from ruleaudit.cluster import Cluster
     from ruleaudit.sources import Source
 
 __all__ = ["KEPT_NAMES", "KEPT_PORT_NAMES", "Anonymous", "Mapping", "anonymized"]
 
-
+Made = TypeVar("Made")
 _OBJECT_FILES = {
     "Service": "services.json",
     "EndpointSlice": "endpointslices.json",
@@ -47,14 +48,56 @@ _OBJECT_FILES = {
 
 @dataclass(frozen=True, slots=True)
 class Anonymous:
-    """An anonymised capture: its files by name, in the order of their inputs, and what of the inputs is not in them, in words."""
+    """An anonymised capture: its files by name, in the order of their inputs, and what of the inputs is not in them, in words.
+
+    Of several nodes, the files of each lie in a folder of its own ("node/iptables-save.txt"), and what they have in common beside these.
+    """
 
     files: dict[str, str]
     left_out: tuple[str, ...]
 
 
-def anonymized(sources: Sequence[Source], mapping: Mapping, *, limit_factor: int = 1) -> Anonymous:
-    """Rewrite the inputs of one node, as `sources.read` gives them. Raises InputError where one cannot be read, or none is left."""
+def anonymized(given: Sequence[Source] | Captures, mapping: Mapping, *, limit_factor: int = 1) -> Anonymous:
+    """Rewrite the inputs of one node or of several, as `sources.read` and `sources.gather` give them.
+
+    Raises InputError where one cannot be read, or nothing is left.
+    """
+    if isinstance(given, Captures):
+        found = _several(given, mapping, limit_factor)
+        path = given.nodes[0].path
+    else:
+        objects = _objects(given, limit_factor)
+        found = _rewritten(given, objects, objects, mapping, limit_factor)
+        path = given[0].path if given else "input"
+    if not found.files:
+        raise InputError("holds nothing that can be anonymised; give a capture: dumps of rules, objects", path)
+    return found
+
+
+def _several(captures: Captures, mapping: Mapping, limit_factor: int) -> Anonymous:
+    """All nodes and what they have in common, under one key; a node's folder is named by what stands for the name of its capture."""
+    in_common = _objects(captures.shared, limit_factor)
+    found = _rewritten(captures.shared, in_common, in_common, mapping, limit_factor)
+    files, left_out = dict(found.files), [*found.left_out]
+    made: list[tuple[str, Anonymous]] = []
+    for capture, own in zip(captures.nodes, read_captures(captures.nodes, limit_factor=limit_factor), strict=True):
+        written = _objects(own, limit_factor)
+        known = in_common
+        if any(one.kind is InputKind.OBJECTS for one in own):
+            known = _objects([*captures.shared, *own], limit_factor) if captures.shared else written
+        made.append((mapping.name(capture.name), _rewritten(own, known, written, mapping, limit_factor)))
+    for folder, one in _numbered(made):
+        files.update({f"{folder}/{name}": text for name, text in one.files.items()})
+        left_out += one.left_out
+    return Anonymous(files, tuple(left_out))
+
+
+def _objects(sources: Sequence[Source], limit_factor: int) -> Cluster:
+    return load([(one.path, one.data) for one in sources if one.kind is InputKind.OBJECTS], limit_factor=limit_factor)
+
+
+def _rewritten(sources: Sequence[Source], known: Cluster, written: Cluster, mapping: Mapping, limit_factor: int) -> Anonymous:
+    """What `sources` hold. `known`: the objects that explain what dumps name, `written`: those that become files."""
     from ruleaudit.formats import ip_addr, ipset, ipvsadm
 
     dumps = {
@@ -62,12 +105,10 @@ def anonymized(sources: Sequence[Source], mapping: Mapping, *, limit_factor: int
         for one in sources
         if one.kind is InputKind.IPTABLES_SAVE
     }
-    objects = [(one.path, one.data) for one in sources if one.kind is InputKind.OBJECTS]
-    cluster = load(objects, limit_factor=limit_factor)
-    chains = Chains(mapping, cluster, list(dumps.values()))
+    chains = Chains(mapping, known, list(dumps.values()))
     made: list[tuple[str, str]] = []
-    left_out: list[str] = [f"{problem}" for problem in cluster.problems]
-    if cluster.config_maps:
+    left_out: list[str] = [f"{problem}" for problem in written.problems]
+    if written.config_maps:
         left_out.append("ConfigMaps: cluster DNS and kubelet are configured in free text")
     for source in sources:
         kind = source.kind
@@ -83,22 +124,21 @@ def anonymized(sources: Sequence[Source], mapping: Mapping, *, limit_factor: int
         elif kind is InputKind.IP_ADDR:
             made.append(("ip-addr.json", interfaces_without_names(ip_addr.parse(source.text, source.path), chains)))
         elif kind in (InputKind.PROXY_CONFIG, InputKind.CAPTURE_META):
-            made.append(settings_without_names(read_settings(source.data, source.path), mapping))
+            settings = find_settings(source.data, source.path)
+            if settings is None:
+                left_out.append(f"{source.path}: it holds no settings of kube-proxy")
+            else:
+                made.append(settings_without_names(settings, mapping))
         elif kind is InputKind.EMPTY:
             made.append(("empty.txt", ""))
         elif kind is not InputKind.OBJECTS:
             left_out.append(f"{source.path}: {source.reason or f'{kind.value}, which no audit looks at'}")
-    made += [(_OBJECT_FILES[kind], text.decode()) for kind, text in objects_without_names(cluster, mapping)]
-    if not made:
-        raise InputError(
-            "holds nothing that can be anonymised; give a capture: dumps of rules, objects",
-            sources[0].path if sources else "input",
-        )
+    made += [(_OBJECT_FILES[kind], text.decode()) for kind, text in objects_without_names(written, mapping)]
     return Anonymous(dict(_numbered(made)), tuple(left_out))
 
 
-def _numbered(made: Sequence[tuple[str, str]]) -> list[tuple[str, str]]:
-    """The files, those of one name numbered in their order, which is that in which they are read again."""
+def _numbered(made: Sequence[tuple[str, Made]]) -> list[tuple[str, Made]]:
+    """Files or folders, those of one name numbered in their order, which is that in which they are read again."""
     counts = Counter(name for name, _ in made)
     seen: Counter[str] = Counter()
     found = []

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ruleaudit.audit.coverage import UnknownNodeError, follow_settings, objects_alone, settings_differ, time_skew
-from ruleaudit.audit.inputs import FAMILIES
+from ruleaudit.audit.coverage import UnknownNodeError, follow_settings, objects_alone, time_skew
+from ruleaudit.audit.inputs import FAMILIES, require_usable_dumps
 from ruleaudit.audit.iptables import Summary, audit_family
 from ruleaudit.audit.ipvs import audit_ipvs_family
 from ruleaudit.audit.model import FamilyModel, NodeModel, open_node, without_collection
@@ -47,6 +47,8 @@ def audit_inputs(
     Raises InputError when an input is unusable, UnknownNodeError for a node that is not
     among the objects.
     """
+    if shared is None:  # else some of `sources` are no part of this node's capture
+        require_usable_dumps(sources)
     with without_collection():
         return _audit(sources, node, settings, progress or (lambda _step, _part: None), limit_factor, shared, place)
 
@@ -89,9 +91,9 @@ def _audit(
         else:
             findings.extend(list(written.written_rules(one, findings)))
     for family in FAMILIES:
-        differs = settings_differ(family, model.proxy, model.signs[family], mode) if model.signs[family].served else None
+        differs = model.contradicted(family)
         if differs is not None:
-            findings = [differs, *follow_settings(findings, differs)]
+            findings = [differs, *follow_settings(findings, differs, family)]
     findings.extend(objects_alone(cluster) if shared is None else shared.alone(cluster))
     if not summary.releases or any(release.external_ips for release in summary.releases):
         findings.extend(list(takeover.takeovers(cluster, findings)))

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, timedelta
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from ruleaudit.addresses import canonical_address
+from ruleaudit.addresses import canonical, family_of, known_family
 from ruleaudit.audit.inputs import FAMILIES, OTHER_MODE, Inputs, header_time, note
 from ruleaudit.catalogue import CATALOGUE
 from ruleaudit.checks import objects, objects_oddities
 from ruleaudit.errors import RuleauditError
 from ruleaudit.findings import Certainty, Finding, Location, Severity
+from ruleaudit.forwarding import split_endpoint
 from ruleaudit.kubeproxy import SERVICE_CHAIN, Signs, is_kube_proxy_chain, other_proxy
+from ruleaudit.near import unknown
 from ruleaudit.release import ProxyMode
 from ruleaudit.settings import LocalDetection
 from ruleaudit.sources import InputKind
@@ -56,9 +57,7 @@ def node_name(
     """
     if asked is not None:
         if cluster.nodes and asked not in cluster.nodes:
-            near = get_close_matches(asked, cluster.nodes, 3, 0.4)
-            known = ", ".join(near) if near else ", ".join(sorted(cluster.nodes)[:5])
-            raise UnknownNodeError(f"no Node {asked!r} among the objects; {'near matches' if near else 'there are'}: {known}")
+            raise UnknownNodeError(unknown("node", asked, cluster.nodes, cutoff=0.4))
         return asked
     if given is not None and given.node:
         return given.node
@@ -71,10 +70,7 @@ def node_name(
     found = [
         name
         for name, node in cluster.nodes.items()
-        if any(
-            one.type == "InternalIP" and canonical_address(one.address, 6 if ":" in one.address else 4) in own
-            for one in node.status.addresses
-        )
+        if any(one.type == "InternalIP" and canonical(one.address) in own for one in node.status.addresses)
     ]
     return found[0] if own and len(found) == 1 else None
 
@@ -125,7 +121,7 @@ def serving(
             continue
         for address in (*spec.cluster_ips, spec.cluster_ip or ""):
             if address and address != "None":
-                services[6 if ":" in address else 4] = True
+                services[known_family(address)] = True
     cut = set()
     for table in tables:
         if is_cut(table) and table.name == "nat":
@@ -231,12 +227,24 @@ def settings_differ(family: int, given: ProxySettings, sign: Signs, mode: ProxyM
     )
 
 
-def follow_settings(findings: Iterable[Finding], leader: Finding) -> list[Finding]:
-    """The findings, with those as consequences of settings that differ which hang on the mark or on which pods are local."""
+def follow_settings(findings: Iterable[Finding], leader: Finding, family: int) -> list[Finding]:
+    """The findings, with those of the family as consequences of settings that differ which hang on the mark or on which pods are local."""
     follows = {"RA310", "RA401", "RA402", "RA404", "RA405"}
-    if "local pods" in leader.expected:  # these take other chains under a Local policy
-        follows |= {"RA106", "RA107", "RA206", "RA207", "RA208", "RA303", "RA305"}
-    return [replace(one, cause=leader.fingerprint) if one.code in follows and one.cause is None else one for one in findings]
+    if "local pods" in leader.expected:  # these take other chains under a Local policy, to other endpoints of the Service
+        follows |= {"RA106", "RA107", "RA207", "RA208", "RA303", "RA305"}
+    return [
+        replace(one, cause=leader.fingerprint)
+        if one.code in follows and one.cause is None and _family_of(one) in (family, None)
+        else one
+        for one in findings
+    ]
+
+
+def _family_of(finding: Finding) -> int | None:
+    """The family that a finding is about, where its frontend or its endpoint tells it."""
+    if finding.frontend is not None:
+        return finding.frontend.family
+    return None if finding.endpoint is None else family_of(split_endpoint(finding.endpoint)[0])
 
 
 def is_cut(table: Table) -> bool:

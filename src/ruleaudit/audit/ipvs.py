@@ -12,7 +12,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import TYPE_CHECKING
 
 from ruleaudit.addresses import parse_network
-from ruleaudit.audit.coverage import settings_differ, unsettled
+from ruleaudit.audit.coverage import unsettled
 from ruleaudit.audit.inputs import note
 from ruleaudit.audit.iptables import DEFAULT_MARK, Summary, collapsed, releases_of, settled
 from ruleaudit.audit.node import clients_of, own_addresses
@@ -254,7 +254,7 @@ def _told(
     wide = list(case.wide(audit, judge)) if case.with_rules else []
     taken = Apart(findings)
     if judge is not None and empty is None:
-        differ = settings_differ(case.family, node.proxy, case.sign, node.mode)
+        differ = node.contradicted(case.family)
         taken = apart(judge, findings, wide, rules=not any(other_modes_rules(audit)) and differ is None)
     told = [*(collapsed(audit, taken.own) if empty is None else taken.own), *stale]
     parts = leading_entries(audit, list(case.parts(audit, told)), taken.of_entries)

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ruleaudit.audit.coverage import is_cut, mode_of, node_name, serving
+from ruleaudit.audit.coverage import is_cut, mode_of, node_name, serving, settings_differ
 from ruleaudit.audit.inputs import FAMILIES, Inputs, Progress, chosen_tables, note, partial_dumps, read_inputs
 from ruleaudit.audit.iptables import open_family
 from ruleaudit.audit.ipvs import IpvsNode, ipvs_node, open_ipvs_family
 from ruleaudit.audit.node import own_addresses
 from ruleaudit.checks import leftovers, nodewide, virtual_leftovers
+from ruleaudit.checks.other_node import other_node, traced, traces
 from ruleaudit.checks.services import ServiceJudge
 from ruleaudit.checks.virtual_servers import VirtualServerJudge
 from ruleaudit.dataplane.ruleset import Ruleset
@@ -112,6 +113,20 @@ class FamilyModel:
         )
         return [one for one in found if any((each.file, each.line) in lines for each in one.locations)]
 
+    @cached_property
+    def of_other_node(self) -> Finding | None:
+        """RA007: the rules are another node's. Asks every service port that depends on the node: worth it only where something is wrong."""
+        audit = self.audit
+        if self.ipvs is not None:
+            possible = list(traces(audit, self.ipvs.elsewhere(audit.family)))
+            if possible:
+                alike = all(one.node == possible[0].node for one in possible)
+                return traced(audit, possible[0], 0) if alike else None
+        judge = self._judge(audit)
+        judge.run()
+        found = other_node(audit, judge, None) if judge.judged else None
+        return None if found is None else found.finding
+
     def findings_of(self, expected: ExpectedServicePort) -> list[Finding]:
         """What `check` says of one service port, and of the node where that concerns it: lost hooks with their effect on it alone.
 
@@ -189,6 +204,11 @@ class NodeModel:
         if known is None:
             known = self._families[family] = self._opened(family)
         return known
+
+    def contradicted(self, family: int) -> Finding | None:
+        """RA008: the settings that were given, where the rules of a family show others; what is expected of them is doubtful then."""
+        sign = self.signs[family]
+        return settings_differ(family, self.proxy, sign, self.mode) if sign.served else None
 
     def _opened(self, family: int) -> FamilyModel:
         if self.mode is ProxyMode.IPVS:

@@ -12,9 +12,10 @@ from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
 from ruleaudit.audit import audit_inputs
+from ruleaudit.audit.inputs import require_usable_dumps
 from ruleaudit.audit.shared import Shared
-from ruleaudit.errors import InputError, RuleauditError
-from ruleaudit.sources import InputKind, capture_name, holds_dumps, read
+from ruleaudit.errors import RuleauditError
+from ruleaudit.sources import InputKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from ruleaudit.audit.inputs import Progress
     from ruleaudit.findings import Report
     from ruleaudit.settings import GivenSettings
-    from ruleaudit.sources import Captures, Source
+    from ruleaudit.sources import Capture, Captures, Source
 
 __all__ = ["NodeAudit", "audit_nodes", "usable_cores"]
 
@@ -32,7 +33,7 @@ __all__ = ["NodeAudit", "audit_nodes", "usable_cores"]
 class NodeAudit:
     """The outcome of one node: its report, or why there is none.
 
-    `path` is the folder or the archive as the user gave it. `trace`: the traceback of a fault of ruleaudit itself, else "".
+    `path` is that of its capture. `trace`: the traceback of a fault of ruleaudit itself, else "".
     """
 
     path: str
@@ -71,9 +72,9 @@ def audit_nodes(
         shared.cluster(objects, limit_factor)  # before the processes part: all of them look at the same memory
     work = _Work(captures.shared, shared, settings, limit_factor)
     first, rest = captures.nodes[:1], captures.nodes[1:]
-    step(f"1 of {len(captures.nodes):,}: {first[0]}", 0.0)
+    step(f"1 of {len(captures.nodes):,}: {first[0].path}", 0.0)
     with shared.learning():  # here, so that what is made for every node is made before the processes part
-        outcomes = [work.audit(path) for path in first]
+        outcomes = [work.audit(capture) for capture in first]
     gc.collect()
     gc.freeze()  # nor looked at by the collector of any of them: it stays in memory that they share
     try:
@@ -84,10 +85,10 @@ def audit_nodes(
     return _with_names_once(outcomes)
 
 
-def _gathered(paths: Sequence[str], audited: Iterator[NodeAudit], step: Progress) -> Iterator[NodeAudit]:
-    total = len(paths) + 1
-    for number, path in enumerate(paths, 2):
-        step(f"{number:,} of {total:,}: {path}", (number - 1) / total)
+def _gathered(captures: Sequence[Capture], audited: Iterator[NodeAudit], step: Progress) -> Iterator[NodeAudit]:
+    total = len(captures) + 1
+    for number, capture in enumerate(captures, 2):
+        step(f"{number:,} of {total:,}: {capture.path}", (number - 1) / total)
         yield next(audited)
 
 
@@ -113,18 +114,18 @@ class _Work:
     settings: GivenSettings | None
     limit_factor: int
 
-    def audit(self, path: str) -> NodeAudit:
-        """The outcome of the node that the folder or the archive at `path` describes."""
+    def audit(self, capture: Capture) -> NodeAudit:
+        """The outcome of the node whose capture this is."""
+        path = capture.path
         try:
-            own = read([path], limit_factor=self.limit_factor)
-            if not any(holds_dumps(one) for one in own):
-                raise InputError("holds no dump of a node's rules; what nodes have in common is given with --objects", path)
+            own = capture.read(limit_factor=self.limit_factor)
+            require_usable_dumps(own)
             report = audit_inputs(
                 [*self.sources, *own],
                 settings=self.settings,
                 limit_factor=self.limit_factor,
                 shared=self.shared,
-                place=capture_name(path),
+                place=capture.name,
             )
         except RuleauditError as error:
             return NodeAudit(path, None, str(error), traceback.format_exc())
@@ -134,17 +135,17 @@ class _Work:
         return NodeAudit(path, report)
 
 
-def _audit_alone(work: _Work, path: str, answer: Connection) -> None:
+def _audit_alone(work: _Work, capture: Capture, answer: Connection) -> None:
     """What a process of a node does: it ends without letting go of anything, which would take a third as long again."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process' affair
     gc.disable()  # one audit, and then the end: what it makes is never looked at again
-    answer.send(work.audit(path))
+    answer.send(work.audit(capture))
     answer.close()
     os._exit(0)
 
 
-def _in_parallel(work: _Work, paths: Sequence[str], count: int) -> Iterator[NodeAudit]:
-    """The outcomes in the order of `paths`, from a process for each, `count` of them at a time.
+def _in_parallel(work: _Work, captures: Sequence[Capture], count: int) -> Iterator[NodeAudit]:
+    """The outcomes in the order of `captures`, from a process for each, `count` of them at a time.
 
     Where processes can be forked they have the objects in common with this one.
     """
@@ -153,11 +154,11 @@ def _in_parallel(work: _Work, paths: Sequence[str], count: int) -> Iterator[Node
     done: dict[int, NodeAudit] = {}
     started = given = 0
     try:
-        while given < len(paths):
+        while given < len(captures):
             # Those that are done and wait for an earlier one are few: a slow node must not let the reports of all others pile up.
-            while started < len(paths) and len(running) < count and started < given + _AHEAD * count:
+            while started < len(captures) and len(running) < count and started < given + _AHEAD * count:
                 receiver, sender = processes.Pipe(duplex=False)
-                process: BaseProcess = processes.Process(target=_audit_alone, args=(work, paths[started], sender))
+                process: BaseProcess = processes.Process(target=_audit_alone, args=(work, captures[started], sender))
                 process.start()
                 sender.close()
                 running[receiver] = (started, process)
@@ -167,7 +168,7 @@ def _in_parallel(work: _Work, paths: Sequence[str], count: int) -> Iterator[Node
                 try:
                     done[number] = receiver.recv()
                 except EOFError:
-                    done[number] = NodeAudit(paths[number], None, _ended(process))
+                    done[number] = NodeAudit(captures[number].path, None, _ended(process))
                 receiver.close()
                 process.join()
             while given in done:

@@ -4,7 +4,7 @@
 """
 
 from ruleaudit.trace.follow import trace
-from ruleaudit.trace.nodes import Nodes, read_nodes
+from ruleaudit.trace.nodes import Nodes, SeveralNodesError, read_nodes
 from ruleaudit.trace.values import Trace
 
-__all__ = ["Nodes", "Trace", "read_nodes", "trace"]
+__all__ = ["Nodes", "SeveralNodesError", "Trace", "read_nodes", "trace"]

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from ruleaudit.addresses import canonical_address, family_of
+from ruleaudit.addresses import canonical, family_of, known_family
 from ruleaudit.findings import Certainty
-from ruleaudit.forwarding import Verdict
+from ruleaudit.forwarding import Verdict, endpoint_text
 from ruleaudit.names import Answer, Record, cluster_dns, resolve
 from ruleaudit.near import UnknownNameError, did_you_mean, near_matches
 from ruleaudit.trace import balancers, ingresses
+from ruleaudit.trace.holders import addresses_of
 from ruleaudit.trace.hops import Branch, Follower, of_several
 from ruleaudit.trace.question import Client, QuestionError, Target, client_of, node_addresses, parse_target
 from ruleaudit.trace.summary import answer_of
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["known_addresses", "trace"]
 
 _FAMILIES: Final = {4: "IPv4", 6: "IPv6"}
+_LOOPBACK: Final = {4: "127.0.0.1", 6: "::1"}
 Key = tuple[str, str]
 
 
@@ -41,7 +43,7 @@ def trace(nodes: Nodes, client: str, target: str, *, controller: str | None = No
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """One address that is asked, with the pod that a name gives it to."""
+    """One address that is asked, with its port."""
 
     address: str
     port: int
@@ -56,6 +58,8 @@ class _Question:
         self.cluster = nodes.cluster
         self.follower = Follower(nodes)
         self.notes: list[str] = list(client.notes)
+        if not self.cluster.kinds:
+            self.notes.append("no objects were given: names, pods, who is ready and what is asked for are not known")
 
     def trace(self) -> Trace:
         branch, party = self._branch()
@@ -66,9 +70,11 @@ class _Question:
             target=party,
             steps=branch.steps,
             outcomes=branch.outcomes,
-            expected=tuple(follower.expected),
-            findings=tuple(follower.findings.values()),
+            expected=tuple(follower.wanted.expected),
+            findings=tuple(follower.wanted.findings.values()),
             notes=tuple(dict.fromkeys(self.notes)),
+            not_given=tuple(follower.not_given),
+            conditions=tuple(follower.conditions),
         )
         return replace(found, answer=answer_of(found))
 
@@ -96,6 +102,8 @@ class _Question:
         target = self.target
         address, protocol = target.host, target.protocol
         services = list(self._services_at(address))
+        if not services and target.port is None:
+            self._require_port(address)
         port = self._port(target.port, protocol, services, address)
         if protocol is None:
             protocol = _protocol_of(port, services, self.cluster.services.values())
@@ -110,17 +118,20 @@ class _Question:
         key = self._service_of(address, port, protocol) or (services[0].metadata.key if services else None)
         return branch, Party(target.text, "address", (address,), service=key, port=port, protocol=protocol)
 
+    def _require_port(self, address: str) -> None:
+        """Raises QuestionError for an IPv6 address that nothing has and whose end may be a port: without brackets it is part of it."""
+        head, _, tail = self.target.text.partition("/")[0].rpartition(":")
+        if ":" in address and tail.isdigit() and canonical(head) is not None and address not in known_addresses(self.nodes):
+            raise QuestionError(
+                f"--to {self.target.text}: nothing has the address {address}; where {tail} is the port, write [{head}]:{tail}"
+            )
+
     def _services_at(self, address: str) -> Iterable[Service]:
         """The Services that have an address, whatever it is to them."""
-        for service in self.cluster.services.values():
-            spec = service.spec
-            texts = [*spec.cluster_ips, spec.cluster_ip, *spec.external_ips]
-            texts += [one.ip for one in service.status.load_balancer.ingress]
-            if address in texts or any(text and _canonical(text) == address for text in texts):
-                yield service
+        return (one for one in self.cluster.services.values() if address in addresses_of(one))
 
     def _service_of(self, address: str, port: int, protocol: str) -> Key | None:
-        for one in self.follower.expected:
+        for one in self.follower.wanted.expected:
             if one.frontend.port == port and one.frontend.protocol == protocol and one.frontend.address in (address, None):
                 namespace, _, name = one.service.partition("/")
                 return namespace, name
@@ -129,9 +140,13 @@ class _Question:
     def _port(self, port: int | str | None, protocol: str | None, services: list[Service], address: str) -> int:
         if isinstance(port, int):
             return port
-        if port is None and not services and any(address in node_addresses(one, _family(address)) for one in self.nodes.models):
+        if (
+            port is None
+            and not services
+            and any(address in node_addresses(one, known_family(address)) for one in self.nodes.models)
+        ):
             raise QuestionError(
-                f"--to {self.target.text}: {address} is a node's address; give a port, as {_joined(address, '30080')}"
+                f"--to {self.target.text}: {address} is a node's address; give a port, as {endpoint_text(address, 30080)}"
             )
         ports = [(service, one) for service in services for one in service.spec.ports]
         return _chosen(self.target.text, port, protocol, ports, f"{address}").port
@@ -139,10 +154,10 @@ class _Question:
     def _require_known(self, address: str, branch: Branch) -> None:
         """Raises UnknownNameError for an address that neither objects nor rules know: it is mistyped, or lies outside."""
         follower = self.follower
-        if any(one.verdict is not Verdict.PASS for one in branch.outcomes) or follower.expected:
+        if any(one.verdict is not Verdict.PASS for one in branch.outcomes) or follower.wanted.expected:
             return
         known = known_addresses(self.nodes)
-        if address in known:
+        if address in known or not (self.cluster.services and self.cluster.nodes):  # nothing tells whose it may be
             return
         raise UnknownNameError(
             f"--to {self.target.text}: no Service, endpoint, pod or node has {address}, and no rule translates it"
@@ -152,6 +167,8 @@ class _Question:
     # --- names ---
 
     def _name(self, target: Target) -> tuple[Branch, Party]:
+        if target.host.lower().rstrip(".") == "localhost":
+            return self._loopback()
         balanced = balancers.by_hostname(self.cluster, target.host)
         if balanced is not None:
             service_port = self._service_port(target, [balanced])
@@ -166,19 +183,19 @@ class _Question:
             return self._unanswered(target, resolution)
         places = self._places(target, resolution)
         families = self.client.addresses
-        usable = [one for one in places if _family(one.address) in families]
+        usable = [one for one in places if known_family(one.address) in families]
         left = [one.address for one in places if one not in usable]
         if left:
             self.notes.append(f"the client has no address of the family of {', '.join(left)}")
         if not usable:
             raise QuestionError(
                 f"--to {target.text}: its addresses are {', '.join(left)}, and {self.client.name} has none of "
-                f"{_FAMILIES[_family(left[0])]}"
+                f"{_FAMILIES[known_family(left[0])]}"
             )
         branches = []
         for place in usable:
             branch = balancers.to_address(self.follower, self.client, place.address, place.port, place.protocol)
-            branches.append(self._checked_headless(resolution, place, branch))
+            branches.append((f"by {place.address}", self._checked_headless(resolution, place, branch)))
         branch = of_several(branches)
         if len(usable) > 1:
             self.notes.append(
@@ -193,17 +210,34 @@ class _Question:
         party = Party(target.text, "name", addresses, service=resolution.service, port=first.port, protocol=first.protocol)
         return Branch((step,), outcomes), party
 
+    def _loopback(self) -> tuple[Branch, Party]:
+        """The client itself, by the name that every resolver has: of a node, that is a way to its node ports."""
+        target = self.target
+        addresses = [_LOOPBACK[family] for family in self.client.addresses] or [_LOOPBACK[4]]
+        if not isinstance(target.port, int):
+            raise QuestionError(f"--to {target.text}: give a port, as localhost:30080")
+        protocol = target.protocol or _protocol_of(target.port, [], self.cluster.services.values())
+        branch = of_several(
+            [(f"by {one}", balancers.to_address(self.follower, self.client, one, target.port, protocol)) for one in addresses]
+        )
+        step = Step(StepKind.DNS, f"localhost: {', '.join(addresses)}", steps=branch.steps)
+        service = self._service_of(addresses[0], target.port, protocol)
+        return Branch((step,), branch.outcomes), Party(
+            target.text, "name", tuple(addresses), service=service, port=target.port, protocol=protocol
+        )
+
     def _node_name(self, target: Target, name: str) -> tuple[Branch, Party]:
         node = self.cluster.nodes[name]
         if not isinstance(target.port, int):
             raise QuestionError(f"--to {target.text}: {name} is a node; give a port, as {name}:30080")
         protocol = target.protocol or _protocol_of(target.port, [], self.cluster.services.values())
-        found = (_canonical(one.address) for one in node.status.addresses if one.type in ("InternalIP", "ExternalIP"))
-        addresses = [one for one in found if one is not None and _family(one) in self.client.addresses]
+        found = (canonical(one.address) for one in node.status.addresses if one.type in ("InternalIP", "ExternalIP"))
+        addresses = [one for one in found if one is not None and known_family(one) in self.client.addresses]
         if not addresses:
             raise QuestionError(f"--to {target.text}: node {name} has no address that {self.client.name} could ask")
-        branches = [balancers.to_address(self.follower, self.client, one, target.port, protocol) for one in addresses[:2]]
-        branch = of_several(branches)
+        branch = of_several(
+            [(f"by {one}", balancers.to_address(self.follower, self.client, one, target.port, protocol)) for one in addresses[:2]]
+        )
         step = Step(StepKind.DNS, f"{name} is a node: {', '.join(addresses[:2])}", steps=branch.steps)
         return Branch((step,), branch.outcomes), Party(
             target.text, "name", tuple(addresses), node=name, port=target.port, protocol=protocol
@@ -282,10 +316,9 @@ class _Question:
         """A name without an address: one that leads outside is an answer, any other a mistake."""
         if resolution.record is Record.EXTERNAL_NAME or resolution.service is not None:
             text = f"name {resolution.name}: {_what(resolution)}"
-            step = Step(StepKind.DNS, text, certainty=Certainty.POSSIBLE, notes=resolution.notes)
-            verdict = Verdict.PASS if resolution.answer is Answer.UNKNOWN else Verdict.REJECT
             certainty = Certainty.POSSIBLE if resolution.answer is Answer.UNKNOWN else resolution.certainty
-            outcome = Outcome(verdict, 1.0, certainty=certainty)
+            step = Step(StepKind.DNS, text, certainty=certainty, notes=resolution.notes)
+            outcome = Outcome(None, 1.0, certainty=certainty, ending=_what(resolution))
             port = target.port if isinstance(target.port, int) else None
             return Branch((step,), (outcome,)), Party(
                 target.text, "name", service=resolution.service, port=port, protocol=target.protocol
@@ -314,19 +347,6 @@ def _what(resolution: Resolution) -> str:
     if resolution.record is Record.ENDPOINT:
         return f"an endpoint of Service {service}, {addresses}"
     return addresses
-
-
-def _family(address: str) -> int:
-    return 6 if ":" in address else 4
-
-
-def _canonical(text: str) -> str | None:
-    family = family_of(text)
-    return None if family is None else canonical_address(text, family)
-
-
-def _joined(address: str, port: object) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def _listed(ports: list[tuple[Service, ServicePort]]) -> str:
@@ -369,13 +389,12 @@ def known_addresses(nodes: Nodes) -> set[str]:
     known = set(cluster.pods_by_address)
     texts: list[str | None] = []
     for service in cluster.services.values():
-        texts += [*service.spec.cluster_ips, service.spec.cluster_ip, *service.spec.external_ips]
-        texts += [one.ip for one in service.status.load_balancer.ingress]
+        known |= addresses_of(service)
     for node in cluster.nodes.values():
         texts += [one.address for one in node.status.addresses]
     for piece in cluster.slices.values():
         texts += [address for one in piece.endpoints for address in one.addresses]
     for endpoints in cluster.endpoints.values():
         texts += [one.ip for subset in endpoints.subsets for one in (*subset.addresses, *subset.not_ready_addresses)]
-    known.update(one for text in texts if text and (one := _canonical(text)) is not None)
+    known.update(one for text in texts if (one := canonical(text)) is not None)
     return known

@@ -1,4 +1,4 @@
-"""One node after the other: what its rules do to the connection, what the objects ask for there, and who gets it."""
+"""One node after the other: what its rules do to the connection, and who gets it."""
 
 from __future__ import annotations
 
@@ -6,41 +6,43 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
-from ruleaudit.addresses import canonical_address, family_of, parse_network
+from ruleaudit.addresses import known_family, parse_network
 from ruleaudit.checks.judgement import percent
-from ruleaudit.checks.objects_oddities import broken_ingress_backends, services_without_pods
-from ruleaudit.compare import compare, equal
-from ruleaudit.dataplane.observe import observe
 from ruleaudit.dataplane.packet import ANY_INTERFACE
-from ruleaudit.dataplane.ruleset import destination_of
 from ruleaudit.findings import Certainty, Severity
 from ruleaudit.forwarding import FrontendKind, Vantage, Verdict, endpoint_text, split_endpoint
-from ruleaudit.settings import LocalDetection
+from ruleaudit.trace.holders import (
+    addresses_of,
+    declares,
+    endpoint_at,
+    is_endpoint,
+    knows_endpoints,
+    listener,
+    named_endpoint,
+    node_with,
+    where_text,
+)
 from ruleaudit.trace.rules import Book, deciding
-from ruleaudit.trace.values import Connection, Endpoint, Expected, Outcome, Remark, RuleUse, Step, StepKind
+from ruleaudit.trace.seen import after, client_as_seen, node_text
+from ruleaudit.trace.values import Choice, Connection, Outcome, Step, StepKind
+from ruleaudit.trace.wanted import Wanted
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ruleaudit.audit import FamilyModel, NodeModel
-    from ruleaudit.checks.objects_oddities import Oddity
-    from ruleaudit.cluster.objects import Service
-    from ruleaudit.dataplane.observe import Observation
     from ruleaudit.dataplane.packet import Packet
     from ruleaudit.dataplane.walk import Outcome as Walked
-    from ruleaudit.endpoints import Candidates
-    from ruleaudit.endpoints import Endpoint as SliceEndpoint
-    from ruleaudit.expect import Expectation, ExpectedServicePort
-    from ruleaudit.findings import Finding
-    from ruleaudit.forwarding import Forwarding, Frontend
-    from ruleaudit.ingress import Backend
+    from ruleaudit.expect import ExpectedServicePort
     from ruleaudit.trace.nodes import Nodes
+    from ruleaudit.trace.values import Endpoint, RuleUse
 
-__all__ = ["Branch", "Follower", "Sender", "of_several", "scaled", "state_of", "with_share"]
+__all__ = ["Branch", "Follower", "Sender", "of_several", "scaled", "with_share"]
 
-Key = tuple[str, str]
 MAX_HOPS: Final = 4
 """So many nodes are followed: more than any connection meets that does not go in a circle."""
+_ENDED: Final = (Verdict.DROP, Verdict.REJECT)
+_MOST_SOURCES: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,14 +66,18 @@ def with_share(steps: Iterable[Step], share: float) -> tuple[Step, ...]:
     return tuple(replace(one, share=one.share * share, steps=with_share(one.steps, share)) for one in steps)
 
 
-def of_several(branches: Sequence[Branch]) -> Branch:
-    """Branches between which nothing is known to choose: each with the same share."""
-    if len(branches) == 1:
-        return branches[0]
-    part = 1 / len(branches)
+def of_several(ways: Sequence[tuple[str, Branch]]) -> Branch:
+    """Branches between which somebody chooses of whom nothing is known, each with what it is called: the same share stands for all."""
+    if len(ways) == 1:
+        return ways[0][1]
+    part = 1 / len(ways)
     return Branch(
-        tuple(step for one in branches for step in with_share(one.steps, part)),
-        tuple(outcome for one in branches for outcome in scaled(one.outcomes, part)),
+        tuple(step for _, one in ways for step in with_share(one.steps, part)),
+        tuple(
+            replace(outcome, way=(Choice(label, len(ways)), *outcome.way))
+            for label, one in ways
+            for outcome in scaled(one.outcomes, part)
+        ),
     )
 
 
@@ -79,24 +85,28 @@ def of_several(branches: Sequence[Branch]) -> Branch:
 class Sender:
     """Who sends a packet to a node: from where it comes to it, and with which address. `source` None: any address of that kind.
 
-    `inside`: it comes from another node or a pod on one, by whichever interface leads there.
+    `inside`: it comes from another node or a pod on one, by whichever interface leads there. `source_text`: what is known of a source that only
+    stands for the one that it has.
     """
 
     vantage: Vantage
     source: str | None = None
     inside: bool = False
+    source_text: str = ""
 
 
 class Follower:
-    """Follows connections through nodes, and notes what the objects ask for on the way."""
+    """Follows connections through nodes. `wanted` gathers what the objects ask for on the way; `not_given` the nodes that the connection may
+    come to first, or that a way into a Service begins at, and whose dumps were not given; `conditions` what the way rests on and the objects do
+    not show.
+    """
 
     def __init__(self, nodes: Nodes) -> None:
         self.nodes, self.cluster = nodes, nodes.cluster
-        self.expected: list[Expected] = []
-        self.findings: dict[str, Finding] = {}
+        self.wanted = Wanted(nodes.cluster)
+        self.not_given: dict[str, None] = {}
+        self.conditions: dict[str, None] = {}
         self._books: dict[int, Book] = {}
-
-    # --- one node ---
 
     def at_node(
         self,
@@ -110,103 +120,135 @@ class Follower:
         arriving: bool = False,
     ) -> Branch:
         """A packet at a node: the step of its rules, and what follows. `arriving`: another node has sent it to an endpoint here."""
-        family = 6 if ":" in destination else 4
-        found = model.family(family)
-        name = model.name or "the node"
+        found = model.family(known_family(destination))
         if found is None:
-            text = f"{name}: the rules of IPv{family} are not known"
-            connection = Connection(sender.source, destination, port, protocol, "the client")
-            served = ", ".join(f"IPv{one}" for one in model.families) or "no family"
-            note = f"kube-proxy serves {served} there, as far as the inputs show"
-            step = Step(StepKind.NODE_RULES, text, model.name, certainty=Certainty.POSSIBLE, before=connection, notes=(note,))
-            outcome = Outcome(
-                Verdict.PASS, 1.0, (destination, port, protocol), certainty=Certainty.POSSIBLE, source=connection, node=model.name
-            )
-            return Branch((step,), (outcome,))
-        packet = self._packet(found, sender, destination, port, protocol)
-        walked = _merged(found.evaluator.evaluate(packet, tracing=True)[0])
-        if not found.rules_known:
-            walked = [replace(one, masquerade=None, possible=True) for one in walked]
-        elif not found.audit.rules.has_table("filter"):
-            walked = [replace(one, possible=True) for one in walked]
-        book = self._book(found)
-        rules = [deciding(book, one) for one in walked]
-        claims, remarks = self._judged(model, found, sender, packet, protocol, rules, arriving=arriving)
-        for claim in claims:
-            if not any(one.ready for one in claim.candidates.endpoints):
-                remarks += self.oddities_of((claim.name.namespace, claim.name.name))
-        before = _connection(sender, packet, destination, port, protocol)
-        common = _common(rules)
-        steps: list[Step] = []
-        outcomes: list[Outcome] = []
-        for one, used in zip(walked, rules, strict=True):
-            way = self._onward(model, found, sender, one, packet, protocol, used[common:], claims, hop, arriving=arriving)
-            steps.extend(way.steps)
-            outcomes.extend(replace(each, rules=(*used, *each.rules)) for each in way.outcomes)
-        notes = self._node_notes(found, walked, packet)
-        if not claims and not arriving:
-            notes += self._unserved_node_port(found, destination, port, protocol) + self._passed_over(found, destination)
-        if not arriving:
-            ends = (each.endpoint.node for each in outcomes if each.endpoint is not None)
-            away = sorted({one for one in ends if one is not None and one != model.name and self.nodes.named(one) is None})
-            if away:
-                notes.append(f"not followed on {', '.join(away)}, whose dumps were not given: their rules may refuse what comes")
-        what = "packets for" if not arriving else "brought from another node:"
-        step = Step(
-            StepKind.NODE_RULES,
-            f"node {model.name or '(name not known)'}: {what} {endpoint_text(destination, port)}/{protocol}",
-            model.name,
-            before=before,
-            rules=rules[0][:common] if rules else (),
-            notes=tuple(notes),
-            remarks=tuple(remarks),
-            steps=tuple(steps),
-        )
-        return Branch((step,), tuple(outcomes))
+            return _without_rules(model, sender, destination, port, protocol)
+        return _Hop(self, model, found, sender, destination, port, protocol, hop, arriving=arriving).branch()
 
-    def _book(self, found: FamilyModel) -> Book:
+    def book(self, found: FamilyModel) -> Book:
+        """The lines of one family of a node."""
         known = self._books.get(id(found))
         if known is None:
             known = self._books[id(found)] = Book(found.audit)
         return known
 
-    def _packet(self, found: FamilyModel, sender: Sender, destination: str, port: int, protocol: str) -> Packet:
-        packet = found.audit.clients.packet(sender.vantage, protocol, destination, port, sender.source)
-        if sender.inside:
-            return replace(packet, in_interface=ANY_INTERFACE, bridged=None)
-        return packet
 
-    def _unserved_node_port(self, found: FamilyModel, address: str, port: int, protocol: str) -> list[str]:
-        """A node port at an address of the node at which kube-proxy is not to serve it."""
-        if not found.evaluator.host.is_local(address):
-            return []
-        expectation = found.audit.expectation
-        if (None, port, protocol) in expectation.by_frontend:
-            served = ", ".join(found.audit.node_port_addresses) or "no address that is known"
-            return [f"{port} is a node port, but kube-proxy serves node ports at {served}, not at {address}"]
-        return [
-            f"{port} is a node port of Service {'/'.join(key)}, which kube-proxy passes over here: {reason}"
-            for key, reason in expectation.ignored.items()
-            for one in self.cluster.services[key].spec.ports
-            if one.node_port == port and (one.protocol or "TCP") == protocol
-        ]
+def _without_rules(model: NodeModel, sender: Sender, destination: str, port: int, protocol: str) -> Branch:
+    """A packet of a family of which no rules are known on the node."""
+    family = known_family(destination)
+    connection = Connection(sender.source, destination, port, protocol, "the client")
+    served = ", ".join(f"IPv{one}" for one in model.families) or "no family"
+    step = Step(
+        StepKind.NODE_RULES,
+        f"{model.name or 'the node'}: the rules of IPv{family} are not known",
+        model.name,
+        certainty=Certainty.POSSIBLE,
+        before=connection,
+        notes=(f"kube-proxy serves {served} there, as far as the inputs show",),
+    )
+    outcome = Outcome(
+        Verdict.PASS, 1.0, (destination, port, protocol), certainty=Certainty.POSSIBLE, source=connection, node=model.name
+    )
+    return Branch((step,), (outcome,))
 
-    def _passed_over(self, found: FamilyModel, address: str) -> list[str]:
-        """An address of a Service that kube-proxy does not serve, and why."""
-        return [
-            f"{address} is an address of Service {'/'.join(key)}, which kube-proxy passes over: {reason}"
-            for key, reason in found.audit.expectation.ignored.items()
-            if address in _addresses_of(self.cluster.services[key], found.audit.family)
-        ]
 
-    def _node_notes(self, found: FamilyModel, walked: Sequence[Walked], packet: Packet) -> list[str]:
-        notes = []
+class _Hop:
+    """One packet at one node."""
+
+    def __init__(
+        self,
+        follower: Follower,
+        model: NodeModel,
+        found: FamilyModel,
+        sender: Sender,
+        destination: str,
+        port: int,
+        protocol: str,
+        hop: int,
+        *,
+        arriving: bool,
+    ) -> None:
+        self.follower, self.model, self.found, self.sender = follower, model, found, sender
+        self.destination, self.port, self.protocol, self.hop, self.arriving = destination, port, protocol, hop, arriving
+        self.nodes, self.cluster, self.wanted = follower.nodes, follower.cluster, follower.wanted
+        packet = found.audit.clients.packet(sender.vantage, protocol, destination, port, self._source())
+        self.packet: Packet = replace(packet, in_interface=ANY_INTERFACE, bridged=None) if sender.inside else packet
+        self.claims: Sequence[ExpectedServicePort] = ()
+        text = sender.source_text
+        if sender.vantage is Vantage.OUTSIDE and sender.source is None:
+            text = "an address of the load balancer"
+        self.came = Connection(None if text else self.packet.source, destination, port, protocol, text)
+
+    def _source(self) -> str | None:
+        """The source of the packet, where it is known: the kernel gives the node's own packets to one of its addresses that very address, in
+        IPVS mode also to what kube-ipvs0 has, and any other that of the interface that leads there.
+        """
+        if self.sender.vantage is not Vantage.NODE or self.sender.source is not None:
+            return self.sender.source
+        local = self.found.evaluator.host.is_local(self.destination)
+        return self.destination if local else self.found.audit.clients.node
+
+    def branch(self) -> Branch:
+        """The node's rules, and what follows each of their outcomes."""
+        found, model = self.found, self.model
+        walked = _merged(found.evaluator.evaluate(self.packet, tracing=True)[0])
+        if not found.rules_known:
+            walked = [replace(one, masquerade=None, possible=True) for one in walked]
+        elif not found.audit.rules.has_table("filter"):
+            walked = [replace(one, possible=True) for one in walked]
+        rules = [deciding(self.follower.book(found), one) for one in walked]
+        remarks = self.wanted.said((one for one in model.findings if one.severity is not Severity.INFO), model.name)
+        contradicted = model.contradicted(found.audit.family)
+        remarks += self.wanted.said([contradicted] if contradicted is not None else [], model.name)
+        self.claims, parted = self.wanted.at(
+            model, found, self.sender.vantage, self.packet, self.protocol, rules, arriving=self.arriving
+        )
+        remarks += parted
+        for claim in self.claims:
+            if not any(one.ready for one in claim.candidates.endpoints):
+                remarks += self.wanted.oddities_of((claim.name.namespace, claim.name.name))
+        common = _common(rules)
+        steps: list[Step] = []
+        outcomes: list[Outcome] = []
+        for one, used in zip(walked, rules, strict=True):
+            way = self._onward(one, used[common:])
+            steps.extend(way.steps)
+            outcomes.extend(replace(each, rules=(*used, *each.rules)) for each in way.outcomes)
+        what = "brought from another node:" if self.arriving else "packets for"
+        step = Step(
+            StepKind.NODE_RULES,
+            f"node {node_text(model)}: {what} {endpoint_text(self.destination, self.port)}/{self.protocol}",
+            model.name,
+            before=self.came,
+            rules=rules[0][:common] if rules else (),
+            notes=tuple(self._notes(walked, outcomes)),
+            remarks=tuple(dict.fromkeys(remarks)),
+            steps=tuple(steps),
+        )
+        return Branch((step,), tuple(outcomes))
+
+    # --- notes on the node's step ---
+
+    def _notes(self, walked: Sequence[Walked], outcomes: Sequence[Outcome]) -> list[str]:
+        notes = self._undecided(walked)
+        if self.arriving:
+            return notes
+        if not self.claims:
+            notes += self._unserved_node_port() + self._passed_over()
+        ends = (each.endpoint.node for each in outcomes if each.endpoint is not None)
+        away = sorted({one for one in ends if one is not None and one != self.model.name and self.nodes.named(one) is None})
+        if away:
+            notes.append(f"not followed on {', '.join(away)}, whose dumps were not given: their rules may refuse what comes")
+        return notes
+
+    def _undecided(self, walked: Sequence[Walked]) -> list[str]:
+        found, notes = self.found, []
         if not found.rules_known:
             notes.append("without the node's rules and sets only its virtual servers are known: masquerade and refusals are not")
         elif not found.audit.rules.has_table("filter"):
             notes.append("the dump has no filter table: what is refused is not known")
         kept = {one.scheduled.persistence for one in walked if one.scheduled is not None and one.scheduled.persistence}
-        affinity = found.evaluator.evaluate(packet)[1] if any(one.remembered for one in walked) else {}
+        affinity = found.evaluator.evaluate(self.packet)[1] if any(one.remembered for one in walked) else {}
         kept |= {question.seconds for question, _ in affinity.values() if question.seconds}
         if kept:
             notes.append(
@@ -214,536 +256,310 @@ class Follower:
             )
         undecided = {one.unknown_rule for one in walked if one.possible and one.unknown_rule is not None}
         for place in undecided:
-            use = self._book(found).use(place)
+            use = self.follower.book(found).use(place)
             if use is not None:
                 notes.append(f"not decided by what is known, so both ways are followed: {use.file}:{use.line}: {use.text}")
         return notes
 
-    # --- what the objects ask for ---
-
-    def _judged(
-        self,
-        model: NodeModel,
-        found: FamilyModel,
-        sender: Sender,
-        packet: Packet,
-        protocol: str,
-        rules: Sequence[tuple[RuleUse, ...]],
-        *,
-        arriving: bool,
-    ) -> tuple[Sequence[ExpectedServicePort], list[Remark]]:
-        """The service ports that claim the destination, and where the rules do not what the objects ask for."""
-        audit = found.audit
-        first: Sequence[ExpectedServicePort] = ()
-        vantage = self._vantage(found, sender, packet)
-        seen = None
-        best: tuple[int, Forwarding, Frontend, ExpectedServicePort] | None = None
-        for expectation in found.expectations():
-            frontend, claims = _claims(found, expectation, packet.destination, packet.port, protocol)
-            if frontend is None:
-                break
-            first = first or claims
-            observer = found.observer
-            guarded = frontend.kind is FrontendKind.LOAD_BALANCER_IP and any(one.source_ranges for one in claims)
-            accepted = observer.accepted(claims[0], claims, frontend, vantage, packet.source if guarded else None)
-            if audit.node is None and claims[0].uses_local:
-                accepted = ()
-            port = claims[0].name.port or str(claims[0].port)
-            service = f"{claims[0].name.namespace}/{claims[0].name.name}"
-            if not accepted:
-                self.expected.append(Expected(model.name, vantage, frontend, service, port, None, None))
-                return first, []
-            seen = seen or observe(found.evaluator, packet, audit.mark)
-            same = next((one for one in accepted if equal(one, seen)), None)
-            unmasked = self._unmasked(found, same, seen)
-            if unmasked is not None:
-                best = (0, unmasked, frontend, claims[0])
-                break
-            if same is not None:
-                self.expected.append(Expected(model.name, vantage, frontend, service, port, same, True))
-                return first, []
-            ranked = min(((compare(one, seen), one) for one in accepted), key=lambda pair: len(pair[0]))
-            differences = ranked[0]
-            if observer.stood_in is not None:
-                differences = observer.certain(claims[0], differences, observer.stood_in)
-            if not differences:
-                self.expected.append(Expected(model.name, vantage, frontend, service, port, ranked[1], True))
-                return first, []
-            if best is None or len(differences) < best[0]:
-                best = (len(differences), ranked[1], frontend, claims[0])
-        if best is None:
-            return first, [] if first or arriving else self._stale(found, rules)
-        _, forwarding, frontend, expected = best
-        port = expected.name.port or str(expected.port)
-        service = f"{expected.name.namespace}/{expected.name.name}"
-        self.expected.append(Expected(model.name, vantage, frontend, service, port, forwarding, False))
-        told = [one for one in found.findings_of(first[0]) if one.frontend in (None, frontend)]
-        for one in told:
-            named = replace(one, node=one.node or model.name)
-            self.findings.setdefault(named.fingerprint, named)
-        wanted = f"the objects ask for something else: {_wanted(forwarding)}"
-        remarks = [Remark(wanted, told[0].code if told else None)]
-        remarks += [Remark(f"{one.name}: {one.message}", one.code) for one in told]
-        return first, remarks
-
-    def _unmasked(self, found: FamilyModel, same: Forwarding | None, seen: Observation) -> Forwarding | None:
-        """What was asked for, where packets that are marked for masquerade leave the node with their own source all the same (RA402)."""
-        if same is None or not same.masquerade:
-            return None
-        local = found.evaluator.host.is_local
-        keeps = any(one.endpoint is not None and not local(split_endpoint(one.endpoint)[0]) for one in seen.not_masqueraded)
-        return same if keeps else None
-
-    def _stale(self, found: FamilyModel, rules: Sequence[tuple[RuleUse, ...]]) -> list[Remark]:
-        """A destination that no Service has, and kube-proxy's rules lead somewhere all the same."""
-        lines = {(one.file, one.line) for used in rules for one in used if not one.foreign and not one.policy}
-        told = found.stale_at(lines) if lines else []
-        for one in told:
-            self.findings.setdefault(one.fingerprint, one)
-        return [Remark(f"{one.name}: {one.message}", one.code) for one in told]
-
-    def _vantage(self, found: FamilyModel, sender: Sender, packet: Packet) -> Vantage:
-        """Whom kube-proxy takes the sender for: a packet with a local pod's address is one of a local pod, wherever it comes from (KPR 4.7)."""
-        detection = found.audit.expectation.local_detection
-        if sender.vantage is Vantage.OUTSIDE and isinstance(detection, LocalDetection) and detection.value:
-            where = parse_network(detection.value, found.audit.family)
-            if where is not None and ip_address(packet.source) in where:
-                return Vantage.POD
-        return sender.vantage
-
-    # --- what the objects say of themselves ---
-
-    def oddities_of(self, service: Key) -> list[Remark]:
-        """RA701 of a Service, as a warning: here it is why a connection ends."""
-        known = self.cluster.services.get(service)
-        if known is None:
+    def _unserved_node_port(self) -> list[str]:
+        """A node port at an address of the node at which kube-proxy is not to serve it."""
+        found, address, port = self.found, self.destination, self.port
+        if not found.evaluator.host.is_local(address):
             return []
-        return self._odd(services_without_pods(replace(self.cluster, services={service: known})))
+        expectation = found.audit.expectation
+        if (None, port, self.protocol) in expectation.by_frontend:
+            served = ", ".join(found.audit.node_port_addresses) or "no address that is known"
+            return [f"{port} is a node port, but kube-proxy serves node ports at {served}, not at {address}"]
+        return [
+            f"{port} is a node port of Service {'/'.join(key)}, which kube-proxy passes over here: {reason}"
+            for key, reason in expectation.ignored.items()
+            for one in self.cluster.services[key].spec.ports
+            if one.node_port == port and (one.protocol or "TCP") == self.protocol
+        ]
 
-    def oddities_of_ingress(self, ingress: Key, backend: Backend) -> list[Remark]:
-        """RA704 of the backend that a request is led to, as a warning."""
-        one = replace(self.cluster, ingresses={ingress: self.cluster.ingresses[ingress]})
-        return self._odd(each for each in broken_ingress_backends(one) if each.subject.endswith(f" {backend}"))
-
-    def _odd(self, oddities: Iterable[Oddity]) -> list[Remark]:
-        told = [one.finding(Severity.WARNING) for one in oddities]
-        for one in told:
-            self.findings.setdefault(one.fingerprint, one)
-        return [Remark(f"{one.name}: {one.message}", one.code) for one in told]
+    def _passed_over(self) -> list[str]:
+        """An address of a Service that kube-proxy does not serve, and why."""
+        return [
+            f"{self.destination} is an address of Service {'/'.join(key)}, which kube-proxy passes over: {reason}"
+            for key, reason in self.found.audit.expectation.ignored.items()
+            if self.destination in addresses_of(self.cluster.services[key])
+        ]
 
     # --- how it goes on ---
 
-    def _onward(
-        self,
-        model: NodeModel,
-        found: FamilyModel,
-        sender: Sender,
-        walked: Walked,
-        packet: Packet,
-        protocol: str,
-        rules: tuple[RuleUse, ...],
-        claims: Sequence[ExpectedServicePort],
-        hop: int,
-        *,
-        arriving: bool,
-    ) -> Branch:
-        """One outcome of a node's rules, with what follows it; the outcomes have the share of this one."""
+    def _onward(self, walked: Walked, rules: tuple[RuleUse, ...]) -> Branch:
+        """One outcome of the node's rules, with what follows it; the outcomes have the share of this one."""
         certainty = Certainty.POSSIBLE if walked.possible else Certainty.DEFINITE
-        share = walked.share
-        if walked.endpoint is not None:
-            address, port = split_endpoint(walked.endpoint)
-        else:
-            address, port = packet.destination, packet.port
-        target = (address, port, protocol)
-        after = self._after(model, found, sender, walked, packet, target)
-        translated = walked.endpoint is not None
-        who = self.endpoint(claims, address, port, model)
+        place = (self.destination, self.port) if walked.endpoint is None else split_endpoint(walked.endpoint)
+        target = (*place, self.protocol)
+        gone = after(self.model, self.found, self.came, walked, self.packet, target)
+        who = endpoint_at(self.cluster, self.claims, *place, self.protocol, self.model.name)
+        ended = walked.verdict in _ENDED
         base = Outcome(
             walked.verdict,
-            share,
-            target if walked.verdict not in (Verdict.DROP, Verdict.REJECT) or translated else None,
-            who if walked.verdict not in (Verdict.DROP, Verdict.REJECT) else None,
-            walked.masquerade if walked.verdict in (Verdict.FORWARD, Verdict.PASS, Verdict.LOCAL) else None,
+            walked.share,
+            target if not ended or walked.endpoint is not None else None,
+            None if ended else who,
+            None if ended else walked.masquerade,
             certainty,
-            source=after,
-            node=model.name,
+            source=gone,
+            node=self.model.name,
         )
-        part = _part(share)
-        if walked.verdict in (Verdict.DROP, Verdict.REJECT):
+        if ended:
             what = {Verdict.DROP: "dropped: the client waits in vain", Verdict.REJECT: "rejected: the client is told at once"}
-            where = f", on its way to {endpoint_text(address, port)}" if translated else ""
-            step = Step(StepKind.END, f"{part}{what[walked.verdict]}{where}", model.name, share, certainty, rules=rules)
-            return Branch((step,), (base,))
-        if not translated and not arriving:
-            return self._untranslated(model, walked, base, rules, packet, protocol, hop)
-        notes, broken = self._source_notes(model, sender, packet, walked, after, who)
-        remarks: list[Remark] = []
-        for claim in claims if broken else ():
-            told = [one for one in found.findings_of(claim) if one.code == "RA403" and one.endpoint == walked.endpoint]
-            for one in told:
-                self.findings.setdefault(one.fingerprint, one)
-            remarks += [Remark(f"{one.name}: {one.message}", one.code) for one in told]
-        reached = who.ready is True and not broken and (not claims or self._belongs(claims, walked.endpoint))
-        if claims and not self._belongs(claims, walked.endpoint) and translated:
+            where = f", on its way to {endpoint_text(*place)}" if walked.endpoint is not None else ""
+            why = () if walked.endpoint is not None else self._why_refused()
+            return self._ended(base, f"{what[walked.verdict]}{where}", rules, notes=why)
+        if walked.endpoint is None and not self.arriving:
+            return self._untranslated(walked, base, who, rules)
+        return self._to_endpoint(walked, base, who, rules)
+
+    def _ended(
+        self,
+        base: Outcome,
+        text: str,
+        rules: tuple[RuleUse, ...],
+        *,
+        notes: tuple[str, ...] = (),
+        kind: StepKind = StepKind.END,
+        steps: tuple[Step, ...] = (),
+        outcomes: tuple[Outcome, ...] = (),
+    ) -> Branch:
+        """A way that ends without a pod, or goes on elsewhere by `steps` to `outcomes`."""
+        step = Step(
+            kind,
+            f"{_part(base)}{text}",
+            self.model.name,
+            base.share,
+            base.certainty,
+            after=None if base.verdict in _ENDED else base.source,
+            rules=rules,
+            notes=notes,
+            steps=steps,
+        )
+        return Branch((step,), outcomes or (base,))
+
+    def _why_refused(self) -> tuple[str, ...]:
+        """Why the objects ask for a refusal, where they do: then it is right."""
+        asked = self.wanted.expected[-1] if self.claims and self.wanted.expected else None
+        if asked is None or not asked.same or asked.forwarding is None or asked.forwarding.verdict is Verdict.FORWARD:
+            return ()
+        claim = self.claims[0]
+        name = f"{claim.name.namespace}/{claim.name.name}"
+        every = claim.candidates.endpoints
+        ready = [one for one in every if one.ready]
+        ranges = [one for one in claim.source_ranges if parse_network(one, self.packet.family) is not None]
+        if asked.frontend.kind is FrontendKind.LOAD_BALANCER_IP and ranges and not _within(self.packet.source, ranges):
+            return (f"as the objects ask: {self.packet.source} is in none of loadBalancerSourceRanges, {', '.join(ranges)}",)
+        if not ready:
+            count = len({one.text for one in (*every, *claim.candidates.unready)})
+            return (f"as the objects ask: {name} has {f'{count} endpoints, none of them ready' if count else 'no endpoints'}",)
+        return (f"as the objects ask: {name} has no ready endpoint on this node, which its traffic policy asks for (Local)",)
+
+    def _to_endpoint(self, walked: Walked, base: Outcome, who: Endpoint, rules: tuple[RuleUse, ...]) -> Branch:
+        """To an endpoint that the rules have chosen, or that another node has."""
+        model, claims = self.model, self.claims
+        translated = walked.endpoint is not None
+        gone = base.source
+        assert gone is not None
+        notes, broken = client_as_seen(model, self.sender.vantage, self.packet, walked, gone, who)
+        told = [
+            one
+            for claim in (claims if broken else ())
+            for one in self.found.findings_of(claim)
+            if one.code == "RA403" and one.endpoint == walked.endpoint
+        ]
+        remarks = self.wanted.said(told, model.name)
+        theirs = not claims or is_endpoint(claims, walked.endpoint)
+        if not theirs and translated:
             notes.append(f"{walked.endpoint} is no endpoint of {claims[0].name.namespace}/{claims[0].name.name}")
-        where = _where(who, model)
-        lead = "to " if translated else "for "
-        text = f"{part}{lead}{endpoint_text(address, port)}, {where}"
-        if claims and walked.masquerade is False and who.node != model.name and sender.vantage is Vantage.OUTSIDE:
-            certainty = Certainty.POSSIBLE
-            base = replace(base, certainty=certainty)
-        base = replace(base, reached=reached, verdict=walked.verdict if not arriving or translated else Verdict.FORWARD)
-        other = self.nodes.named(who.node) if who.node != model.name and not arriving else None
-        steps: tuple[Step, ...] = ()
-        outcomes: tuple[Outcome, ...] = (base,)
-        if other is not None and hop < MAX_HOPS:
-            there = self.at_node(
-                other, self._sender_of(found, walked, packet, after), address, port, protocol, hop + 1, arriving=True
-            )
-            steps = with_share(there.steps, share)
-            outcomes = tuple(
-                replace(
-                    one,
-                    share=one.share * share,
-                    certainty=Certainty.POSSIBLE if Certainty.POSSIBLE in (one.certainty, certainty) else Certainty.DEFINITE,
-                    verdict=Verdict.FORWARD if one.verdict in (Verdict.PASS, Verdict.LOCAL, Verdict.FORWARD) else one.verdict,
-                    endpoint=who if one.verdict not in (Verdict.DROP, Verdict.REJECT) else None,
-                    destination=target,
-                    masquerade=base.masquerade,
-                    source=after,
-                    reached=reached and one.verdict not in (Verdict.DROP, Verdict.REJECT),
-                )
-                for one in there.outcomes
-            )
+        if claims and walked.masquerade is False and who.node != model.name and self.sender.vantage is Vantage.OUTSIDE:
+            base = replace(base, certainty=Certainty.POSSIBLE)
+        if who.ready is None and not knows_endpoints(self.cluster):
+            base = replace(base, certainty=Certainty.POSSIBLE)
+        base = replace(base, reached=who.ready is True and not broken and theirs)
+        steps, outcomes = self._at_its_node(base, who)
+        place = endpoint_text(who.address, who.port)
         step = Step(
             StepKind.BACKEND,
-            text,
+            f"{_part(base)}{'to' if translated else 'for'} {place}, {where_text(self.cluster, who, model.name)}",
             who.node or model.name,
-            share,
-            certainty,
-            _connection(sender, packet, packet.destination, packet.port, protocol),
-            after,
+            base.share,
+            base.certainty,
+            self.came,
+            gone,
             rules,
             tuple(notes),
             tuple(remarks),
             endpoint=who,
+            reached=base.reached and base.certainty is Certainty.DEFINITE,
             steps=steps,
         )
         return Branch((step,), outcomes)
 
-    def _sender_of(self, found: FamilyModel, walked: Walked, packet: Packet, after: Connection) -> Sender:
-        """Who the next node sees."""
-        source = after.source or (found.audit.clients.node_address if walked.masquerade else packet.source)
-        return Sender(Vantage.OUTSIDE, source, inside=True)
+    def _at_its_node(self, base: Outcome, who: Endpoint) -> tuple[tuple[Step, ...], tuple[Outcome, ...]]:
+        """What the rules of an endpoint's node do with a packet for it, where they were given; else the packet is taken to arrive."""
+        other = self.nodes.named(who.node) if who.node != self.model.name and not self.arriving else None
+        if other is None or self.hop >= MAX_HOPS:
+            return (), (base,)
+        there = self._at(other, base, (who.address, who.port), arriving=True)
+        doubtful = base.certainty is Certainty.POSSIBLE
+        outcomes = []
+        for one in there.outcomes:
+            ended = one.verdict in _ENDED
+            outcomes.append(
+                replace(
+                    one,
+                    share=one.share * base.share,
+                    certainty=Certainty.POSSIBLE if doubtful else one.certainty,
+                    verdict=one.verdict if ended else base.verdict,
+                    endpoint=None if ended else who,
+                    destination=base.destination,
+                    masquerade=base.masquerade,
+                    source=base.source,
+                    reached=base.reached and not ended,
+                )
+            )
+        return with_share(there.steps, base.share), tuple(outcomes)
 
-    def _untranslated(
-        self, model: NodeModel, walked: Walked, base: Outcome, rules: tuple[RuleUse, ...], packet: Packet, protocol: str, hop: int
-    ) -> Branch:
-        """What no rule has translated: for the node itself, for a pod or a node that was asked for by its address, or for somebody outside."""
-        address, port, part, certainty = packet.destination, packet.port, _part(base.share), base.certainty
-        name = model.name or "the node"
-        who = base.endpoint
+    def _at(self, other: NodeModel, base: Outcome, place: tuple[str, int], *, arriving: bool) -> Branch:
+        """The packet at the next node, with the source that it has left this one with.
+
+        With masquerade that is an address of the interface that leads there, which nothing shows: the primary one stands for it, and where
+        another one of the node's would fare otherwise, nothing is certain.
+        """
+        gone = base.source
+        assert gone is not None
+        guessed = gone.source is None and bool(base.masquerade)
+        source = gone.source or (self.found.audit.clients.node_address if guessed else self.packet.source)
+        sender = Sender(Vantage.OUTSIDE, source, inside=True, source_text=gone.source_text if guessed else "")
+        branch = self.follower.at_node(other, sender, *place, self.protocol, self.hop + 1, arriving=arriving)
+        found = other.family(self.packet.family) if guessed else None
+        if found is None or not self._hangs_on_source(found, sender, place):
+            return branch
+        note = (
+            f"what the rules do here hangs on which address of node {node_text(self.model)} it comes from: taken to be {source}"
+        )
+        return Branch(
+            tuple(replace(one, certainty=Certainty.POSSIBLE, notes=(*one.notes, note)) for one in branch.steps),
+            scaled(branch.outcomes, 1.0, Certainty.POSSIBLE),
+        )
+
+    def _hangs_on_source(self, found: FamilyModel, sender: Sender, place: tuple[str, int]) -> bool:
+        """Whether the rules of the next node do something else with a packet from another address that this node may have."""
+        family = self.packet.family
+        node = self.cluster.nodes.get(self.model.name or "")
+        others = list(self.found.evaluator.host.addresses)
+        for text in (*node.spec.pod_cidrs, node.spec.pod_cidr or "") if node is not None else ():
+            network = parse_network(text, family)
+            if network is not None:  # overlays take the first addresses of the node's range for their interface and the bridge
+                others += [str(network.network_address), str(network.network_address + 1)]
+        ends = set()
+        for source in dict.fromkeys([sender.source, *others][:_MOST_SOURCES]):
+            packet = found.audit.clients.packet(Vantage.OUTSIDE, self.protocol, *place, source)
+            packet = replace(packet, in_interface=ANY_INTERFACE, bridged=None)
+            ends.add(frozenset((one.verdict, one.endpoint, one.final_rule) for one in found.evaluator.evaluate(packet)[0]))
+        return len(ends) > 1
+
+    # --- what no rule has translated ---
+
+    def _untranslated(self, walked: Walked, base: Outcome, who: Endpoint, rules: tuple[RuleUse, ...]) -> Branch:
+        """For the node itself, for a pod, an endpoint or a node that was asked for by its address, or for somebody outside."""
         if walked.verdict is Verdict.LOCAL:
-            listener = self._listener(model, port, protocol)
-            if listener is not None:
-                text = f"{part}delivered to node {name} itself: {listener.text}"
-                base = replace(base, endpoint=listener.endpoint(address, port, model.name), reached=listener.ready)
-            else:
-                text = f"{part}delivered to node {name} itself, untranslated"
-                base = replace(base, endpoint=None)
-            notes = (
-                ()
-                if listener is not None
-                else (f"no pod on its host network declares port {port}/{protocol}: whether anybody listens is not known",)
-            )
-            step = Step(
-                StepKind.BACKEND if listener else StepKind.END,
-                text,
-                model.name,
-                base.share,
-                certainty,
-                after=base.source,
-                rules=rules,
-                notes=notes,
-                endpoint=base.endpoint,
-            )
-            return Branch((step,), (base,))
-        owner = self.node_with(address)
-        if owner is not None and owner != model.name:
-            other = self.nodes.named(owner)
-            if other is not None and hop < MAX_HOPS:
-                found = model.family(packet.family)
-                assert found is not None
-                assert base.source is not None
-                there = self.at_node(other, self._sender_of(found, walked, packet, base.source), address, port, protocol, hop + 1)
-                step = Step(
-                    StepKind.END,
-                    f"{part}routed on, untranslated, to node {owner}",
-                    model.name,
-                    base.share,
-                    certainty,
-                    after=base.source,
-                    rules=rules,
-                    steps=with_share(there.steps, base.share),
-                )
-                return Branch((step,), scaled(there.outcomes, base.share, certainty))
-            note = f"the rules of node {owner} were not given: what becomes of it there is not known"
-            step = Step(
-                StepKind.END,
-                f"{part}routed on, untranslated, to node {owner}",
-                model.name,
-                base.share,
-                Certainty.POSSIBLE,
-                after=base.source,
-                rules=rules,
-                notes=(note,),
-            )
-            return Branch((step,), (replace(base, endpoint=None, certainty=Certainty.POSSIBLE),))
-        if who is not None and who.pod is not None:
-            notes = ()
-            if not self._declared(address, port, protocol):
-                notes = (
-                    f"no container of the pod declares port {port}/{protocol}, no Service names it: whether anybody listens is not known",
-                )
-                certainty = Certainty.POSSIBLE
-            base = replace(base, reached=who.ready is True, certainty=certainty)
-            other = self.nodes.named(who.node) if who.node != model.name else None
-            steps: tuple[Step, ...] = ()
-            outcomes: tuple[Outcome, ...] = (base,)
-            if other is not None and hop < MAX_HOPS:
-                found = model.family(packet.family)
-                assert found is not None
-                assert base.source is not None
-                there = self.at_node(
-                    other, self._sender_of(found, walked, packet, base.source), address, port, protocol, hop + 1, arriving=True
-                )
-                steps = with_share(there.steps, base.share)
-                outcomes = tuple(
-                    replace(one, endpoint=who, reached=base.reached and one.verdict not in (Verdict.DROP, Verdict.REJECT))
-                    for one in scaled(there.outcomes, base.share, certainty)
-                )
+            return self._to_the_node(base, rules)
+        named = named_endpoint(self.cluster, self.destination, self.port, self.protocol, self.model.name)
+        if named is not None:
+            return self._to_asked(base, named, rules)
+        owner = node_with(self.cluster, self.destination)
+        if owner is not None and owner != self.model.name:
+            return self._to_other_node(base, owner, rules)
+        if who.pod is not None:
+            return self._to_asked(base, who, rules)
+        base = replace(base, endpoint=None)
+        notes: tuple[str, ...] = ()
+        if not knows_endpoints(self.cluster):
+            base = replace(base, certainty=Certainty.POSSIBLE)
+            notes = ("no endpoints and pods were given: who has the address is not known",)
+        return self._ended(base, "routed on, untranslated", rules, kind=StepKind.ROUTED_ON, notes=notes)
+
+    def _to_the_node(self, base: Outcome, rules: tuple[RuleUse, ...]) -> Branch:
+        """For the node itself: to who listens there, as far as the objects tell. Where a Service was asked for, nobody does."""
+        port, protocol = self.port, self.protocol
+        lead = f"delivered to node {self.model.name or 'the node'} itself"
+        found = listener(self.cluster, self.model.name, port, protocol)
+        if found is not None:
+            base = replace(base, endpoint=found.endpoint(self.destination, port, self.model.name), reached=found.ready)
             step = Step(
                 StepKind.BACKEND,
-                f"{part}routed, untranslated, to {endpoint_text(address, port)}, {_where(who, model)}",
-                who.node,
+                f"{_part(base)}{lead}: {found.text}",
+                self.model.name,
                 base.share,
-                certainty,
+                base.certainty,
                 after=base.source,
                 rules=rules,
-                notes=notes,
-                endpoint=who,
-                steps=steps,
+                endpoint=base.endpoint,
+                reached=base.reached and base.certainty is Certainty.DEFINITE,
             )
-            return Branch((step,), outcomes)
+            return Branch((step,), (base,))
+        base = replace(base, endpoint=None)
+        if self.claims:
+            return self._ended(base, f"{lead}, untranslated", rules)
+        note = f"no pod on its host network declares port {port}/{protocol}: whether anybody listens is not known"
+        base = replace(
+            base,
+            certainty=Certainty.POSSIBLE,
+            ending="delivered to the node itself, of which nothing says whether anybody listens",
+        )
+        return self._ended(base, f"{lead}, untranslated", rules, notes=(note,))
+
+    def _to_other_node(self, base: Outcome, owner: str, rules: tuple[RuleUse, ...]) -> Branch:
+        """For another node, which was asked for by its address."""
+        text = f"routed on, untranslated, to node {owner}"
+        other = self.nodes.named(owner)
+        if other is None or self.hop >= MAX_HOPS:
+            note = f"the rules of node {owner} were not given: what becomes of it there is not known"
+            base = replace(base, endpoint=None, certainty=Certainty.POSSIBLE)
+            return self._ended(base, text, rules, kind=StepKind.ROUTED_ON, notes=(note,))
+        there = self._at(other, base, (self.destination, self.port), arriving=False)
+        return self._ended(
+            base,
+            text,
+            rules,
+            kind=StepKind.ROUTED_ON,
+            steps=with_share(there.steps, base.share),
+            outcomes=scaled(there.outcomes, base.share, base.certainty),
+        )
+
+    def _to_asked(self, base: Outcome, who: Endpoint, rules: tuple[RuleUse, ...]) -> Branch:
+        """To a pod or an endpoint that was asked for by its own address."""
+        notes: tuple[str, ...] = ()
+        if not declares(self.cluster, who.address, who.port, self.protocol):
+            notes = (
+                f"no container of the pod declares port {who.port}/{self.protocol}, no Service names it: whether anybody listens is not known",
+            )
+            base = replace(base, certainty=Certainty.POSSIBLE)
+        base = replace(base, reached=who.ready is True)
+        steps, outcomes = self._at_its_node(base, who)
         step = Step(
-            StepKind.END, f"{part}routed on, untranslated", model.name, base.share, certainty, after=base.source, rules=rules
+            StepKind.BACKEND,
+            f"{_part(base)}routed, untranslated, to {endpoint_text(who.address, who.port)}, {where_text(self.cluster, who, self.model.name)}",
+            who.node,
+            base.share,
+            base.certainty,
+            after=base.source,
+            rules=rules,
+            notes=notes,
+            endpoint=who,
+            reached=base.reached and base.certainty is Certainty.DEFINITE,
+            steps=steps,
         )
-        return Branch((step,), (replace(base, endpoint=None),))
-
-    # --- who is there ---
-
-    def endpoint(self, claims: Sequence[ExpectedServicePort], address: str, port: int, model: NodeModel) -> Endpoint:
-        """Who has an endpoint's address: as the Service's slices have it, else the pod that has the address."""
-        text = endpoint_text(address, port)
-        here = model.name
-        for claim in claims:
-            for candidates in (claim.candidates, *claim.other_candidates):
-                for one in _every(candidates):
-                    if (
-                        endpoint_text(canonical_address(one.address, 6 if ":" in one.address else 4) or one.address, one.port)
-                        != text
-                    ):
-                        continue
-                    pod = one.target
-                    key = (pod[0] or claim.name.namespace, pod[1]) if pod is not None else None
-                    node = one.node_name or self._node_of(key)
-                    return Endpoint(address, port, key, node, one.ready, one.terminating, node is not None and node == here)
-        pods = [one for one in self.cluster.pods_at(address) if not one.finished]
-        listening = [one for one in pods if any(each.container_port == port for each in one.container_ports)]
-        if len(pods) > 1:
-            pods = listening[:1]
-        if not pods:
-            return Endpoint(address, port)
-        held = pods[0]
-        node = held.spec.node_name
-        return Endpoint(
-            address,
-            port,
-            held.metadata.key,
-            node,
-            held.ready,
-            bool(held.metadata.deletion_timestamp),
-            node is not None and node == here,
-        )
-
-    def _declared(self, address: str, port: int, protocol: str) -> bool:
-        """Whether a pod at an address declares a port, or an endpoint of a Service has it."""
-        pods = self.cluster.pods_at(address)
-        if any(one.container_port == port and (one.protocol or "TCP") == protocol for pod in pods for one in pod.container_ports):
-            return True
-        family = 6 if ":" in address else 4
-        held = [
-            ((one.port, one.protocol or "TCP"), text)
-            for piece in self.cluster.slices.values()
-            for one in piece.ports
-            if one.port == port
-            for endpoint in piece.endpoints
-            for text in endpoint.addresses
-        ]
-        held += [
-            ((one.port, one.protocol or "TCP"), each.ip)
-            for endpoints in self.cluster.endpoints.values()
-            for subset in endpoints.subsets
-            for one in subset.ports
-            if one.port == port
-            for each in (*subset.addresses, *subset.not_ready_addresses)
-        ]
-        return any(which == (port, protocol) and canonical_address(text, family) == address for which, text in held)
-
-    def _node_of(self, key: tuple[str, str] | None) -> str | None:
-        pod = self.cluster.pods.get(key) if key is not None else None
-        return pod.spec.node_name if pod is not None else None
-
-    def _belongs(self, claims: Sequence[ExpectedServicePort], endpoint: str | None) -> bool:
-        return any(
-            endpoint == endpoint_text(canonical_address(one.address, 6 if ":" in one.address else 4) or one.address, one.port)
-            for claim in claims
-            for candidates in (claim.candidates, *claim.other_candidates)
-            for one in _every(candidates)
-        )
-
-    def node_with(self, address: str) -> str | None:
-        """The Node that has an address, by the objects."""
-        for name, node in self.cluster.nodes.items():
-            for one in node.status.addresses:
-                family = family_of(one.address or "")
-                if family is not None and canonical_address(one.address, family) == address:
-                    return name
-        return None
-
-    def _listener(self, model: NodeModel, port: int, protocol: str) -> Listener | None:
-        """Who listens on a port of the node, as far as objects tell: a pod on its host network that declares the port, or kube-proxy's health
-        check.
-        """
-        for pod in self.cluster.pods.values():
-            if pod.finished or not pod.spec.host_network or pod.spec.node_name != model.name:
-                continue
-            if any(one.container_port == port and (one.protocol or "TCP") == protocol for one in pod.container_ports):
-                key = pod.metadata.key
-                return Listener(
-                    f"pod {'/'.join(key)} on its host network declares the port, {'ready' if pod.ready else 'not ready'}",
-                    key,
-                    ready=pod.ready,
-                )
-        for service in self.cluster.services.values():
-            if service.spec.health_check_node_port == port and protocol == "TCP" and port:
-                return Listener(
-                    f"kube-proxy answers there for the health check of Service {'/'.join(service.metadata.key)}", None, ready=True
-                )
-        return None
-
-    # --- which addresses the pod sees ---
-
-    def _after(
-        self, model: NodeModel, found: FamilyModel, sender: Sender, walked: Walked, packet: Packet, target: tuple[str, int, str]
-    ) -> Connection:
-        address, port, protocol = target
-        kept = _connection(sender, packet, address, port, protocol)
-        if walked.masquerade is False or walked.verdict in (Verdict.DROP, Verdict.REJECT):
-            return kept
-        if walked.masquerade is None:
-            return Connection(
-                None,
-                address,
-                port,
-                protocol,
-                f"{kept.source or kept.source_text} or an address of the node, which is not decided",
-            )
-        if walked.snat_rule is not None and walked.snat_rule[2]:
-            table, chain, line = walked.snat_rule
-            given = found.audit.rules.dump_of(table, chain).rule(line).option("--to-source")
-            if given is not None:
-                return Connection(destination_of(given.values[0], packet.source, 0)[0] or packet.source, address, port, protocol)
-        return Connection(None, address, port, protocol, f"an address of node {model.name or '(name not known)'}")
-
-    def _source_notes(
-        self, model: NodeModel, sender: Sender, packet: Packet, walked: Walked, after: Connection, who: Endpoint
-    ) -> tuple[list[str], bool]:
-        """What the pod sees as its client, and whether answers cannot find back."""
-        hairpin = walked.endpoint is not None and split_endpoint(walked.endpoint)[0] == packet.source
-        if hairpin and walked.masquerade is False:
-            return [
-                "hairpin: the pod is its own backend and sees its own address as the client: its answers do not go back",
-            ], True
-        lead = "hairpin: the pod is its own backend; it" if hairpin else "the pod" if who.pod is not None else "the endpoint"
-        if walked.masquerade:
-            if after.source is not None:
-                return [f"{lead} sees {after.source} as the client"], False
-            own = self._own(model, packet.family)
-            leads = "that of the interface that leads there"
-            kind = "that of the interface that leads to the pod" if who.local else f"{own}, or {leads}" if own else leads
-            return [f"{lead} sees {after.source_text} as the client ({kind})"], False
-        if walked.masquerade is None:
-            return [f"{lead} sees {after.source_text} as the client"], False
-        notes = [f"{lead} sees {after.source or after.source_text} as the client"]
-        if walked.endpoint is None or sender.vantage is not Vantage.OUTSIDE or who.node in (None, model.name):
-            return notes, False
-        # What was translated here is only known here: answers that go another way keep the pod's address, and nobody takes them. Routes are
-        # not looked at, so it is not certain, also where kube-proxy itself leaves it so, as in IPVS mode from 1.24 on (T-20).
-        return [
-            *notes,
-            "unless its answers come back by this node, the client sees them come from an address that it has not asked",
-        ], False
-
-    def _own(self, model: NodeModel, family: int) -> str:
-        """The node's primary address; empty where nothing tells it."""
-        found = model.family(family)
-        return found.audit.clients.node_address if found is not None and found.audit.clients.node_known else ""
+        return Branch((step,), outcomes)
 
 
-@dataclass(frozen=True, slots=True)
-class Listener:
-    """Who listens on a node's port."""
-
-    text: str
-    pod: tuple[str, str] | None
-    ready: bool
-
-    def endpoint(self, address: str, port: int, node: str | None) -> Endpoint:
-        """It as an endpoint."""
-        return Endpoint(address, port, self.pod, node, self.ready, local=True)
-
-
-def _addresses_of(service: Service, family: int) -> set[str | None]:
-    """Every address of a Service, canonical."""
-    spec = service.spec
-    texts = [*spec.cluster_ips, spec.cluster_ip, *spec.external_ips, *(one.ip for one in service.status.load_balancer.ingress)]
-    return {canonical_address(one, family) for one in texts if one and family_of(one) == family}
-
-
-def _connection(sender: Sender, packet: Packet, destination: str, port: int, protocol: str) -> Connection:
-    """A packet's addresses; an outside sender without an address of its own, whom another stands for, is a load balancer."""
-    if sender.vantage is Vantage.OUTSIDE and sender.source is None:
-        return Connection(None, destination, port, protocol, "an address of the load balancer")
-    return Connection(packet.source, destination, port, protocol)
-
-
-def _claims(
-    found: FamilyModel, expectation: Expectation, address: str, port: int, protocol: str
-) -> tuple[Frontend | None, Sequence[ExpectedServicePort]]:
-    """The frontend that a destination is, and the service ports that claim it."""
-    claims = expectation.by_frontend.get((address, port, protocol), ())
-    wanted: str | None = address
-    if not claims and address in found.audit.node_port_addresses:
-        claims, wanted = expectation.by_frontend.get((None, port, protocol), ()), None
-    if not claims:
-        return None, ()
-    frontend = next(one for one in claims[0].frontends if (one.address, one.port, one.protocol) == (wanted, port, protocol))
-    return frontend, claims
-
-
-def _every(candidates: Candidates) -> Iterable[SliceEndpoint]:
-    return (*candidates.endpoints, *candidates.unready)
+def _within(address: str, ranges: Sequence[str]) -> bool:
+    """Whether an address lies in one of several CIDRs."""
+    parsed = ip_address(address)
+    return any((network := parse_network(one, parsed.version)) is not None and parsed in network for one in ranges)
 
 
 def _merged(walked: Sequence[Walked]) -> list[Walked]:
@@ -757,7 +573,7 @@ def _merged(walked: Sequence[Walked]) -> list[Walked]:
 
 
 def _common(rules: Sequence[tuple[RuleUse, ...]]) -> int:
-    """How many rules all of them begin with; the last of a single one stays with its outcome."""
+    """How many rules all of them begin with."""
     if not rules:
         return 0
     shortest = min(len(one) for one in rules)
@@ -767,37 +583,6 @@ def _common(rules: Sequence[tuple[RuleUse, ...]]) -> int:
     return count
 
 
-def _part(share: float) -> str:
-    return "" if share > 0.9995 else f"{percent(share)} "
-
-
-def _where(who: Endpoint, model: NodeModel) -> str:
-    if who.pod is None and who.node is None and who.ready is None:
-        return "which no pod has and no Service names"
-    pod = f"pod {'/'.join(who.pod)}" if who.pod is not None else "an endpoint without a pod"
-    node = "" if who.node is None else " on this node" if who.node == model.name else f" on node {who.node}"
-    return f"{pod}{node}, {state_of(who.ready, terminating=who.terminating)}"
-
-
-def state_of(ready: bool | None, *, terminating: bool) -> str:
-    """How an endpoint is, in words."""
-    if ready:
-        return "ready and terminating" if terminating else "ready"
-    if terminating:
-        return "terminating"
-    return "not ready" if ready is False else "of which nothing says whether it is ready"
-
-
-def _wanted(forwarding: Forwarding) -> str:
-    if forwarding.verdict is Verdict.FORWARD:
-        ends = sorted(forwarding.backends)
-        shown = ", ".join(ends[:6]) + (f" and {len(ends) - 6} more" if len(ends) > 6 else "")
-        source = {True: ", masqueraded", False: ", with the client's address", None: ""}[forwarding.masquerade]
-        kept = "" if forwarding.affinity is None else f", session affinity of {forwarding.affinity} s"
-        return f"to {shown}{source}{kept}"
-    return {
-        Verdict.REJECT: "a rejection",
-        Verdict.DROP: "that it is dropped",
-        Verdict.PASS: "that it is left alone",
-        Verdict.LOCAL: "that it is left to the node itself",
-    }[forwarding.verdict]
+def _part(outcome: Outcome) -> str:
+    """The share, where it is a part and no placeholder."""
+    return "" if outcome.share > 0.9995 or outcome.certainty is Certainty.POSSIBLE else f"{percent(outcome.share)} "

@@ -1,16 +1,15 @@
-"""The nodes whose dumps were given: one as in `check`, or several, each with the description of its capture."""
+"""The nodes whose dumps were given, one or several, as `check` takes them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from ruleaudit.audit import UnknownNodeError, open_node
 from ruleaudit.audit.shared import Shared
-from ruleaudit.errors import InputError
+from ruleaudit.errors import InputError, RuleauditError
 from ruleaudit.near import did_you_mean, near_matches
-from ruleaudit.sources import InputKind
-from ruleaudit.sources import read_nodes as read_by_node
+from ruleaudit.sources import Captures, InputKind, gather, holds_dumps, read_captures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,7 +21,15 @@ if TYPE_CHECKING:
     from ruleaudit.settings import GivenSettings
     from ruleaudit.sources import Source
 
-__all__ = ["Nodes", "open_nodes", "read_nodes"]
+__all__ = ["Nodes", "SeveralNodesError", "read_nodes"]
+
+
+class SeveralNodesError(RuleauditError):
+    """Dumps of one node that no file holds, beside the files of `count` others."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        super().__init__(f"these dumps are about one node, and the inputs are about {count:,} others")
 
 
 @dataclass
@@ -52,50 +59,51 @@ def read_nodes(
     paths: Sequence[str],
     stdin: BinaryIO | None = None,
     *,
+    shared: Sequence[str] = (),
+    outside: Sequence[Source] = (),
     node: str | None = None,
     settings: GivenSettings | None = None,
     progress: Progress | None = None,
     limit_factor: int = 1,
 ) -> Nodes:
-    """Read the inputs that `paths` name (see `sources.read`). Several folders with a meta.json each are several nodes.
+    """Read the inputs that `paths` and `shared` name, of one node or of several: see `sources.gather`.
 
-    `node`: the node that is asked about, `settings` kube-proxy's where the user gives them. Raises InputError, UnknownNodeError.
+    `outside`: sources that no file holds, which several nodes have in common. `node`: the node that is asked about, `settings`
+    kube-proxy's where the user gives them. Raises InputError, UnknownNodeError; SeveralNodesError for dumps that are given `outside`.
     """
-    return open_nodes(
-        read_by_node(paths, stdin, limit_factor=limit_factor),
-        node=node,
-        settings=settings,
-        progress=progress,
-        limit_factor=limit_factor,
-    )
+    given = gather(paths, stdin, shared=shared, limit_factor=limit_factor)
+    if isinstance(given, Captures):
+        if any(map(holds_dumps, outside)):
+            raise SeveralNodesError(len(given.nodes))
+        return _several(replace(given, shared=(*given.shared, *outside)), node, settings, progress, limit_factor)
+    sources = [*given, *outside]
+    model = _usable(open_node(sources, node=node, settings=settings, progress=progress, limit_factor=limit_factor), sources)
+    return Nodes(model, (model,), chosen=node is not None)
 
 
-def open_nodes(
-    groups: Sequence[Sequence[Source]],
-    *,
-    node: str | None = None,
-    settings: GivenSettings | None = None,
-    progress: Progress | None = None,
-    limit_factor: int = 1,
+def _several(
+    captures: Captures, node: str | None, settings: GivenSettings | None, progress: Progress | None, limit_factor: int
 ) -> Nodes:
-    """The nodes whose sources are given, a group for each. Raises what `read_nodes` raises."""
-    if len(groups) == 1:
-        model = _usable(
-            open_node(groups[0], node=node, settings=settings, progress=progress, limit_factor=limit_factor), groups[0]
-        )
-        return Nodes(model, (model,), chosen=node is not None)
+    """The nodes of several captures. Objects that one of them has serve those that have none: packets cross one cluster."""
+    groups = [[*captures.shared, *own] for own in read_captures(captures.nodes, limit_factor=limit_factor)]
     objects = next(([one for one in group if one.kind is InputKind.OBJECTS] for group in groups if _has_objects(group)), [])
     models: dict[str, NodeModel] = {}
-    shared = Shared()  # the same objects are read once
-    for group in groups:
-        sources = [*group] if _has_objects(group) else [*group, *objects]
+    kept = Shared(captures.shared)  # the same objects are read once
+    if settings is not None:
+        settings = replace(settings, node=None, node_addresses=None)  # one node's, which no other one has
+    for capture, group in zip(captures.nodes, groups, strict=True):
+        sources = group if _has_objects(group) else [*group, *objects]
         model = _usable(
-            open_node(sources, settings=settings, progress=progress, limit_factor=limit_factor, shared=shared), sources
+            open_node(sources, settings=settings, progress=progress, limit_factor=limit_factor, shared=kept, place=capture.name),
+            sources,
         )
         if model.name is None:
-            raise InputError("the description of the capture names no node", sources[0].path)
+            raise InputError(
+                "which node it is, is not known: no meta.json and no settings of kube-proxy name it, and no Node is called as its folder",
+                capture.path,
+            )
         if model.name in models:
-            raise InputError(f"node {model.name} is given twice: give each node's dumps once, from one moment", sources[0].path)
+            raise InputError(f"node {model.name} is given twice: give each node's dumps once, from one moment", capture.path)
         models[model.name] = model
     if node is not None and node not in models:
         near = did_you_mean(near_matches(node, models, cutoff=0.4))

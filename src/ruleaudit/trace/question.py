@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ruleaudit.addresses import canonical_address, family_of
@@ -11,6 +12,7 @@ from ruleaudit.errors import RuleauditError
 from ruleaudit.ingress import URL, parse_url
 from ruleaudit.names import pod_named
 from ruleaudit.near import UnknownNameError, did_you_mean, near_matches, unknown
+from ruleaudit.trace.holders import addresses_of, node_with
 from ruleaudit.trace.values import Party
 
 if TYPE_CHECKING:
@@ -145,6 +147,11 @@ def client_of(nodes: Nodes, text: str) -> Client:
     if family is None or address is None:
         near = did_you_mean(near_matches(text, (f"pod/{one[0]}/{one[1]}" for one in nodes.cluster.pods)))
         raise QuestionError(f"--from {text}: give pod/NAMESPACE/NAME, node, or an address{near}")
+    parsed = ip_address(address)
+    if parsed.is_unspecified or parsed.is_multicast or address == "255.255.255.255":
+        raise QuestionError(f"--from {text}: no connection comes from that address")
+    if parsed.is_loopback:
+        raise QuestionError(f"--from {text}: a loopback address is the node's own affair: give node, or node/NAME")
     for model in nodes.models:
         if address in node_addresses(model, family):
             client = _node_client(model, text)
@@ -155,14 +162,13 @@ def client_of(nodes: Nodes, text: str) -> Client:
         note = f"{address} is pod {'/'.join(pods[0].metadata.key)}'s"
         return Client(client.party, client.model, client.pod, client.on_node, {family: address}, (note, *client.notes))
     notes: tuple[str, ...] = ()
-    owner = next(
-        (
-            name
-            for name, node in nodes.cluster.nodes.items()
-            if any(canonical_address(one.address or "", family) == address for one in node.status.addresses)
-        ),
-        None,
-    )
+    owner = node_with(nodes.cluster, address)
+    served = next((one for one in nodes.cluster.services.values() if address in addresses_of(one)), None)
+    if served is not None and owner is None:
+        name = "/".join(served.metadata.key)
+        raise QuestionError(
+            f"--from {text}: is an address of Service {name}, from which no connection comes; give that of a client"
+        )
     if owner is not None:
         notes = (f"{address} is node {owner}, whose own rules were not given: what they do to its packets is not known",)
     return Client(Party(text, "address", (address,), node=owner), None, None, False, {family: address}, notes)

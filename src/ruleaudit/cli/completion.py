@@ -6,13 +6,19 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ruleaudit.cli.statuses import CLEAN
+
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from click.shell_completion import CompletionItem
 
-__all__ = ["VARIABLE", "complete_codes", "complete_files", "completion"]
+__all__ = ["VARIABLE", "answers", "complete_codes", "complete_files", "completion"]
 
 VARIABLE = "_RULEAUDIT_COMPLETE"
 """The environment variable through which a shell asks for completions, by whatever name ruleaudit is called."""
+_FILES, _NO_FILES = ":0", ":4"
+"""What kubectl's shells are to do beside what is answered: complete files, or not (cobra's ShellCompDirective)."""
 
 
 def complete_codes(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -54,4 +60,17 @@ def completion(context: click.Context, *, shell: str) -> int:
     found = get_completion_class(shell)
     assert found is not None
     click.echo(found(context.find_root().command, {}, "ruleaudit", VARIABLE).source())
-    return 0
+    return CLEAN
+
+
+def answers(command: click.Command, words: Sequence[str]) -> Iterator[str]:
+    """What kubectl reads of a plugin's completion: an answer a line, and a directive. `words`: those behind the plugin's name, the last
+    being the one that is typed.
+    """
+    from click.shell_completion import ShellComplete
+
+    *before, typed = words or [""]
+    found = ShellComplete(command, {}, "ruleaudit", VARIABLE).get_completions(list(before), typed)
+    plain = [one for one in found if one.type == "plain"]
+    yield from (f"{one.value}\t{one.help}" if one.help else str(one.value) for one in plain)
+    yield _NO_FILES if len(plain) == len(found) else _FILES

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import io
-import secrets
-import tarfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ruleaudit import cli
-from ruleaudit.cli_completion import complete_files
+from ruleaudit.cli.completion import complete_files
+from ruleaudit.cli.options import common_options, limit_factor_option
+from ruleaudit.cli.output import write_bytes
+from ruleaudit.cli.statuses import CLEAN
+from ruleaudit.cli.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from ruleaudit.cli.terminal import Color
 
 __all__ = ["anonymize"]
 
@@ -31,20 +33,21 @@ _ENDINGS = (".tar.gz", ".tgz")
     help="A new or empty folder, or an archive, to write to.",
 )
 @click.option("--key", metavar="TEXT", help="Names and addresses depend on this key alone; keep it secret.  [default: a new one]")
-@click.option(
-    "--limit-factor", type=click.IntRange(1, 1000), default=1, show_default=True, help="Read inputs so many times larger."
-)
-@cli._common_options
-def anonymize(*, paths: tuple[str, ...], output: str, key: str | None, limit_factor: int, color: cli.Color, debug: bool) -> int:
+@limit_factor_option
+@common_options
+def anonymize(*, paths: tuple[str, ...], output: str, key: str | None, limit_factor: int, color: Color, debug: bool) -> int:
     """Rewrite the names and addresses of a node's capture, so that it can be shown to others and an audit of it finds the same.
 
-    CAPTURE is what `check` takes. Names of objects, hosts, nodes, zones and labels, addresses (networks stay networks), hashes in names
-    of chains, comments and settings are rewritten alike everywhere; ports and times stay. What is unknown is replaced.
+    CAPTURE is what `check` takes, of one node or of several. Names of objects, hosts, nodes, zones and labels, addresses (networks stay
+    networks), hashes in names of chains, comments and settings are rewritten alike everywhere; ports and times stay. What is unknown is
+    replaced.
     """
     del color, debug
+    import secrets
+
     from ruleaudit.anonymize import Mapping, anonymized
     from ruleaudit.reports.printable import printable
-    from ruleaudit.sources import read
+    from ruleaudit.sources import gather
 
     archive = output.endswith(_ENDINGS)
     folder = Path(output)
@@ -54,28 +57,32 @@ def anonymize(*, paths: tuple[str, ...], output: str, key: str | None, limit_fac
             click.get_current_context(),
         )
     found = anonymized(
-        read(paths, limit_factor=limit_factor),
+        gather(paths, limit_factor=limit_factor),
         Mapping(secrets.token_bytes(32) if key is None else key.encode("utf-8", "surrogateescape")),
         limit_factor=limit_factor,
     )
     if archive:
-        cli._write_bytes(_packed(found.files), output)
+        write_bytes(_packed(found.files), output)
     else:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            for name in found.files:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             what = f"--output {output}: cannot be written: {error.strerror or error}."
             raise click.UsageError(what, click.get_current_context()) from error
         for name, text in found.files.items():
-            cli._write_bytes(text.encode("utf-8", "surrogateescape"), str(folder / name))
+            write_bytes(text.encode("utf-8", "surrogateescape"), str(folder / name))
     for what in found.left_out:
-        cli._say(f"left out: {printable(what)}")
+        say(f"left out: {printable(what)}")
     kept = "names that every cluster has (default/kubernetes, kube-system, kube-dns), ports and times are as they were"
-    cli._say(f"{output}: {len(found.files)} files; {kept}")
-    return cli.CLEAN
+    say(f"{output}: {len(found.files)} files; {kept}")
+    return CLEAN
 
 
 def _packed(files: Mapping[str, str]) -> bytes:
+    import io
+    import tarfile
+
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as archive:
         for name, text in files.items():

@@ -1,21 +1,25 @@
-"""`ruleaudit lint`: captured nodes that a repository keeps as fixtures."""
+"""The command `lint`: captured nodes that a repository keeps as fixtures."""
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from ruleaudit import cli, cli_configuration
-from ruleaudit.cli_completion import complete_codes, complete_files
-from ruleaudit.reports.formats import FORMATS
+from ruleaudit.cli.completion import complete_files
+from ruleaudit.cli.configuration import configuration, configuration_options, put_aside, with_origins
+from ruleaudit.cli.options import common_options, exit_zero_option, limit_factor_option, report_options, selection_options
+from ruleaudit.cli.output import report_targets, write_all
+from ruleaudit.cli.progress import Progress
+from ruleaudit.cli.reporting import report_texts, say_notices, tells_all
+from ruleaudit.cli.statuses import CLEAN, FOUND
+from ruleaudit.cli.terminal import say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from ruleaudit.cli.terminal import Color
     from ruleaudit.findings import Report, Severity
     from ruleaudit.lint import Linted
     from ruleaudit.reports.text import Line
@@ -32,45 +36,13 @@ Exit status: 0 nothing at or above --fail-on, 1 findings, 2 usage, no fixture.
 @click.command(epilog=_EPILOG)
 @click.argument("paths", metavar="FOLDER...", nargs=-1, required=True, shell_complete=complete_files)
 @click.option("--write-expected", is_flag=True, help="Write the expected.json of each fixture anew: what is found is expected.")
-@click.option("--format", "format_", type=click.Choice(list(FORMATS)), help="What is printed.  [default: text]")
-@click.option(
-    "--output",
-    "outputs",
-    metavar="[FORMAT:]FILE",
-    multiple=True,
-    shell_complete=complete_files,
-    help="Write to FILE, as `ruleaudit check` does; may be given several times.",
-)
-@click.option(
-    "--fail-on",
-    type=click.Choice(["info", "warning", "error"]),
-    default="warning",
-    show_default=True,
-    help="Exit with 1 on findings of this severity or worse. info also shows notes.",
-)
-@click.option("--exit-zero", is_flag=True, help="Exit with 0 whatever is found.")
-@click.option(
-    "--select",
-    metavar="PREFIX,...",
-    multiple=True,
-    callback=cli._split,
-    shell_complete=complete_codes,
-    help="Only codes that begin so.",
-)
-@click.option(
-    "--ignore",
-    metavar="PREFIX,...",
-    multiple=True,
-    callback=cli._split,
-    shell_complete=complete_codes,
-    help="No codes that begin so.",
-)
-@click.option(
-    "--limit-factor", type=click.IntRange(1, 1000), default=1, show_default=True, help="Read inputs so many times larger."
-)
+@report_options
+@exit_zero_option
+@selection_options
+@limit_factor_option
 @click.option("--quiet", is_flag=True, help="Print findings only.")
-@cli_configuration.configuration_options
-@cli._common_options
+@configuration_options
+@common_options
 def lint(
     *,
     paths: tuple[str, ...],
@@ -83,7 +55,7 @@ def lint(
     ignore: tuple[str, ...],
     limit_factor: int,
     quiet: bool,
-    color: cli.Color,
+    color: Color,
     debug: bool,
 ) -> int:
     """Check captured nodes that are kept as fixtures.
@@ -91,7 +63,7 @@ def lint(
     FOLDER is a fixture, or holds fixtures; a file stands for the fixture that it lies in. Each must be readable, whole, as its meta.json says,
     free of secrets, and show what its expected.json says, no more and no less.
     """
-    del debug  # main looks for it itself
+    del debug
     from ruleaudit.findings import Severity
     from ruleaudit.lint import fixture_folders
     from ruleaudit.reports.printable import printable
@@ -99,14 +71,14 @@ def lint(
 
     selection = Selection(tuple(map(code_prefix, select)), tuple(map(code_prefix, ignore)))
     threshold = Severity(fail_on)
-    targets = cli._targets(outputs, format_)
+    targets = report_targets(outputs, format_)
     folders, strays = fixture_folders(paths)
     if not quiet:
         for stray in strays:
-            cli._say(f"{printable(stray)}: in no fixture, not looked at")
-    with cli._Progress(shown=not quiet) as progress:
+            say(f"{printable(stray)}: in no fixture, not looked at")
+    with Progress(shown=not quiet) as progress:
         linted = list(_linted(folders, progress, limit_factor, write=write_expected))
-    aside = cli_configuration.put_aside([one.report for one in linted], None)
+    aside = put_aside([one.report for one in linted], None)
     reports = []
     notices = list(aside.notices)
     for report in aside.reports:
@@ -115,55 +87,55 @@ def lint(
         if hidden.count:
             from ruleaudit.reports.text import hidden_text
 
-            notices.append(f"{report.node}: {hidden_text(cli_configuration.with_origins(hidden))}")
+            notices.append(f"{report.node}: {hidden_text(with_origins(hidden))}")
     written = [(one.expected, one.expected_path) for one in linted if one.expected is not None and write_expected]
-    texts = {
-        target: _text(target.format, reports, threshold, notices, color, quiet, printed=target.path == "-") for target in targets
-    }
-    cli._write_all([*written, *((texts[target], target.path) for target in targets)])
-    if not quiet and not any(target.path == "-" and target.format in ("text", "github") for target in targets):
-        for notice in notices:
-            cli._say(printable(notice))
+    texts = report_texts(
+        targets,
+        lambda: _lines(reports, threshold, notices, quiet=quiet),
+        lambda name: _rendered(name, reports, threshold, notices),
+        color,
+    )
+    write_all([*written, *texts])
+    if not quiet and not tells_all(targets):
+        say_notices(notices)
     failed = any(finding.severity.rank <= threshold.rank for report in reports for finding in report.findings)
-    return cli.FOUND if failed and not exit_zero else cli.CLEAN
+    return FOUND if failed and not exit_zero else CLEAN
 
 
-def _linted(folders: Sequence[str], progress: cli._Progress, limit_factor: int, *, write: bool) -> Iterator[Linted]:
+def _linted(folders: Sequence[str], progress: Progress, limit_factor: int, *, write: bool) -> Iterator[Linted]:
     from ruleaudit.lint import lint_folder
 
+    file = configuration().path
+    base = str(Path(file).parent) if file else None
     for number, folder in enumerate(folders):
         progress.step(folder, number / len(folders))
-        yield lint_folder(folder, limit_factor=limit_factor, write=write)
+        yield lint_folder(folder, base=base, limit_factor=limit_factor, write=write)
 
 
-def _text(
-    name: str,
-    reports: Sequence[Report],
-    threshold: Severity,
-    notices: Sequence[str],
-    color: cli.Color,
-    quiet: bool,
-    *,
-    printed: bool,
-) -> str:
-    """The report of all fixtures in one format."""
-    if name == "text":
-        return cli._drawn(list(_lines(reports, threshold, notices, quiet=quiet)), color, printed=printed)
+def _rendered(name: str, reports: Sequence[Report], threshold: Severity, notices: Sequence[str]) -> str:
+    """The report of all fixtures in a format other than text."""
     if name == "json":
+        import json
+
         from ruleaudit.reports.structured import json_report
 
         fixtures = [{"folder": report.node, "report": json.loads(json_report(report))} for report in reports]
-        return json.dumps({"schema": SCHEMA, "fixtures": fixtures}, indent=1) + "\n"
+        return json.dumps({"schema": SCHEMA, "fixtures": fixtures, "notices": list(notices)}, indent=1) + "\n"
     from ruleaudit.reports.evidence import Context
     from ruleaudit.reports.formats import render
+    from ruleaudit.reports.nodes import compared
 
-    return render(name, reports, Context(threshold, str(Path.cwd()), tuple(notices)))
+    return render(
+        name, reports, Context(threshold, str(Path.cwd()), tuple(notices), comparison=compared(reports, noun="fixture"))
+    )
 
 
 def _lines(reports: Sequence[Report], threshold: Severity, notices: Sequence[str], *, quiet: bool) -> Iterator[Line]:
     """The text: of each fixture its findings and a line, and a line for all."""
+    from collections import Counter
+
     from ruleaudit.findings import Severity
-    from ruleaudit.reports.evidence import plural
+    from ruleaudit.reports.evidence import plural, severity_counts
     from ruleaudit.reports.text import Layout, Line, Piece, report_lines
 
     faulty = 0
@@ -173,8 +145,7 @@ def _lines(reports: Sequence[Report], threshold: Severity, notices: Sequence[str
         bad = bool(counts[Severity.ERROR] or counts[Severity.WARNING])
         faulty += bad
         if not quiet or bad:
-            nouns = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
-            said = [plural(counts[severity], noun) for severity, noun in nouns.items() if counts[severity]]
+            said = severity_counts(counts)
             expected = sum(one.by == "expected" for one in report.suppressed)
             said += [f"{plural(expected, 'finding')} as expected"] if expected else []
             style = "bold red" if counts[Severity.ERROR] else "bold yellow" if bad else "green"
@@ -185,5 +156,6 @@ def _lines(reports: Sequence[Report], threshold: Severity, notices: Sequence[str
         return
     for notice in notices:
         yield Line(0, "", (Piece(notice, "yellow"),))
-    rest = f", {faulty:,} with errors or warnings" if faulty else ": no faults found"
-    yield Line(0, "", (Piece(f"{plural(len(reports), 'fixture')}{rest}", "bold red" if faulty else "green"),))
+    found = "faults found" if len(reports) == 1 else f"faults found in {faulty:,}"
+    rest = found if faulty else "no faults found"
+    yield Line(0, "", (Piece(f"{plural(len(reports), 'fixture')}: {rest}", "bold red" if faulty else "green"),))

@@ -1,0 +1,434 @@
+"""Which inputs are about which node: all about one, or several nodes' captures and what these have in common.
+
+Dumps are of several nodes where descriptions of captures differ, or where folders that do not lie in each other hold different dumps of the
+same tool and tables. Several dumps in one folder are one node's: both families, with and without counters, table by table.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from dataclasses import dataclass, field
+from itertools import groupby
+from typing import TYPE_CHECKING, BinaryIO, NoReturn
+
+from ruleaudit.errors import InputError
+from ruleaudit.sources import reader as reading
+from ruleaudit.sources.kinds import InputKind, Source
+from ruleaudit.sources.reader import INNER_ARCHIVE, MAX_BYTES, Reader, glance, is_archive
+from ruleaudit.sources.recognise import BINARY, HEAD, UNKNOWN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["Capture", "Captures", "gather", "holds_dumps", "read", "read_captures"]
+
+
+@dataclass(frozen=True, slots=True)
+class Capture:
+    """The dumps of one of several nodes.
+
+    `path`: a folder or an archive that the user gave, or one of the folders in it ("captures/node-a", "captures.tar.gz:node-a"). `held`:
+    its sources where they are read already, with those of other nodes in the same archive.
+    """
+
+    path: str
+    held: tuple[Source, ...] | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The name of the folder or the archive, which is the node's where nothing else names it: of "x/node-a.tar.gz" it is "node-a"."""
+        place = self.path if self.held is None else self.path.rpartition(":")[2]
+        return _ARCHIVE_NAME.sub("", os.path.basename(os.path.abspath(place)))  # noqa: PTH100, PTH119  of a string that is no Path before
+
+    def read(self, *, limit_factor: int = 1) -> list[Source]:
+        """Its sources. Raises what `read_captures` raises."""
+        return read_captures([self], limit_factor=limit_factor)[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Captures:
+    """Inputs that are about several nodes.
+
+    `nodes`: each node's dumps, most of which are not read yet. `shared`: what all nodes have in common, such as the cluster's objects.
+    """
+
+    nodes: tuple[Capture, ...]
+    shared: tuple[Source, ...]
+
+
+# --- reading ---
+
+
+def read(paths: Sequence[str], stdin: BinaryIO | None = None, *, limit: int = MAX_BYTES, limit_factor: int = 1) -> list[Source]:
+    """Every input that `paths` name: files, folders, archives, and "-" for `stdin`; a file named twice is read once.
+
+    Files may be compressed (gzip, xz, bzip2). In folders and archives, what is none of ours is of kind OTHER; an empty file is of
+    kind EMPTY. Raises InputError when a path cannot be read, is named and none of ours, when all hold more than `limit` bytes, or
+    when they are dumps of several nodes. `limit_factor` times as many bytes and files are read.
+    """
+    reader = _reader(limit, limit_factor)
+    for path in _once(paths):
+        reader.one(path, stdin)
+    places = _places_of_several(reader.sources)
+    if places:
+        _refuse_several(places, "read one of them; `ruleaudit check` takes all, where those of each lie in a folder of its own")
+    return reader.sources
+
+
+def read_captures(captures: Sequence[Capture], *, limit_factor: int = 1) -> list[list[Source]]:
+    """The sources of each of `captures`, all of them within one limit.
+
+    Raises InputError where one cannot be read, holds no dump, or dumps of several nodes.
+    """
+    reader = _reader(MAX_BYTES, limit_factor)
+    found = []
+    for one in captures:
+        before = len(reader.sources)
+        if one.held is None:
+            reader.one(one.path, None)
+        own = list(one.held) if one.held is not None else reader.sources[before:]
+        places = _places_of_several(own)
+        if places:
+            raise InputError(f"holds dumps of several nodes itself ({_shown(places)}): give it alone, or each of them", one.path)
+        if not any(map(holds_dumps, own)):
+            raise InputError("holds no dump of a node's rules; what nodes have in common is given with --objects", one.path)
+        found.append(own)
+    return found
+
+
+def gather(
+    paths: Sequence[str],
+    stdin: BinaryIO | None = None,
+    *,
+    shared: Sequence[str] = (),
+    limit: int = MAX_BYTES,
+    limit_factor: int = 1,
+) -> list[Source] | Captures:
+    """What `paths` and `shared` name: every input where they are about one node, as `read` gives them; or several nodes' captures.
+
+    They are about several where `read` would refuse them, and the dumps of each node lie in a folder or an archive of its own: given as such,
+    or a subfolder of one that is given. All other inputs, and all of `shared`, are those that the nodes have in common. Only as much is read
+    as it takes to see that; an archive that holds several nodes is read once, as a whole. Raises InputError as `read` does.
+    """
+    reader = _reader(limit, limit_factor)
+    evidence = _Evidence()
+    inputs = []
+    several = False
+    for path in _once((*paths, *shared)):
+        one = _Input(path, alone=path not in shared and _may_be_capture(path))
+        inputs.append(one)
+        several |= one.look(reader, evidence, stdin, several=several)
+    failed = next((one.error for one in inputs if one.error is not None), None)
+    if failed is not None and not several and any(one.alone and one.holds_dumps for one in inputs):
+        several = True  # one that cannot be read, beside one that can
+    if not several:
+        if failed is not None:
+            raise failed
+        return reader.sources
+    nodes: list[Capture] = []
+    common: list[Source] = []
+    with_objects: list[str] = []
+    for one in inputs:
+        own, beside = one.parts(reader)
+        nodes += own
+        common += beside
+        if one.several and any(source.kind is InputKind.OBJECTS for source in beside):
+            with_objects.append(one.path)
+    if not nodes:
+        _refuse_several(evidence.places(), _APART)
+    if len(with_objects) > 1:
+        raise InputError(
+            f"holds several nodes and their objects, as {with_objects[0]} does: give one of them at a time", with_objects[1]
+        )
+    stray = next((one for one in common if holds_dumps(one)), None)
+    if stray is not None:
+        raise InputError(
+            f"is about one node, and the inputs are about {len(nodes):,}: put it into the folder of its node", stray.path
+        )
+    return Captures(tuple(nodes), tuple(common))
+
+
+def _reader(limit: int, limit_factor: int) -> Reader:
+    return Reader(limit * limit_factor, reading.MAX_FILES * limit_factor)
+
+
+def _once(paths: Iterable[str]) -> Iterable[str]:
+    return dict.fromkeys(paths)
+
+
+@dataclass(slots=True)
+class _Input:
+    """What is known of one path that the user gave."""
+
+    path: str
+    alone: bool
+    """It may be a node's, or several nodes': a folder or an archive that was not given as shared."""
+    found: list[Source] | None = None
+    """What it holds, of a folder maybe by a glance only; None: it is not looked at yet."""
+    whole: bool = False
+    """`found` was read as a whole."""
+    several: bool = False
+    """It holds several nodes itself."""
+    error: InputError | None = None
+
+    @property
+    def holds_dumps(self) -> bool:
+        return any(map(holds_dumps, self.found or ()))
+
+    def look(self, reader: Reader, evidence: _Evidence, stdin: BinaryIO | None, *, several: bool) -> bool:
+        """Look at it as closely as it takes to see whether inputs are of several nodes, which is returned; `several`: that is known.
+
+        Raises InputError where what nodes have in common cannot be read; of a node's it is kept.
+        """
+        if not self.alone:
+            self._read(reader, stdin)
+        else:
+            try:
+                if os.path.isdir(self.path) and (several or _folders_in(self.path)):  # noqa: PTH112
+                    self.found = glance(self.path, reader.max_files)
+                    self.several = _hold_several(self.found, reader)
+                if several or self.several:
+                    return True
+                self._read(reader, stdin)
+            except InputError as error:
+                self.error = error
+                return False
+        evidence.add(self.found or ())
+        if not evidence.places():
+            return False
+        self.several = self.alone and bool(_places_of_several(self.found or ()))
+        return True
+
+    def parts(self, reader: Reader) -> tuple[list[Capture], list[Source]]:
+        """The nodes that it is or holds, and what it holds beside them, where inputs are of several nodes."""
+        if not self.alone:
+            return [], self.found or []
+        if self.several:
+            return self._parts_of_several(reader)
+        if self.error is None and any(map(_is_ours, self.found or ())) and not self.holds_dumps:
+            found = self._whole(self.found or (), reader)
+            if not any(map(holds_dumps, found)):
+                return [], found
+        return [Capture(self.path)], []
+
+    def _parts_of_several(self, reader: Reader) -> tuple[list[Capture], list[Source]]:
+        nodes: list[Capture] = []
+        on_disk = os.path.isdir(self.path)  # noqa: PTH112
+        folders, beside = _by_node(self.path, self.found or (), on_disk=on_disk)
+        common = self._whole(beside, reader)
+        for inner, found in sorted(folders.items()):
+            if not any(map(holds_dumps, found)) and not _is_broken(found):
+                whole = self._whole(found, reader)
+                if not any(map(holds_dumps, whole)):
+                    common += whole
+                    continue
+            if on_disk:
+                nodes.append(Capture(os.path.join(self.path, *inner)))  # noqa: PTH118  keeps the path as the user gave it
+            else:
+                nodes.append(Capture(f"{self.path}:{'/'.join(inner)}", tuple(found)))
+        return nodes, common
+
+    def _read(self, reader: Reader, stdin: BinaryIO | None) -> None:
+        before = len(reader.sources)
+        reader.one(self.path, stdin)
+        self.found, self.whole = reader.sources[before:], True
+
+    def _whole(self, found: Iterable[Source], reader: Reader) -> list[Source]:
+        """The sources `found`, of which those that were looked at by a glance only are read now."""
+        if self.whole:
+            return list(found)
+        before = len(reader.sources)
+        for path in dict.fromkeys(one.path for one in found):
+            reader.found_file(path)
+        return reader.sources[before:]
+
+
+# --- several nodes in one folder or archive ---
+
+
+def _hold_several(found: Sequence[Source], reader: Reader) -> bool:
+    """Whether a folder holds dumps of several nodes. `found`: its files, by a glance; dumps are read until it shows, and let go of."""
+    evidence = _Evidence()
+    evidence.add(one for one in found if one.kind is InputKind.CAPTURE_META)
+    if evidence.places():
+        return True
+    dumps = [one.path for one in found if one.kind is InputKind.IPTABLES_SAVE]
+    if len(_apart(dict.fromkeys(map(_folder_of, dumps)))) < 2:
+        return False
+    scratch = Reader(reader.limit, reader.max_files)
+    for _, paths in groupby(dumps, _folder_of):
+        before = len(scratch.sources)
+        for path in paths:
+            scratch.found_file(path)
+        evidence.add(scratch.sources[before:])
+        if evidence.places():
+            return True
+    return False
+
+
+def _by_node(path: str, found: Iterable[Source], *, on_disk: bool) -> tuple[dict[tuple[str, ...], list[Source]], list[Source]]:
+    """What a folder or an archive of several nodes holds: (by the folders beside each other of which some hold dumps, all else).
+
+    A folder is named by its steps from `path` on. Raises InputError where dumps lie beside these folders, too.
+    """
+    placed = [(tuple(one.path[len(path) :].lstrip("/:").split("/")[:-1]), one) for one in found]
+    holding = list(dict.fromkeys(steps for steps, one in placed if holds_dumps(one)))
+    top = tuple(os.path.commonprefix(holding))  # noqa: RUF071  of steps, not of characters
+    if top in holding:
+        here = [one for steps, one in placed if steps == top and holds_dumps(one)]
+        told = [one.path for one in here if one.kind is InputKind.CAPTURE_META] or [here[0].path]
+        below = dict.fromkeys(_folder_of(one.path) for steps, one in placed if steps != top and holds_dumps(one))
+        _refuse_several([*told, *below], _APART)
+    folders: dict[tuple[str, ...], list[Source]] = {}
+    if on_disk:
+        folders = {(*top, name): [] for name in _folders_in(os.path.join(path, *top))}  # noqa: PTH118  of a string that is no Path before
+    beside: list[Source] = []
+    for steps, one in placed:
+        inner = steps[: len(top) + 1]
+        (folders.setdefault(inner, []) if len(inner) > len(top) and inner[: len(top)] == top else beside).append(one)
+    return folders, beside
+
+
+def _is_broken(found: Sequence[Source]) -> bool:
+    """Whether a folder without any dump, beside folders of nodes, is a node's of which nothing can be read; others just lie there."""
+    return not found or (
+        not any(map(_is_ours, found))
+        and any(one.kind is InputKind.EMPTY or one.reason not in (UNKNOWN, BINARY, INNER_ARCHIVE) for one in found)
+    )
+
+
+def _is_ours(source: Source) -> bool:
+    return source.kind not in (InputKind.OTHER, InputKind.EMPTY)
+
+
+def _folders_in(path: str) -> list[str]:
+    """The names of the folders in a folder, but for hidden ones and links. Those of one that cannot be read are none."""
+    try:
+        with os.scandir(path) as entries:
+            return sorted(one.name for one in entries if not one.name.startswith(".") and one.is_dir(follow_symlinks=False))
+    except OSError:
+        return []
+
+
+def _may_be_capture(path: str) -> bool:
+    """Whether an input is a folder or an archive, by what it is or else, where it is damaged, by its name."""
+    if path == "-":
+        return False
+    if os.path.isdir(path):  # noqa: PTH112
+        return True
+    return (bool(_ARCHIVE_NAME.search(path)) and os.path.exists(path)) or is_archive(path)  # noqa: PTH110
+
+
+# --- what is about one node, and what about several ---
+
+_REMARKS_AND_COUNTERS = re.compile(r"^(?:#[^\n]*\n|\[\d+:\d+\] )| \[\d+:\d+\]\r?$", re.MULTILINE)
+_TOOL = re.compile(r"^# Generated by (.*?)(?: on |$)", re.MULTILINE)
+_TABLE = re.compile(r"^\*[a-z]+", re.MULTILINE)
+_APART = "put the dumps of each into a folder of its own"
+_SHOWN = 5
+_DUMPS = frozenset(
+    {
+        InputKind.IPTABLES_SAVE,
+        InputKind.CAPTURE_META,
+        InputKind.IPVSADM,
+        InputKind.IPSET,
+        InputKind.NFT,
+        InputKind.IP_ADDR,
+    }
+)
+"""What is about one node."""
+_ARCHIVE_NAME = re.compile(r"(?:\.tar(?:\.[a-z0-9]+)?|\.t[gbx]z2?|\.zip)$", re.IGNORECASE)
+
+
+def holds_dumps(source: Source) -> bool:
+    """Whether a source is about one node: its rules, or the description of its capture."""
+    return source.kind in _DUMPS
+
+
+class _Evidence:
+    """What was seen of dumps, and whether they are of several nodes."""
+
+    def __init__(self) -> None:
+        self._descriptions: dict[bytes, str] = {}
+        self._dumps: list[Source] = []
+        """Those that are not among `_alike` yet."""
+        self._folders: set[str] = set()
+        self._alike: dict[tuple[str, ...], dict[str, list[Source]]] = {}
+        self._contents: dict[int, str] = {}
+
+    def add(self, sources: Iterable[Source]) -> None:
+        """Look at further sources."""
+        for source in sources:
+            if source.kind is InputKind.CAPTURE_META:
+                self._descriptions[source.data] = source.path
+            elif source.kind is InputKind.IPTABLES_SAVE and not source.given:
+                self._dumps.append(source)
+                self._folders.add(_folder_of(source.path))
+
+    def places(self) -> list[str]:
+        """The places where dumps of several nodes lie; [] where all are of one: mixed, they would show faults that none of them has."""
+        if len(self._descriptions) > 1:
+            paths = list(self._descriptions.values())
+            folders = list(dict.fromkeys(map(_folder_of, paths)))
+            return folders if len(folders) == len(paths) else paths
+        if len(self._folders) < 2:
+            return []  # whatever the dumps hold: they are large
+        for source in self._dumps:
+            tool = _TOOL.search(source.text, 0, HEAD)
+            alike = ("" if tool is None else tool[1], *_TABLE.findall(source.text))
+            self._alike.setdefault(alike, {}).setdefault(_folder_of(source.path), []).append(source)
+        self._dumps.clear()
+        for folders_of_alike in self._alike.values():
+            apart = _apart(folders_of_alike)
+            if len(apart) > 1 and len({frozenset(map(self._content, folders_of_alike[place])) for place in apart}) > 1:
+                return apart
+        return []
+
+    def _content(self, source: Source) -> str:
+        """The digest of what a dump says, but for remarks and counters."""
+        found = self._contents.get(id(source))
+        if found is None:
+            text = _REMARKS_AND_COUNTERS.sub("", source.text)
+            found = self._contents[id(source)] = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
+        return found
+
+
+def _places_of_several(sources: Iterable[Source]) -> list[str]:
+    evidence = _Evidence()
+    evidence.add(sources)
+    return evidence.places()
+
+
+def _apart(folders: Iterable[str]) -> list[str]:
+    """The folders that do not lie in another one of them, and in which none lies."""
+    all_ = list(folders)
+    return [one for one in all_ if not any(_lies_in(one, other) or _lies_in(other, one) for other in all_)]
+
+
+def _folder_of(path: str) -> str:
+    """The folder of a file, or of a member of an archive; an archive itself for what lies at its top."""
+    end = max(path.rfind("/"), path.rfind(":"))
+    return path[:end] if end > 0 else path[: end + 1] or "."
+
+
+def _lies_in(folder: str, other: str) -> bool:
+    return folder.startswith((f"{other}/", f"{other}:"))
+
+
+def _refuse_several(places: Sequence[str], how: str) -> NoReturn:
+    raise InputError(
+        f"here are dumps of several nodes, or of one at several times: {_shown(places)}; {how}", _common_folder(places)
+    )
+
+
+def _shown(places: Sequence[str]) -> str:
+    """Places as they are named beside the folder that all of them are in."""
+    common = _common_folder(places)
+    more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
+    return ", ".join(place.removeprefix(common).lstrip("/:") for place in places[:_SHOWN]) + more
+
+
+def _common_folder(places: Sequence[str]) -> str:
+    return _folder_of(os.path.commonprefix([f"{place}/" for place in places]))  # noqa: RUF071  ":" parts them as well

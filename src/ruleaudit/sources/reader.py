@@ -1,0 +1,213 @@
+"""Files, folders, archives and standard input are read, within one limit."""
+
+from __future__ import annotations
+
+import os
+import stat
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+from ruleaudit.errors import RAISE_LIMIT, InputError
+from ruleaudit.sources.archives import beginning, decompressed, limited, magic, tar_members, zip_members
+from ruleaudit.sources.decode import as_text, normalised
+from ruleaudit.sources.kinds import InputKind, Source
+from ruleaudit.sources.paste import sources_of
+from ruleaudit.sources.recognise import HEAD, recognise
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["INNER_ARCHIVE", "MAX_BYTES", "MAX_DEPTH", "MAX_FILES", "STDIN", "Reader", "glance", "is_archive", "read_plain"]
+
+STDIN = "<stdin>"
+MAX_BYTES = 1 << 30
+"""More than this is refused, of all inputs together, decompressed. The largest node seen has 116 MB."""
+MAX_FILES = 10_000
+"""How many files of one folder or archive are looked at."""
+MAX_DEPTH = 3
+"""How deep below a named folder files are looked for."""
+_ARCHIVE_HEAD = 512
+"""The first header of a tar archive."""
+INNER_ARCHIVE = "an archive; name it to have it read"
+
+
+@dataclass(slots=True)
+class Reader:
+    """Reads inputs one after the other, and keeps what they hold in `sources`."""
+
+    limit: int
+    """How many bytes may be read, decompressed: the limit is one of all inputs together."""
+    max_files: int
+    """How many files of one folder or archive are looked at."""
+    taken: int = 0
+    """How many bytes were read."""
+    sources: list[Source] = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
+
+    def one(self, path: str, stdin: BinaryIO | None) -> None:
+        """A path that the user gave, or "-" for `stdin`."""
+        if path != "-":
+            self.named(path)
+        elif stdin is None:
+            raise InputError("there is no standard input to read", STDIN)
+        else:
+            self.content(STDIN, limited(stdin, STDIN, self.limit, self.taken), given=True)
+
+    def named(self, path: str) -> None:
+        """A path that the user gave."""
+        try:
+            mode = os.stat(path).st_mode  # noqa: PTH116  a Path would lose "./" and "//", and messages name the path as given
+            if stat.S_ISDIR(mode):
+                self._folder(path)
+            elif self._is_new(path):
+                with Path(path).open("rb") as stream:
+                    self.content(path, limited(stream, path, self.limit, self.taken), given=True)
+        except FileNotFoundError as error:
+            raise InputError("there is no such file or folder", path) from error
+        except OSError as error:
+            raise InputError(f"cannot be read: {error.strerror or error}", path) from error
+
+    def content(self, path: str, data: bytes, *, given: bool) -> None:
+        """Bytes of a file or of standard input: maybe compressed, maybe an archive."""
+        data = decompressed(data, path, self.limit, self.taken)
+        kind = magic(data)
+        if kind not in ("tar", "zip"):
+            self.taken += len(data)
+            self.sources.extend(sources_of(path, data, given=given))
+            return
+        if not given:
+            self._passed_over(path, INNER_ARCHIVE)
+            return
+        members = tar_members if kind == "tar" else zip_members
+        before = len(self.sources)
+        for member, content in members(path, data, self.limit - self.taken, self.max_files):
+            self._found(f"{path}:{member}", content)
+        self._require_any(path, before, "archive")
+
+    def _folder(self, path: str) -> None:
+        before = len(self.sources)
+        for name in _names(path, self.max_files):
+            self.found_file(name)
+        self._require_any(path, before, "folder")
+
+    def found_file(self, path: str) -> None:
+        """A file of a folder that the user gave: read whole where its beginning is of ours."""
+        if not self._is_new(path):
+            return
+        try:
+            with Path(path).open("rb") as stream:
+                head = stream.read(HEAD)
+                if _is_ours(head, path):
+                    if stream.seekable():  # to have the whole at once is cheaper than to put it together
+                        head = b"" if stream.seek(0) == 0 else head
+                    self._found(path, head + limited(stream, path, self.limit, self.taken))
+                else:
+                    self._found(path, head)
+        except OSError as error:
+            self._passed_over(path, f"cannot be read: {error.strerror or error}")
+
+    def _found(self, path: str, data: bytes) -> None:
+        """A file that the user did not name: what cannot be read is passed over, and says why."""
+        try:
+            self.content(path, data, given=False)
+        except InputError as error:
+            self._passed_over(path, error.message)
+
+    def _passed_over(self, path: str, reason: str) -> None:
+        self.sources.append(Source(path, InputKind.OTHER, "", b"", given=False, reason=reason))
+
+    def _require_any(self, path: str, before: int, what: str) -> None:
+        if all(source.kind in (InputKind.OTHER, InputKind.EMPTY) for source in self.sources[before:]):
+            raise InputError(
+                f"the {what} holds {'nothing' if len(self.sources) == before else 'no file'} that ruleaudit reads", path
+            )
+
+    def _is_new(self, path: str) -> bool:
+        """Whether a file is read for the first time: a folder and a file in it may both be named. Pipes are always new."""
+        real = os.path.realpath(path)
+        if not os.path.isfile(real):  # noqa: PTH113  of a string that is no Path before
+            return True
+        if real in self.seen:
+            return False
+        self.seen.add(real)
+        return True
+
+
+def glance(folder: str, max_files: int) -> list[Source]:
+    """What the files of a folder are, by their beginnings: sources without their content, but for descriptions of captures.
+
+    Raises InputError where the folder cannot be read or holds more than `max_files` files.
+    """
+    found: list[Source] = []
+    try:
+        for name in _names(folder, max_files):
+            found += _at_a_glance(name)
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}", folder) from error
+    return found
+
+
+def _at_a_glance(path: str) -> list[Source]:
+    try:
+        with Path(path).open("rb") as stream:
+            head = beginning(stream, path, HEAD)
+        if magic(head) in ("tar", "zip"):
+            raise InputError(INNER_ARCHIVE, path)
+        sources = sources_of(path, head, given=False)
+    except InputError as error:
+        return [Source(path, InputKind.OTHER, "", b"", given=False, reason=error.message)]
+    except OSError as error:
+        return [Source(path, InputKind.OTHER, "", b"", given=False, reason=f"cannot be read: {error.strerror or error}")]
+    return [one if one.kind is InputKind.CAPTURE_META else replace(one, text="", data=b"") for one in sources]
+
+
+def is_archive(path: str) -> bool:
+    """Whether a regular file begins as an archive does, maybe compressed. Pipes can be read once only and are not looked at."""
+    try:
+        if not Path(path).is_file():
+            return False
+        with Path(path).open("rb") as stream:
+            return magic(beginning(stream, path, _ARCHIVE_HEAD)) in ("tar", "zip")
+    except (InputError, OSError):
+        return False
+
+
+def _is_ours(head: bytes, path: str) -> bool:
+    """Whether a found file is worth reading whole, by its beginning."""
+    if magic(head) is not None or len(head) < HEAD:
+        return True
+    try:
+        return recognise(as_text(normalised(head, path))).kind is not InputKind.OTHER
+    except InputError:
+        return False
+
+
+def _names(folder: str, max_files: int) -> Iterator[str]:
+    """The files of a folder and of its subfolders; their paths begin as the user gave the folder's. Raises InputError for too many."""
+    for number, file in enumerate(_files(Path(folder), MAX_DEPTH)):
+        if number >= max_files:
+            what = f"holds more than {max_files:,} files; name the ones that belong to the node; {RAISE_LIMIT}"
+            raise InputError(what, folder)
+        yield os.path.join(folder, file.relative_to(folder))  # noqa: PTH118
+
+
+def _files(folder: Path, depth: int) -> Iterator[Path]:
+    """The regular files of a folder and of its subfolders, by name; hidden ones and links to folders are left out."""
+    entries = sorted(folder.iterdir())
+    for entry in entries:
+        if not entry.name.startswith(".") and entry.is_file():
+            yield entry
+    if depth > 1:
+        for entry in entries:
+            if not entry.name.startswith(".") and entry.is_dir() and not entry.is_symlink():
+                yield from _files(entry, depth - 1)
+
+
+def read_plain(path: str) -> bytes:
+    """The content of one file as text, decompressed. Raises InputError when it cannot be read or is no text."""
+    try:
+        with Path(path).open("rb") as stream:
+            return normalised(decompressed(limited(stream, path, MAX_BYTES), path, MAX_BYTES), path)
+    except OSError as error:
+        raise InputError(f"cannot be read: {error.strerror or error}", path) from error

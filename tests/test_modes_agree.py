@@ -161,7 +161,7 @@ def sides(objects: Sequence[Object], minor: int) -> tuple[Side, Side]:
         own = [one for one in OWN if ":" not in one]
         clients = choose_clients(
             4, pod_networks=["10.244.1.0/24"], node_addresses=own, pod_interface=None,
-            avoid={one.address for port in expectation.service_ports for one in port.candidates.endpoints}, avoid_networks=["198.51.100.0/24"],
+            avoid=[expectation.endpoint_addresses], avoid_networks=["198.51.100.0/24"],
         )  # fmt: skip
         if mode is ProxyMode.IPTABLES:
             evaluator = Evaluator(Ruleset(4, parse(plain.text(), "iptables-save").tables), Host(frozenset(own)))
@@ -271,9 +271,15 @@ def captured(folder: Path) -> Side:
     own = [one for one in json.loads((folder / "meta.json").read_text())["node_ips"] if ":" not in one]
     node = cluster.nodes[given.hostname_override]
     networks = [one for one in node.spec.pod_cidrs if ":" not in one]
-    avoid = {one.address for port in expectation.service_ports for one in port.candidates.endpoints}
     ranges = {one for port in expectation.service_ports for one in port.source_ranges}
-    clients = choose_clients(4, pod_networks=networks, node_addresses=own, pod_interface=None, avoid=avoid, avoid_networks=ranges)
+    clients = choose_clients(
+        4,
+        pod_networks=networks,
+        node_addresses=own,
+        pod_interface=None,
+        avoid=[expectation.endpoint_addresses],
+        avoid_networks=ranges,
+    )
     tables = parse(content(folder / "iptables-save.txt"), "iptables-save").tables
     if mode is ProxyMode.IPTABLES:
         return Side(Evaluator(Ruleset(4, tables), Host(frozenset(own))), clients, expectation, own[0])

@@ -82,12 +82,31 @@ class Candidates(NamedTuple):
 
     `endpoints` are in kube-proxy's order; `unready` are those that this release never takes up (up to 1.20), kept to explain.
     Where slices hold one endpoint twice and the order of slices, which is random, decides which entry counts, `duplicates`
-    holds the entries that may, the one in `endpoints` first (KPR 2.2, T-12).
+    holds the entries that may, the one in `endpoints` first (KPR 2.2, T-12). `merged`: whether any entry gave way to another of the same
+    endpoint, which may hang on the node.
     """
 
     endpoints: tuple[Endpoint, ...]
     unready: tuple[Endpoint, ...] = ()
     duplicates: tuple[tuple[Endpoint, ...], ...] = ()
+    merged: bool = False
+
+    def of_node(self, node: str) -> Candidates | None:
+        """The same for another node of the same release, where `is_local` is all that differs: of endpoints in slices, whose place is told by
+        their nodes' names. None where that is not so.
+        """
+        if self.merged:
+            return None
+        endpoints, unready = (
+            tuple(
+                [
+                    one if one.is_local == (one.node_name == node) else msgspec.structs.replace(one, is_local=not one.is_local)
+                    for one in group
+                ]
+            )
+            for group in (self.endpoints, self.unready)
+        )
+        return Candidates(endpoints, unready)
 
     @property
     def ambiguous(self) -> frozenset[str]:
@@ -172,10 +191,11 @@ def candidates_from_slices(
     if len(taken) == 1:
         # One slice: its order is given, and so is the outcome.
         found = taken[0]
-        if len({key(endpoint) for endpoint in found}) != len(found):
+        merged = len({key(endpoint) for endpoint in found}) != len(found)
+        if merged:
             found = list(_merge_in_order(found, key, rule).values())
         found.sort(key=order)
-        return Candidates(tuple(found), tuple(unready))
+        return Candidates(tuple(found), tuple(unready), merged=merged)
     groups: dict[str, list[Endpoint]] = {}
     for found in taken:
         for text, endpoint in _merge_in_order(found, key, rule).items():
@@ -187,7 +207,8 @@ def candidates_from_slices(
         chosen.append(possible[0])
         if len(possible) > 1:
             duplicates.append(tuple(possible))
-    return Candidates(tuple(sorted(chosen, key=order)), tuple(unready), tuple(duplicates))
+    merged = len(chosen) != sum(map(len, taken))
+    return Candidates(tuple(sorted(chosen, key=order)), tuple(unready), tuple(duplicates), merged)
 
 
 def _slice_used(entry: objects.EndpointSlice, family: int, release: Release) -> bool:

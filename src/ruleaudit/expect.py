@@ -25,7 +25,7 @@ from ruleaudit.endpoints import (
     select,
 )
 from ruleaudit.forwarding import Forwarding, Frontend, FrontendKind, Vantage, Verdict
-from ruleaudit.release import EndpointSource, HintsMode, Layout, ProxyMode, Release
+from ruleaudit.release import EndpointSource, HintsMode, ProxyMode, Release
 from ruleaudit.settings import LocalDetection
 
 if TYPE_CHECKING:
@@ -92,6 +92,21 @@ class ServicePortName(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class _Terms:
+    """What becomes of a connection depends on this beside the service port itself, and on nothing else: in most clusters it is equal for all
+    nodes. `endpoints_known`: whether any object gives endpoints.
+    """
+
+    release: Release
+    minor: int
+    mode: ProxyMode
+    detection: Detection
+    masquerade_all: bool
+    endpoints_known: bool
+    external_policy_for_external_ip: bool
+
+
+@dataclass(frozen=True, slots=True)
 class _Situation:
     """What is the same for all service ports of one expectation."""
 
@@ -99,10 +114,9 @@ class _Situation:
     family: int
     settings: ProxySettings
     release: Release
-    minor: int
     mode: ProxyMode
-    layout: Layout
     detection: Detection
+    terms: _Terms
     node_ip: str | None
     zone: str | None
     zone_known: bool
@@ -111,7 +125,6 @@ class _Situation:
     hints: HintsMode
     topology_keys: bool
     internal_policy: bool
-    external_policy_for_external_ip: bool
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,8 +158,12 @@ class ExpectedServicePort:
     candidates: Candidates
     selections: tuple[Selection, ...]
     other_candidates: tuple[Candidates, ...]
-    _situation: _Situation = field(repr=False)
+    _terms: _Terms = field(repr=False)
     _made: dict[tuple[int, bool, bool | None], Forwarding] = field(default_factory=dict, repr=False)
+    agreed: dict[object, object] = field(default_factory=dict, repr=False)
+    """For who holds what is observed against this: what agreed with it, by what it was asked for; nothing else about a node may count there."""
+    _backends: dict[tuple[int, bool], Mapping[str, float]] = field(default_factory=dict, repr=False)
+    """The shares of all clients, whether they are masqueraded or not: who compares them once need not do it again."""
 
     @property
     def selection(self) -> Selection:
@@ -171,11 +188,11 @@ class ExpectedServicePort:
         vantage point depend on what objects and settings do not say. `source` is the client's address, canonical; None takes
         the client as admitted by source ranges, and in IPVS mode the node as one that asks a VIP from that VIP, as it does there.
         """
-        if not self._situation.sources:
+        if not self._terms.endpoints_known:
             return ()
         found: list[Forwarding] = []
         for number, selection in enumerate(self.selections):
-            if self._situation.mode is ProxyMode.IPVS:
+            if self._terms.mode is ProxyMode.IPVS:
                 outcomes = self._ipvs(number, selection, frontend, vantage, source)
             elif frontend.kind is FrontendKind.CLUSTER_IP:
                 outcomes = self._cluster_ip(number, selection, vantage)
@@ -193,7 +210,7 @@ class ExpectedServicePort:
         if not self.source_ranges:
             return True
         client = ip_address(source)
-        smallest = 1 if self._situation.mode is ProxyMode.IPVS else 0  # A set does not hold a network of length zero (KPR 9.2).
+        smallest = 1 if self._terms.mode is ProxyMode.IPVS else 0  # A set does not hold a network of length zero (KPR 9.2).
         if any(
             client in parsed
             for text in self.source_ranges
@@ -207,8 +224,10 @@ class ExpectedServicePort:
         key = (number, local, masquerade)
         made = self._made.get(key)
         if made is None:
-            selection = self.selections[number]
-            backends = _shares(selection.local if local else selection.cluster)
+            backends = self._backends.get((number, local))
+            if backends is None:
+                selection = self.selections[number]
+                backends = self._backends[number, local] = _shares(selection.local if local else selection.cluster)
             made = self._made[key] = Forwarding(Verdict.FORWARD, backends, masquerade, self.affinity)
         return made
 
@@ -216,7 +235,7 @@ class ExpectedServicePort:
         """KPR 2.8, 5.1 to 5.3; before 1.24 6.2, 6.3."""
         if not selection.any:
             return (_REJECT,)
-        if self.internal_local and self._situation.release.common_selection:
+        if self.internal_local and self._terms.release.common_selection:
             if selection.local:
                 return (self._forward(number, local=True, masquerade=self._cluster_ip_masquerade(vantage)),)
             return self._without_local(_PASS)
@@ -226,8 +245,8 @@ class ExpectedServicePort:
 
     def _cluster_ip_masquerade(self, vantage: Vantage) -> bool | None:
         """KPR 5.3: what does not come from local pods is masqueraded."""
-        settings, detection = self._situation.settings, self._situation.detection
-        if settings.masquerade_all:
+        detection = self._terms.detection
+        if self._terms.masquerade_all:
             return True
         if detection is None or vantage is Vantage.POD:
             return False
@@ -235,13 +254,13 @@ class ExpectedServicePort:
 
     def _without_local(self, otherwise: Forwarding) -> tuple[Forwarding, ...]:
         """What becomes of traffic under a Local policy without local endpoints; `otherwise`: when a mark is not acted upon."""
-        return (_DROP,) if self._situation.release.drop_without_local else (_DROP, otherwise)
+        return (_DROP,) if self._terms.release.drop_without_local else (_DROP, otherwise)
 
     def _external(
         self, number: int, selection: Selection, frontend: Frontend, vantage: Vantage, source: str | None
     ) -> tuple[Forwarding, ...]:
         """KPR 2.8, 5.1, 5.2, 5.5, 5.6; before 1.24 6.2, 6.3."""
-        kind, minor = frontend.kind, self._situation.minor
+        kind, minor = frontend.kind, self._terms.minor
         if not selection.any:
             if vantage is Vantage.NODE and kind is not FrontendKind.NODE_PORT:
                 return ()  # KUBE-EXTERNAL-SERVICES is not reached from OUTPUT (KPR 4.2).
@@ -258,18 +277,18 @@ class ExpectedServicePort:
                 return self._without_local(_PASS)
         otherwise = _LOCAL if kind is FrontendKind.NODE_PORT else _PASS
         local_policy = self.external_local and (
-            kind is not FrontendKind.EXTERNAL_IP or self._situation.external_policy_for_external_ip
+            kind is not FrontendKind.EXTERNAL_IP or self._terms.external_policy_for_external_ip
         )
         if not local_policy:
             if selection.cluster:
                 return (self._forward(number, local=False, masquerade=self._external_masquerade(kind, vantage)),)
             return (_DROP, _PASS) if kind is FrontendKind.LOAD_BALANCER_IP else (otherwise,)  # 1.22: an empty chain (T-14).
-        if vantage is Vantage.POD and self._situation.detection == "unset":
+        if vantage is Vantage.POD and self._terms.detection == "unset":
             as_pod, as_outside = (
                 self._external_local(number, selection, who, otherwise) for who in (Vantage.POD, Vantage.OUTSIDE)
             )
             return as_pod if as_pod == as_outside else ()
-        if vantage is Vantage.POD and self._situation.detection is None:
+        if vantage is Vantage.POD and self._terms.detection is None:
             vantage = Vantage.OUTSIDE
         return self._external_local(number, selection, vantage, otherwise)
 
@@ -288,9 +307,9 @@ class ExpectedServicePort:
         """External policy Cluster: everything is masqueraded, but local pods' traffic to external IPs in 1.21 to 1.23 (KPR 5.5,
         6.2, 6.3).
         """
-        if kind is not FrontendKind.EXTERNAL_IP or not 21 <= self._situation.minor <= 23:
+        if kind is not FrontendKind.EXTERNAL_IP or not 21 <= self._terms.minor <= 23:
             return True
-        detection = self._situation.detection
+        detection = self._terms.detection
         if detection is None or vantage is not Vantage.POD:
             return True
         return None if detection == "unset" else False
@@ -300,7 +319,7 @@ class ExpectedServicePort:
 
         External IPs follow the external policy as the iptables mode of the release has it (1.18 and 1.19: by a gate).
         """
-        release = self._situation.release
+        release = self._terms.release
         # Up to 1.23 the internal policy has had its say by now, for the whole service port (KPR 2.5).
         internal = self.internal_local and release.common_selection
         if not (internal if frontend.kind is FrontendKind.CLUSTER_IP else self.keeps_source(frontend)):
@@ -310,7 +329,7 @@ class ExpectedServicePort:
     def keeps_source(self, frontend: Frontend) -> bool:
         """Whether `frontend`, which is no cluster IP, follows an external policy Local (KPR 1.3, 6.3)."""
         return self.external_local and (
-            frontend.kind is not FrontendKind.EXTERNAL_IP or self._situation.external_policy_for_external_ip
+            frontend.kind is not FrontendKind.EXTERNAL_IP or self._terms.external_policy_for_external_ip
         )
 
     def _ipvs(
@@ -325,12 +344,17 @@ class ExpectedServicePort:
             key = (number, servers is selection.local, masquerade)
             outcome = self._made.get(key)
             if outcome is None:
-                # A virtual server holds each real server once, whatever an Endpoints object does.
-                backends = MappingProxyType(dict.fromkeys([one.text for one in servers], 1 / len({one.text for one in servers})))
+                backends = self._backends.get(key[:2])
+                if backends is None:
+                    # A virtual server holds each real server once, whatever an Endpoints object does.
+                    backends = MappingProxyType(
+                        dict.fromkeys([one.text for one in servers], 1 / len({one.text for one in servers}))
+                    )
+                    self._backends[key[:2]] = backends
                 outcome = self._made[key] = Forwarding(Verdict.FORWARD, backends, masquerade, self.affinity)
         else:
             outcome = _REJECT
-        release = self._situation.release
+        release = self._terms.release
         if not self.source_ranges or not self._is_load_balancer(frontend):
             refused = (
                 frontend.kind is FrontendKind.EXTERNAL_IP
@@ -361,24 +385,20 @@ class ExpectedServicePort:
 
     def _ipvs_masquerade(self, frontend: Frontend, vantage: Vantage, source: str | None) -> bool | None:
         """KPR 10.2, 10.3."""
-        situation = self._situation
+        terms = self._terms
         if frontend.kind is not FrontendKind.CLUSTER_IP:
-            if (
-                frontend.kind is FrontendKind.NODE_PORT
-                and self.protocol == "SCTP"
-                and situation.release.sctp_node_ports_masqueraded
-            ):
+            if frontend.kind is FrontendKind.NODE_PORT and self.protocol == "SCTP" and terms.release.sctp_node_ports_masqueraded:
                 return True
             return not self.keeps_source(frontend)
-        if situation.settings.masquerade_all:
+        if terms.masquerade_all:
             return True
         if vantage is Vantage.POD:
             return False
         # Without local detection the rule asks for VIPs as sources, which only the node's own packets have.
         without = vantage is Vantage.NODE and source in (None, frontend.address)
-        if situation.detection is None:
+        if terms.detection is None:
             return without
-        return True if without or situation.detection != "unset" else None
+        return True if without or terms.detection != "unset" else None
 
     def _firewalled(self, frontend: Frontend) -> bool:
         """Whether the source ranges guard this load-balancer IP; an equal external IP comes first, unguarded (KPR 5.1)."""
@@ -410,6 +430,18 @@ class Expectation:
     local_detection: Detection
     notes: tuple[str, ...]
     mode: ProxyMode = ProxyMode.IPTABLES
+    _kept: _Elsewhere | None = field(default=None, repr=False)
+
+    @property
+    def endpoint_addresses(self) -> frozenset[str]:
+        """The addresses of all endpoints of the objects before the choice, which do not depend on the node."""
+        kept = self._kept
+        if kept is not None and kept.addresses is not None:
+            return kept.addresses
+        found = frozenset(endpoint.address for expected in self.service_ports for endpoint in expected.candidates.endpoints)
+        if kept is not None:
+            kept.addresses = found
+        return found
 
     @property
     def large_cluster(self) -> bool:
@@ -439,8 +471,26 @@ def expect(
     by_frontend: dict[FrontendKey, list[ExpectedServicePort]] = {}
     ignored: dict[tuple[str, str], str] = {}
     total = 0
-    kept = None if known is None else known.of(situation)
-    for key, service in cluster.services.items():
+    kept = None
+    if known is not None:
+        kept = known.of(situation)
+        situation = replace(situation, terms=known.terms(situation.terms))
+
+    def take(expected: ExpectedServicePort) -> None:
+        service_ports.append(expected)
+        for frontend in expected.frontends:
+            claims = by_frontend.setdefault((frontend.address, frontend.port, frontend.protocol), [])
+            if not claims or claims[-1] is not expected:
+                claims.append(expected)
+
+    for key, alike in kept.alike(cluster, situation) if kept is not None else dict.fromkeys(cluster.services).items():
+        ports = None if alike is None else alike.of_node(situation)
+        if alike is not None and ports is not None:
+            total += alike.candidates
+            for expected in ports:
+                take(expected)
+            continue
+        service = cluster.services[key]
         cluster_ip, reason = _cluster_ip_of(service, family, release)
         if cluster_ip is None:
             ignored[key] = reason
@@ -453,11 +503,7 @@ def expect(
                 else kept.service_port(cluster, service, port, common, situation)
             )
             total += len(expected.candidates.endpoints)
-            service_ports.append(expected)
-            for frontend in expected.frontends:
-                claims = by_frontend.setdefault((frontend.address, frontend.port, frontend.protocol), [])
-                if not claims or claims[-1] is not expected:
-                    claims.append(expected)
+            take(expected)
     return Expectation(
         node,
         family,
@@ -471,6 +517,7 @@ def expect(
         situation.detection,
         tuple(notes),
         mode,
+        kept,
     )
 
 
@@ -481,24 +528,32 @@ def _situation(
     if node is None:
         notes.append(f"no Node object {name!r}: its zone and addresses are not known")
     labels = MappingProxyType(dict((node.metadata.labels if node is not None else None) or {}))
+    detection = _resolved_detection(settings.local_detection.get(family, "unset"), node, family)
+    sources = _sources(cluster, settings, release, notes)
     return _Situation(
         node=name,
         family=family,
         settings=settings,
         release=release,
-        minor=release.minor,
         mode=mode,
-        layout=release.layout,
-        detection=_resolved_detection(settings.local_detection.get(family, "unset"), node, family),
+        detection=detection,
+        terms=_Terms(
+            release,
+            release.minor,
+            mode,
+            detection,
+            settings.masquerade_all,
+            bool(sources),
+            release.external_policy_for_external_ip,
+        ),
         node_ip=_node_ip(node, settings, family),
         zone=labels.get(_ZONE_LABEL),
         zone_known=node is not None,
         labels=labels,
-        sources=_sources(cluster, settings, release, notes),
+        sources=sources,
         hints=release.hints_mode,
         topology_keys=release.topology_keys,
         internal_policy=release.internal_policy,
-        external_policy_for_external_ip=release.external_policy_for_external_ip,
     )
 
 
@@ -713,7 +768,7 @@ def _service_port(
         candidates=candidates,
         selections=tuple(selections),
         other_candidates=tuple(held[1:]),
-        _situation=situation,
+        _terms=situation.terms,
     )
 
 
@@ -725,6 +780,15 @@ class Expectations:
     def __init__(self) -> None:
         self._kept: list[tuple[tuple[object, ...], _Elsewhere]] = []
         self._placing: dict[tuple[str, str], _Placing] = {}
+        self._terms: list[_Terms] = []
+
+    def terms(self, wanted: _Terms) -> _Terms:
+        """The same terms; where other nodes have equal ones, those, so that identity tells."""
+        for other in self._terms:
+            if other == wanted:
+                return other
+        self._terms = [*self._terms[-_MAX_SITUATIONS + 1 :], wanted]
+        return wanted
 
     def of(self, situation: _Situation) -> _Elsewhere:
         """What is known for nodes in the same situation, as far as endpoints are chosen by it."""
@@ -745,12 +809,77 @@ class _Placing(NamedTuple):
     hinted_nodes: bool
 
 
+class _Alike(NamedTuple):
+    """A Service of which all nodes are to have the same but `nodes`, which have endpoints of it. `candidates`: endpoints of its `ports`, summed."""
+
+    nodes: frozenset[str]
+    ports: tuple[ExpectedServicePort, ...]
+    candidates: int
+    hints_annotated: bool
+
+    def of_node(self, situation: _Situation) -> Sequence[ExpectedServicePort] | None:
+        """The service ports as a node in this situation is to have them; None where they have to be asked for."""
+        if situation.node not in self.nodes:
+            return self.ports
+        if not situation.release.canonical_addresses or situation.sources != (EndpointSource.SLICES,):
+            return None
+        found = []
+        for port in self.ports:
+            candidates = port.candidates.of_node(situation.node)
+            if candidates is None:
+                return None
+            policy = Policy(
+                port.internal_local,
+                port.external_local,
+                port.uses_cluster,
+                port.uses_local,
+                situation.node,
+                situation.zone,
+                self.hints_annotated,
+                labels=situation.labels,
+            )
+            chosen_by = _select_for_ipvs if situation.mode is ProxyMode.IPVS else select
+            selection = chosen_by(candidates.endpoints, policy, situation.release)
+            found.append(replace(port, candidates=candidates, selections=(selection,), _made={}, _backends={}, agreed={}))
+        return found
+
+
 @dataclass(slots=True)
 class _Elsewhere:
     """The service ports as nodes are to have them on which none of their endpoints is."""
 
     placing: dict[tuple[str, str], _Placing]
     ports: dict[tuple[object, ...], tuple[_Common, ExpectedServicePort]] = field(default_factory=dict)
+    terms: _Terms | None = None
+    """Those under which `services` holds."""
+    services: dict[tuple[str, str], _Alike | None] = field(default_factory=dict)
+    addresses: frozenset[str] | None = None
+    """See `Expectation.endpoint_addresses`."""
+
+    def alike(self, cluster: Cluster, situation: _Situation) -> Iterable[tuple[tuple[str, str], _Alike | None]]:
+        """Every Service, with what nodes in this situation have of it unless they have its endpoints; None where more counts than that.
+
+        Worked out for the first node that asks; for others under other terms, each Service is asked about anew.
+        """
+        if self.terms is None:
+            self.terms = situation.terms
+            elsewhere = replace(situation, node="")
+            self.services = {key: self._alike(cluster, service, elsewhere) for key, service in cluster.services.items()}
+        return self.services.items() if self.terms is situation.terms else dict.fromkeys(cluster.services).items()
+
+    def _alike(self, cluster: Cluster, service: Service, elsewhere: _Situation) -> _Alike | None:
+        """`elsewhere`: the situation of a node without any endpoint."""
+        cluster_ip, _ = _cluster_ip_of(service, elsewhere.family, elsewhere.release)
+        # Source ranges are asked for the node's address, topology keys for its labels, hints for its zone or its name.
+        if cluster_ip is None or service.spec.load_balancer_source_ranges or service.spec.topology_keys:
+            return None
+        key = service.metadata.key
+        placing = self.placing[key] = _placing(cluster, key)
+        if placing.zones or placing.hinted_nodes:
+            return None
+        common = _common(service, cluster_ip, elsewhere)
+        ports = tuple([self.service_port(cluster, service, port, common, elsewhere) for port in service.spec.ports])
+        return _Alike(placing.nodes, ports, sum(len(one.candidates.endpoints) for one in ports), common.hints_annotated)
 
     def service_port(
         self, cluster: Cluster, service: Service, port: ServicePort, common: _Common, situation: _Situation
@@ -767,7 +896,8 @@ class _Elsewhere:
         name = (key, port.name or "", port.protocol or "TCP", port.port, port.node_port or 0, zone)
         held = self.ports.get(name)
         if held is not None and held[0] == common:
-            return replace(held[1], _situation=situation)
+            known = held[1]
+            return known if known._terms is situation.terms else replace(known, _terms=situation.terms, agreed={})
         expected = _service_port(cluster, service, port, common, situation)
         self.ports.setdefault(name, (common, expected))
         return expected

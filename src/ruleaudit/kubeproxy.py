@@ -293,8 +293,11 @@ def _release_bounds(rules: Ruleset) -> tuple[int, int, list[str]]:
     )
     new = targets["KUBE-EXT-"] + targets["KUBE-SVL-"]
     arrow, plain = 0, 0
-    for name in list(rules.chains("nat"))[:20000]:
-        if name.startswith("KUBE-SVC-") and arrow + plain < 50:
+    names = rules.other_chains("nat")  # but for endpoint chains
+    for name in names[:20000]:
+        if arrow + plain >= 50:
+            break
+        if name.startswith("KUBE-SVC-") and _names_endpoints(rules, name):
             for entry in rules.entries("nat", name):
                 if entry.target.startswith("KUBE-SEP-") and (comment := entry_comment(entry)) is not None:
                     arrow, plain = arrow + (" -> " in comment), plain + (" -> " not in comment)
@@ -310,10 +313,7 @@ def _release_bounds(rules: Ruleset) -> tuple[int, int, list[str]]:
     if masq_in_services:
         bounds.at_most(21, "the masquerade rules of cluster IPs stand in KUBE-SERVICES")
     elif bounds.high < 24 and any(
-        entry.target == "KUBE-MARK-MASQ"
-        for name in rules.chains("nat")
-        if name.startswith("KUBE-SVC-")
-        for entry in rules.entries("nat", name)
+        entry.target == "KUBE-MARK-MASQ" for name in names if name.startswith("KUBE-SVC-") for entry in rules.entries("nat", name)
     ):
         bounds.at_least(22, "the masquerade rules of cluster IPs stand in KUBE-SVC-")
     external = [
@@ -347,7 +347,7 @@ def _release_bounds(rules: Ruleset) -> tuple[int, int, list[str]]:
             bounds.at_least(31, "nfacct counters")
         if "KUBE-PROXY-FIREWALL" in filter_chains and any(
             entry.target == "KUBE-MARK-DROP"
-            for name in rules.chains("nat")
+            for name in names
             if name.startswith(("KUBE-FW-", "KUBE-SVL-"))
             for entry in rules.entries("nat", name)
         ):
@@ -356,7 +356,7 @@ def _release_bounds(rules: Ruleset) -> tuple[int, int, list[str]]:
         bounds.at_least(31, "nfacct counters")
     if any(entry_value(entry, "-d", negated=True) is not None for entry in tail_rules(rules)):
         bounds.at_least(26, "the node port rule excludes loopback addresses")
-    for name in rules.chains("nat"):
+    for name in names:
         if name.startswith("KUBE-FW-") and any(
             (entry_comment(entry) or "").endswith("will be dropped by KUBE-PROXY-FIREWALL")
             for entry in rules.entries("nat", name)
@@ -450,6 +450,22 @@ def ipvs_release_bounds(rules: Ruleset) -> tuple[int, int, tuple[str, ...]]:
     return bounds.low, bounds.high, tuple(bounds.reasons)
 
 
+def _names_endpoints(rules: Ruleset, name: str) -> bool:
+    """Whether rules of a nat chain that jump to endpoint chains have comments; in large clusters those of thousands of chains have none."""
+    dump = rules.dump_of("nat", name)
+    shapes, lines = dump.shapes, rules.chains("nat")[name].lines
+    slots = {
+        shape: shape.target.name_slot
+        for shape in {shapes[line] for line in lines}
+        if shape.target is not None
+        and shape.target.name_slot is not None
+        and any(one.module == "comment" for one in shape.matches)
+    }
+    return bool(slots) and any(
+        shapes[line] in slots and dump.values[line][slots[shapes[line]]].startswith("KUBE-SEP-") for line in lines
+    )
+
+
 def chained_entries(*groups: Sequence[Entry]) -> Iterable[Entry]:
     """The entries of several chains in turn."""
     for group in groups:
@@ -470,7 +486,7 @@ def _local_detection(rules: Ruleset, newest: int) -> tuple[tuple[str, str] | Non
     votes: Counter[tuple[str, str] | str] = Counter()
     short_cuts: Counter[tuple[str, str]] = Counter()
     balanced = 0
-    for name in rules.chains("nat"):
+    for name in rules.other_chains("nat"):
         if name.startswith(("KUBE-SVC-", "KUBE-SVL-")):
             first = rules.first_entry("nat", name)
             if first is None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -21,6 +21,7 @@ __all__ = [
     "Argument",
     "Backend",
     "Chain",
+    "ChainText",
     "Dump",
     "Family",
     "LineKind",
@@ -215,17 +216,38 @@ class Problem(NamedTuple):
     message: str
 
 
+class ChainText(msgspec.Struct, eq=False, gc=False):
+    """All rules of one chain, as dumps of several nodes have them in the same words: one object for them all.
+
+    `shapes` and `values` are those of its lines. `facts`: what was worked out of the text alone, by what it is; whoever keeps something
+    there may look at nothing else, neither at other chains nor at where the text stands.
+    """
+
+    name: str
+    shapes: tuple[Shape, ...]
+    values: tuple[tuple[str, ...], ...]
+    facts: dict[str, Any] = {}
+
+
 class Chain(msgspec.Struct, eq=False, gc=False):
     """One chain of a table. `policy` is None for user chains and where it is not known; `line` is 0 when it was never declared.
 
-    `lines` are the line numbers of its rules in order.
+    `lines` are the line numbers of its rules in order. `text`: these rules as other nodes have them, too; None where that is not known.
     """
 
     name: str
     policy: str | None
     line: int
-    lines: list[int] = []
+    lines: list[int] | range = []
+    text: ChainText | None = None
     again: list[int] | None = None  # rare, and there are 100,000 chains
+
+    def further(self) -> list[int]:
+        """`lines`, to have those of further rules added: what is known of them together does not hold then."""
+        self.text = None
+        if isinstance(self.lines, range):
+            self.lines = list(self.lines)
+        return self.lines
 
     @property
     def redeclared(self) -> list[int]:

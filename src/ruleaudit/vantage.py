@@ -14,7 +14,7 @@ from ruleaudit.dataplane.packet import HOST_SIDE, POD_SIDE, Interface, Packet
 from ruleaudit.forwarding import Vantage
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable
+    from collections.abc import Container, Iterable, Sequence
 
 __all__ = ["Clients", "choose_clients"]
 
@@ -71,14 +71,14 @@ def choose_clients(
     pod_networks: Iterable[str],
     node_addresses: Iterable[str],
     pod_interface: str | None,
-    avoid: Collection[str],
+    avoid: Iterable[Container[str]],
     avoid_networks: Iterable[str],
 ) -> Clients:
     """Choose the clients of a node.
 
     `pod_networks`: the node's pod CIDRs, best first; `node_addresses`: its own, primary first; `pod_interface`: the name or
-    prefix (ending in "+") of pods' interfaces where kube-proxy tells local traffic by it; `avoid`: addresses and `avoid_networks`: prefixes
-    that rules or objects name.
+    prefix (ending in "+") of pods' interfaces where kube-proxy tells local traffic by it; `avoid`: groups of addresses and
+    `avoid_networks`: prefixes that rules or objects name.
     """
     nodes = [one for one in node_addresses if (":" in one) == (family == 6)]
     node = nodes[0] if nodes else ("198.18.255.254" if family == 4 else "2001:2::fffe")
@@ -87,6 +87,7 @@ def choose_clients(
         for text in avoid_networks
         if (parsed := _network(text)) is not None and parsed.version == family and parsed.prefixlen
     ]
+    avoid = list(avoid)
     pod = None
     for text in pod_networks:
         parsed = _network(text)
@@ -96,7 +97,7 @@ def choose_clients(
                 break
     outside = None
     for text in _OUTSIDE[family]:
-        outside = _free(ip_network(text), {*avoid, node}, blocked)
+        outside = _free(ip_network(text), [*avoid, {node}], blocked)
         if outside is not None:
             break
     outside = outside or str(ip_network(_OUTSIDE[family][0])[-3])
@@ -115,13 +116,15 @@ def _network(text: str) -> IPv4Network | IPv6Network | None:
         return None
 
 
-def _free(where: IPv4Network | IPv6Network, avoid: Collection[str], blocked: list[IPv4Network | IPv6Network]) -> str | None:
+def _free(
+    where: IPv4Network | IPv6Network, avoid: Sequence[Container[str]], blocked: list[IPv4Network | IPv6Network]
+) -> str | None:
     """An address of a network, from its end, that nothing names."""
     last = int(where.broadcast_address)
     step = max(1, where.num_addresses // 512)
     for offset in range(2, min(where.num_addresses, 1026), 1):
         candidate = ip_address(last - offset * step if offset * step < where.num_addresses else last - offset)
         text = str(candidate)
-        if text not in avoid and not any(candidate in one for one in blocked):
+        if not any(text in one for one in avoid) and not any(candidate in one for one in blocked):
             return text
     return None

@@ -7,7 +7,9 @@ cost little more than their text. KPR 11 says what kube-proxy writes, KPR 12.3 a
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
+
+import msgspec
 
 from ruleaudit.lines import Lines
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
 
     from ruleaudit.lines import LineShape
 
-__all__ = ["FORWARDING_FLAGS", "Form", "Frontend", "IpvsDump", "Listing", "Protocol", "RealServer", "VirtualServer"]
+__all__ = ["FORWARDING_FLAGS", "Form", "Frontend", "IpvsDump", "Listing", "Protocol", "RealServer", "ServerText", "VirtualServer"]
 
 Protocol: TypeAlias = Literal["TCP", "UDP", "SCTP"]
 Form: TypeAlias = Literal["listing", "commands"]
@@ -51,6 +53,49 @@ class RealServer(NamedTuple):
     line: int
 
 
+class ServerText(msgspec.Struct, eq=False, gc=False):
+    """A virtual server that is told by its address, and all its real servers, as dumps of several nodes have them in the same words: one
+    object for them all.
+
+    `shapes` and `values` are those of its lines, the others what a `VirtualServer` has. `facts`: what was worked out of the text alone, by
+    what it is; whoever keeps something there may look at nothing else, nor at where the text stands.
+    """
+
+    shapes: tuple[LineShape, ...]
+    values: tuple[tuple[str, ...], ...]
+    protocol: Protocol | None
+    address: str | None
+    port: int | None
+    family: Literal[4, 6]
+    scheduler: str | None
+    flags: tuple[str, ...]
+    persistence: int | None
+    mask: str | None
+    one_packet: bool
+    engine: str | None
+    facts: dict[str, Any]
+
+    def server(self, line: int, listing: Listing) -> VirtualServer:
+        """The virtual server of a listing that stands at a line."""
+        return VirtualServer(
+            self.protocol,
+            self.address,
+            self.port,
+            None,
+            self.family,
+            self.scheduler,
+            self.flags,
+            self.persistence,
+            self.mask,
+            self.one_packet,
+            self.engine,
+            line,
+            listing,
+            list(range(line + 1, line + len(self.shapes))),
+            known=self,
+        )
+
+
 @dataclass(slots=True, eq=False)
 class VirtualServer:
     """One virtual server: of `protocol`, `address` (canonical, without brackets) and `port`, or of a firewall `mark` (32 bits).
@@ -60,6 +105,7 @@ class VirtualServer:
     `mask` is the persistence mask as printed, None for the whole address; `one_packet` is --ops; `engine` the persistence engine.
     `lines` are the line numbers of its real servers; `line` is its own, or that of its first real server where the listing
     never declared it, which `declared` says. `whole`: the listing was not cut where it stands, so that all its real servers are known.
+    `known`: these lines as other nodes have them, too; None where that is not known.
     """
 
     protocol: Protocol | None
@@ -78,6 +124,7 @@ class VirtualServer:
     lines: list[int] = field(default_factory=list, repr=False)
     declared: bool = True
     whole: bool = True
+    known: ServerText | None = field(default=None, repr=False)
 
     @property
     def text(self) -> str:

@@ -83,7 +83,7 @@ def refusal(file: Path) -> str | None:
     """Why a named file is refused; None where it is read, and comes back."""
     try:
         (source,) = read([str(file)])
-        parsers = {InputKind.IPVSADM: ipvsadm.parse, InputKind.IPSET: ipset.parse}
+        parsers: dict[InputKind, Callable[[str, str], Lines]] = {InputKind.IPVSADM: ipvsadm.parse, InputKind.IPSET: ipset.parse}
         if source.kind is not InputKind.EMPTY:
             dump = parsers[source.kind](source.text, source.path)
             assert dump.render() == source.text, file

@@ -101,8 +101,11 @@ def _rewritten(sources: Sequence[Source], known: Cluster, written: Cluster, mapp
     """What `sources` hold. `known`: the objects that explain what dumps name, `written`: those that become files."""
     from ruleaudit.formats import ip_addr, ipset, ipvsadm
 
-    limits = {"max_lines": MAX_LINES * limit_factor, "max_line_length": MAX_LINE_LENGTH * limit_factor}
-    dumps = {id(one): parse(one.text, one.path, **limits) for one in sources if one.kind is InputKind.IPTABLES_SAVE}
+    dumps = {
+        id(one): parse(one.text, one.path, max_lines=MAX_LINES * limit_factor, max_line_length=MAX_LINE_LENGTH * limit_factor)
+        for one in sources
+        if one.kind is InputKind.IPTABLES_SAVE
+    }
     chains = Chains(mapping, known, list(dumps.values()))
     made: list[tuple[str, str]] = []
     left_out: list[str] = [f"{problem}" for problem in written.problems]

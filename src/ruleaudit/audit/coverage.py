@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from typing import TYPE_CHECKING
 
 from ruleaudit.addresses import canonical, family_of, known_family
@@ -297,14 +297,7 @@ def objects_alone(cluster: Cluster) -> Iterator[Finding]:
 def time_skew(inputs: Inputs, cluster: Cluster, tables: Sequence[Table]) -> Iterator[Finding]:
     """RA006, as information: the header's time has no zone, so only a distance that no zone explains is spoken of (incidents 1.6)."""
     times = [time for table in tables if (time := header_time(table)) is not None]
-    newest = max(
-        (
-            time
-            for key, service in cluster.services.items()
-            for time in _object_times(cluster, key, service.metadata.creation_timestamp)
-        ),
-        default=None,
-    )
+    newest = cluster.newest_change
     if not times or newest is None:
         return
     dump = min(times).replace(tzinfo=UTC)
@@ -323,20 +316,6 @@ def time_skew(inputs: Inputs, cluster: Cluster, tables: Sequence[Table]) -> Iter
             subject="time",
         )
     del inputs
-
-
-def _object_times(cluster: Cluster, key: tuple[str, str], created: str | None) -> Iterator[datetime]:
-    texts = [created]
-    for one in cluster.slices_of(*key):
-        texts += [one.metadata.creation_timestamp, one.metadata.annotation("endpoints.kubernetes.io/last-change-trigger-time")]
-    for text in texts:
-        if text:
-            try:
-                found = datetime.fromisoformat(text)
-            except ValueError:
-                continue
-            if found.tzinfo is not None:
-                yield found
 
 
 def unsettled(expectation: Expectation, passed_over: int, *, named: bool) -> Iterator[Finding]:

@@ -93,10 +93,14 @@ def read_inputs(
         kind = source.kind
         used = kind in _USED
         family: int | None = None
-        lines = source.text.count("\n") if kind.is_text else source.data.count(b"\n")
+        lines = 0 if kind is InputKind.IPTABLES_SAVE else source.line_count if shared is None else shared.line_count(source)
         if kind is InputKind.IPTABLES_SAVE:
             dump = parse(
-                source.text, source.path, max_lines=MAX_LINES * limit_factor, max_line_length=MAX_LINE_LENGTH * limit_factor
+                source.text,
+                source.path,
+                max_lines=MAX_LINES * limit_factor,
+                max_line_length=MAX_LINE_LENGTH * limit_factor,
+                known=None if shared is None else shared.chains,
             )
             lines = dump.line_count
             families = {table.family for table in dump.tables}
@@ -150,7 +154,7 @@ def read_inputs(
         elif kind is InputKind.ABSENT:
             inputs.findings.append(note(f"absent {source.path}", source.reason, source.hint))
         elif kind in _OF_IPVS:
-            used = _read_of_ipvs(inputs, source)
+            used = _read_of_ipvs(inputs, source, shared)
         elif kind is InputKind.NFT:
             what = f"{source.path} (nft) is not looked at: only kube-proxy's iptables and IPVS modes are audited so far"
             inputs.findings.append(note(f"nft {source.path}", what, OTHER_MODE))
@@ -217,14 +221,14 @@ def require_usable_dumps(sources: Sequence[Source]) -> None:
         raise InputError(f"{first.reason or 'is empty'}; no other file of this capture holds the rules of its node", first.path)
 
 
-def _read_of_ipvs(inputs: Inputs, source: Source) -> bool:
+def _read_of_ipvs(inputs: Inputs, source: Source, shared: Shared | None) -> bool:
     """Read a dump of ipvsadm, ipset or ip; their parsers are only there for nodes that have such dumps.
 
     False for one that cannot be used: found in a folder or an archive it costs no more than itself (RA001). One that was named raises
     InputError.
     """
     try:
-        dump = _parsed(inputs, source)
+        dump = _parsed(inputs, source, shared)
     except InputError as error:
         if source.given:
             raise
@@ -244,12 +248,12 @@ def _read_of_ipvs(inputs: Inputs, source: Source) -> bool:
     return True
 
 
-def _parsed(inputs: Inputs, source: Source) -> IpvsDump | IpSetDump | InterfaceDump:
+def _parsed(inputs: Inputs, source: Source, shared: Shared | None) -> IpvsDump | IpSetDump | InterfaceDump:
     from ruleaudit.formats import ip_addr, ipset, ipvsadm
 
     dump: IpvsDump | IpSetDump | InterfaceDump
     if source.kind is InputKind.IPVSADM:
-        dump = ipvsadm.parse(source.text, source.path)
+        dump = ipvsadm.parse(source.text, source.path, known=None if shared is None else shared.servers)
         inputs.virtual_servers.append(dump)
     elif source.kind is InputKind.IPSET:
         dump = ipset.parse(source.text, source.path)

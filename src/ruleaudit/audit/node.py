@@ -42,24 +42,18 @@ def clients_of(
     family: int, rules: Ruleset, cluster: Cluster, node_object: Node | None, expectation: Expectation, everywhere: Sequence[str]
 ) -> Clients:
     """A client for each vantage point: with addresses that no rule and no object singles out. `everywhere`: the node's addresses."""
-    avoid: set[str] = set(everywhere)
     prefixes: set[str] = set()
     for table in rules.tables:
-        for chain_name, chain in rules.chains(table).items():
-            if chain_name.startswith("KUBE-SEP-") or len(chain.lines) > 5000:
+        chains = rules.chains(table)
+        for chain_name in rules.other_chains(table):  # but endpoint chains
+            if is_kube_proxy_chain(chain_name) and not chain_name.startswith("KUBE-FW-"):
                 continue
-            for entry in (
-                rules.entries(table, chain_name)
-                if not is_kube_proxy_chain(chain_name) or chain_name.startswith("KUBE-FW-")
-                else ()
-            ):
+            for entry in rules.entries(table, chain_name) if len(chains[chain_name].lines) <= 5000 else ():
                 value = entry_value(entry, "-s", negated=None)
                 if value is not None:
                     prefixes.add(value)
     for expected in expectation.service_ports:
         prefixes.update(expected.source_ranges)
-        avoid.update(endpoint.address for endpoint in expected.candidates.endpoints)
-    avoid.update(cluster.pods_by_address)
     detection = expectation.local_detection
     networks: list[str] = []
     interface: str | None = None
@@ -75,6 +69,7 @@ def clients_of(
                     text for text in networks if (parsed := parse_network(text, family)) is not None and within(parsed, where)
                 ]
                 networks = inside or [detection.value]
+    avoid = (set(everywhere), expectation.endpoint_addresses, cluster.pods_by_address)
     return choose_clients(
         family, pod_networks=networks, node_addresses=everywhere, pod_interface=interface, avoid=avoid, avoid_networks=prefixes
     )

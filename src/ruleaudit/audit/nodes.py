@@ -73,9 +73,8 @@ def audit_nodes(
     work = _Work(captures.shared, shared, settings, limit_factor)
     first, rest = captures.nodes[:1], captures.nodes[1:]
     step(f"1 of {len(captures.nodes):,}: {first[0].path}", 0.0)
-    outcomes = [
-        work.audit(capture) for capture in first
-    ]  # here, so that what is made for every node is made before the processes part
+    with shared.learning():  # here, so that what is made for every node is made before the processes part
+        outcomes = [work.audit(capture) for capture in first]
     gc.collect()
     gc.freeze()  # nor looked at by the collector of any of them: it stays in memory that they share
     try:
@@ -139,6 +138,7 @@ class _Work:
 def _audit_alone(work: _Work, capture: Capture, answer: Connection) -> None:
     """What a process of a node does: it ends without letting go of anything, which would take a third as long again."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the main process' affair
+    gc.disable()  # one audit, and then the end: what it makes is never looked at again
     answer.send(work.audit(capture))
     answer.close()
     os._exit(0)

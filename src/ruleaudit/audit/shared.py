@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ruleaudit.audit.coverage import objects_alone
 from ruleaudit.cluster import Cluster, load
 from ruleaudit.expect import Expectations
+from ruleaudit.formats.known_texts import KnownChains, KnownServers
 from ruleaudit.sources import InputKind
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from ruleaudit.findings import Finding
     from ruleaudit.sources import Source
@@ -38,14 +40,28 @@ class Shared:
     """
 
     def __init__(self, sources: Sequence[Source] = ()) -> None:
-        self._sources = frozenset(map(id, sources))
+        self._line_counts = {id(one): one.line_count for one in sources}
         self._held = tuple(sources)  # an identity is one only as long as its bearer lives
         self._digests = {id(one.data): _digest(one.data) for one in sources if one.kind is InputKind.OBJECTS}
         self._loaded: _Loaded | None = None
+        self.chains = KnownChains()
+        self.servers = KnownServers()
+
+    @contextmanager
+    def learning(self) -> Iterator[None]:
+        """Keep what the dumps of the nodes that are read meanwhile hold, for others that have it in the same words."""
+        self.chains.learning = self.servers.learning = True
+        yield
+        self.chains.learning = self.servers.learning = False
 
     def holds(self, source: Source) -> bool:
         """Whether a source is one of those that all nodes have in common."""
-        return id(source) in self._sources
+        return id(source) in self._line_counts
+
+    def line_count(self, source: Source) -> int:
+        """How many line ends a source has: known of those that all nodes have in common, which are large."""
+        known = self._line_counts.get(id(source))
+        return source.line_count if known is None else known
 
     def cluster(self, parts: Sequence[tuple[str, bytes]], limit_factor: int) -> Cluster:
         """The objects in texts: (path, text). Raises InputError as `cluster.load` does."""

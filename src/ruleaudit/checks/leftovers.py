@@ -291,7 +291,7 @@ def chains(audit: FamilyAudit, judge: ServiceJudge) -> Iterator[Finding]:
 def _only_balances(ready: PreparedChain) -> bool:
     """Whether a chain is at most one rule and a balance over distinct chains: no rule of it can stand there twice."""
     balance = ready.balance
-    return balance is not None and balance.start <= 1 and len({leaf.name for leaf in balance.leaves}) == len(balance.leaves)
+    return balance is not None and balance.start <= 1 and balance.distinct
 
 
 def _live(audit: FamilyAudit) -> set[str]:
@@ -310,7 +310,15 @@ def _live(audit: FamilyAudit) -> set[str]:
     return seen
 
 
+_DISTINCT = "distinct"
+"""Of `ChainText.facts`: that no rule stands there twice, as far as `_duplicates` says it."""
+
+
 def _duplicates(audit: FamilyAudit, table: str, name: str) -> Iterator[Finding]:
+    text = audit.rules.chains(table)[name].text
+    if text is not None and _DISTINCT in text.facts:
+        return
+    distinct = True
     seen: dict[tuple[object, tuple[str, ...]], int] = {}
     counter_free = audit.rules.entries(table, name)
     for entry in counter_free:
@@ -319,6 +327,7 @@ def _duplicates(audit: FamilyAudit, table: str, name: str) -> Iterator[Finding]:
         key = (entry.plan.shape, values)
         if entry.target in ("", "LOG") or (entry.plan.tests.share is not None):
             continue
+        distinct = distinct and key not in seen
         if key in seen and entry.line and seen[key]:
             service, subject = _attribution(audit, table, name, entry.line)
             yield audit.finding(
@@ -331,6 +340,8 @@ def _duplicates(audit: FamilyAudit, table: str, name: str) -> Iterator[Finding]:
             )
         else:
             seen[key] = entry.line
+    if text is not None and distinct:
+        text.facts[_DISTINCT] = True
 
 
 def _attribution(audit: FamilyAudit, table: str, name: str, line: int) -> tuple[str | None, str]:

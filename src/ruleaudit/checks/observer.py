@@ -35,7 +35,6 @@ class Observer:
         self.unmasqueraded: list[tuple[ExpectedServicePort, Judgement, Outcome]] = []
         self.stood_in = self.stand_in()
         self._trios: dict[str, tuple[Packet, ...]] = {}
-        self._compared: tuple[Mapping[str, float] | None, Mapping[str, float] | None] = (None, None)
         self.sound: Mapping[str, float] = {}
         """Endpoints of the service port asked last that are masqueraded when they reach themselves through it."""
         self.blind = not audit.rules.has_table("filter")  # a dump without it cannot show what is refused
@@ -110,18 +109,23 @@ class Observer:
         if found is None:
             return False
         balance, marks = found
-        for vantage, marked in zip(Vantage, marks, strict=True):
-            accepted = self.accepted(expected, (expected,), frontend, vantage, None)
-            if accepted and not any(self.spreads_alike(one, balance, marked) for one in accepted):
-                return False
+        # What is asked of a service port is the same value for most nodes, and so is a balance: they were held together for the first node.
+        held = (id(frontend), marks, self.blind)
+        if expected.agreed.get(held) is not balance:
+            for vantage, marked in zip(Vantage, marks, strict=True):
+                accepted = self.accepted(expected, (expected,), frontend, vantage, None)
+                if accepted and not any(self.spreads_alike(one, balance, marked) for one in accepted):
+                    return False
+            expected.agreed[held] = balance
         if balance.masquerading:
             self.sound = balance.backends
         return True
 
     def spreads_alike(self, expected: Forwarding, balance: Balance, masquerade: bool) -> bool:
-        """See `compare.spreads_alike`. The shares of a service port are mostly the same values for all its clients: compared once."""
-        wanted, got = self._compared
-        if expected.backends is wanted and balance.backends is got:
+        """See `compare.spreads_alike`. The shares of a service port are mostly the same values for all its clients, and on all nodes: compared
+        once.
+        """
+        if expected.backends is balance.alike:
             return (
                 expected.verdict is Verdict.FORWARD
                 and expected.affinity == balance.affinity
@@ -129,7 +133,7 @@ class Observer:
             )
         found = spreads_alike(expected, balance, masquerade)
         if found:
-            self._compared = expected.backends, balance.backends
+            balance.alike = expected.backends
         return found
 
     def accepted(

@@ -209,8 +209,10 @@ class _VirtualServers(ServiceChains):
             return
         protocol = expected.protocol.lower()
         for endpoint in expected.selection.reachable:
+            if not endpoint.is_local:
+                continue
             entry = f"{endpoint.address},{protocol}:{endpoint.port},{endpoint.address}"
-            if not endpoint.is_local or entry in known:
+            if entry in known:
                 continue
             wanted = self.audit.sets_wanted.get(name)
             asked = wanted.entries.get(entry) if wanted is not None else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import re
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeVar, cast
 
@@ -27,7 +28,7 @@ from ruleaudit.documents import json_documents, looks_like_json, to_utf8, withou
 from ruleaudit.errors import RAISE_LIMIT, InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 __all__ = ["MAX_PROBLEMS", "MAX_VALUES", "SERVICE_NAME_LABEL", "Cluster", "ObjectProblem", "load"]
 
@@ -207,6 +208,27 @@ class Cluster:
                 key = metadata.namespace, name
                 found[key] = (*found[key], one) if key in found else (one,)
         return found
+
+    @cached_property
+    def newest_change(self) -> datetime | None:
+        """When a Service or one of its EndpointSlices was last made or changed, as far as they say it; None where none does."""
+        return max((time for key, service in self.services.items() for time in self._times_of(key, service)), default=None)
+
+    def _times_of(self, key: Key, service: Service) -> Iterator[datetime]:
+        texts = [service.metadata.creation_timestamp]
+        for one in self.slices_of(*key):
+            texts += [
+                one.metadata.creation_timestamp,
+                one.metadata.annotation("endpoints.kubernetes.io/last-change-trigger-time"),
+            ]
+        for text in texts:
+            if text:
+                try:
+                    found = datetime.fromisoformat(text)
+                except ValueError:
+                    continue
+                if found.tzinfo is not None:
+                    yield found
 
 
 def load(parts: Sequence[tuple[str, bytes]], *, limit_factor: int = 1) -> Cluster:

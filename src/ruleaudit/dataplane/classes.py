@@ -62,6 +62,8 @@ class Classes:
         self.bounds = sorted(bounds)
         self.coarse = rules.family == 4 and not self.ranges and not any(mask & 0xFF for _base, mask in prefixes)
         self._memo: dict[str, tuple[object, ...]] = {}
+        self._prefix_classes: dict[tuple[object, ...], tuple[object, ...]] = {}
+        """One object for each class in `_memo`."""
 
     def _note(self, entry: Entry, prefixes: set[tuple[int, int]], bounds: set[int]) -> None:
         for address, ports in named_in(entry):
@@ -92,27 +94,34 @@ class Classes:
         known = self._memo.get(about)
         if known is None:
             number = address_number(text)
-            known = self._memo[about] = (
+            found = (
                 *[number & mask == base for base, mask in self.prefixes],
                 *[low <= number <= high for low, high in self.ranges],
             )
+            known = self._memo[about] = self._prefix_classes.setdefault(found, found)
         return known
 
-    def of_all(self, leaves: Sequence[Leaf], host: Host) -> tuple[object, ...] | None:
+    def of_all(self, balance: Balance, host: Host) -> tuple[object, ...] | None:
         """The class of endpoints that are all of one class, None where they are not, or where that takes a closer look."""
         if not self.coarse:
             return None
-        addresses = [leaf.address for leaf in leaves]
-        if not self.exact.isdisjoint(addresses) or not host.addresses.isdisjoint(addresses):
+        addresses = balance.addresses
+        if (
+            len(addresses.ports) > 1
+            or addresses.loopback
+            or not self.exact.isdisjoint(addresses.texts)
+            or not host.addresses.isdisjoint(addresses.texts)
+        ):
             return None
-        found = {self._memo.get(text.rpartition(".")[0]) for text in addresses}
-        ports = {leaf.port for leaf in leaves}
-        if len(found) > 1 or len(ports) > 1:
-            return None
-        about = found.pop()
-        if about is None or addresses[0].startswith("127."):
-            return None
-        return about, bisect_right(self.bounds, ports.pop()), False
+        memo = self._memo
+        common: tuple[object, ...] | str | None = None
+        for first_numbers, text in addresses.networks:
+            known = memo.get(first_numbers) or self.of_address(text)
+            if known is not common:
+                if common is not None:
+                    return None
+                common = known
+        return None if common is None else (common, bisect_right(self.bounds, *addresses.ports), False)
 
     def of_endpoints(self, leaves: Sequence[Leaf], host: Host) -> list[tuple[object, ...]]:
         """The classes of endpoints: of their addresses and ports, and whether they are the node's own."""

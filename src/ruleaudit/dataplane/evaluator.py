@@ -52,6 +52,8 @@ class Evaluator:
         self._group_keys: dict[tuple[object, ...], int] = {}
         self._places: dict[str, Places] = {}
         self._bundled: dict[tuple[object, ...], tuple[int, bool] | None] = {}
+        self._clients: dict[int, tuple[tuple[Packet, ...], dict[bool, Packet], frozenset[str]]] = {}
+        """By the identity of several clients: themselves, the first for each hook, and their sources as rules have them."""
         self._together: dict[tuple[object, ...], tuple[int, tuple[bool, ...]] | None] = {}
         self.unmodelled: set[tuple[str, str, int]] = set()
         if sys.getrecursionlimit() < 4 * DEPTH_LIMIT:
@@ -187,7 +189,7 @@ class Evaluator:
         if known is not None:
             return known
         backends = bundle.backends
-        alike = self._told_apart().of_all(bundle.leaves, self.host) if len(backends) == len(bundle.leaves) else None
+        alike = self._told_apart().of_all(bundle, self.host) if len(backends) == len(bundle.leaves) else None
         if alike is not None:
             number = self._group_keys.setdefault((alike,), len(self._group_keys))
             one = self._groups[bundle] = number, [(bundle.leaves[0], backends)]
@@ -254,17 +256,19 @@ class Evaluator:
         self, clients: tuple[Packet, ...], destination: str, port: int, mark: int
     ) -> tuple[Balance, tuple[bool, ...]] | None:
         """`bundled` for several clients that all come to the same balance; whether each carries the mark. None: ask one by one."""
-        by_hook = {one.from_node: self.place(one, destination, port) for one in {one.from_node: one for one in clients}.values()}
+        known_clients = self._clients.get(id(clients))
+        if known_clients is None:
+            sources = frozenset([one.source + ("/32" if one.family == 4 else "/128") for one in clients])
+            known_clients = self._clients[id(clients)] = (clients, {one.from_node: one for one in clients}, sources)
+        _, first_of, sources = known_clients
+        by_hook = {hook: self.place(one, destination, port) for hook, one in first_of.items()}
         first = by_hook[clients[0].from_node]
         if first is None or not first.balances or None in by_hook.values():
             return None
         if any(place is not None and not _same(place.balances, first.balances) for place in by_hook.values()):
             return None  # the hooks lead to different balances: what is remembered is a place among those of the first
-        places = [by_hook[client.from_node] for client in clients]
-        for balance in first.balances:
-            for client in clients:
-                if client.source + ("/32" if client.family == 4 else "/128") in balance.sources:
-                    return None
+        if not all(balance.sources.isdisjoint(sources) for balance in first.balances):
+            return None
         later = self._told_apart()
         key = (
             id(clients),
@@ -279,8 +283,8 @@ class Evaluator:
         except KeyError:
             found = [
                 self.bundled(client, destination, port, place, mark)
-                for client, place in zip(clients, places, strict=True)
-                if place is not None
+                for client in clients
+                if (place := by_hook[client.from_node]) is not None
             ]
             if None in found or len({id(one[0]) for one in found if one is not None}) != 1:
                 if any(one is not None for one in found) and len(first.balances) > 1:

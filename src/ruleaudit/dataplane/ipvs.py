@@ -30,11 +30,14 @@ _PROTOCOLS = {"tcp": "TCP", "udp": "UDP", "sctp": "SCTP"}
 
 
 class Service(NamedTuple):
-    """A virtual server made ready: what it says of itself, and its real servers as a balance; None when no connection can go to any."""
+    """A virtual server made ready: what it says of itself, its real servers as a balance, and the lines of these; None and none when no
+    connection can go to any.
+    """
 
     server: VirtualServer
     scheduled: Scheduled
     balance: Balance | None
+    lines: tuple[int, ...] = ()
 
 
 class VirtualTable:
@@ -96,11 +99,25 @@ def _made_ready(server: VirtualServer, protocol: str) -> Service:
         server.one_packet
         and protocol == "udp",  # of other protocols the kernel does not look at it (ip_vs_core.c, ip_vs_schedule)
     )
+    known = server.known
+    fact = f"balance of {protocol}"
+    if known is None:
+        balance, places = _balance(server, protocol)
+    elif fact in known.facts:
+        balance, places = known.facts[fact]
+    else:
+        balance, places = known.facts[fact] = _balance(server, protocol)
+    return Service(server, scheduled, balance, tuple([server.lines[place] for place in places]))
+
+
+def _balance(server: VirtualServer, protocol: str) -> tuple[Balance | None, tuple[int, ...]]:
+    """The usable real servers of a virtual server as a balance, and which of its real servers these are."""
     suffix = "/128" if server.family == 6 else "/32"
-    chosen = [one for one in server.real_servers if usable(one)]
+    name = server.name
+    chosen = [(place, one) for place, one in enumerate(server.real_servers) if usable(one)]
     if not chosen:
-        return Service(server, scheduled, None)
-    total = sum(one.weight or 1 for one in chosen)
+        return None, ()
+    total = sum(one.weight or 1 for _, one in chosen)
     leaves = tuple(
         [
             Leaf(
@@ -109,16 +126,15 @@ def _made_ready(server: VirtualServer, protocol: str) -> Service:
                 one.address,
                 one.address + suffix,
                 one.port,
-                one.line,
                 protocol,
                 (),
                 False,
             )
-            for one in chosen
+            for _, one in chosen
         ]
     )
-    shares = [(one.weight or 1) / total for one in chosen]
-    return Service(server, scheduled, Balance(0, server.line, leaves, shares, 0.0, server.persistence))
+    shares = [(one.weight or 1) / total for _, one in chosen]
+    return Balance(0, leaves, shares, 0.0, server.persistence), tuple([place for place, _ in chosen])
 
 
 class _VirtualPlaces:
@@ -207,7 +223,7 @@ class _VirtualPlaces:
                 else:
                     return None
         balance = service.balance
-        if client.source in {leaf.address for leaf in balance.leaves}:
+        if client.source in balance.addresses.texts:
             return None
         classes = self.classes
         key = (
@@ -300,13 +316,13 @@ class IpvsEvaluator(Evaluator):
             outcomes.append(outcome_of(flow, Verdict.REJECT, service.scheduled.place))
             return []
         parts = []
-        for leaf in balance.leaves:
+        for leaf, line in zip(balance.leaves, service.lines, strict=True):
             one = flow.clone(flow.share * balance.backends[leaf.endpoint])
             one.address, one.key, one.number, one.port = leaf.address, leaf.key, address_number(leaf.address), leaf.port
             one.translated = True
-            one.nat_rule = (TABLE, leaf.name, leaf.line)
+            one.nat_rule = (TABLE, leaf.name, line)
             if run.tracing:
-                one.trail = ((one.trail, *service.scheduled.place), TABLE, leaf.name, leaf.line)
+                one.trail = ((one.trail, *service.scheduled.place), TABLE, leaf.name, line)
             parts.append(one)
         return parts
 

@@ -193,7 +193,6 @@ class Leaf(msgspec.Struct, frozen=True, gc=False):
     address: str
     key: str
     port: int
-    line: int
     protocol: str
     sources: tuple[str, ...]
     masquerading: bool
@@ -204,16 +203,33 @@ class Balance:
     """The end of a chain that only spreads packets over leaves: summarised once, whoever asks (S11, S13).
 
     `backends`: endpoint -> share; `rest`: the share that falls through; `start`: the position of its first rule; `affinity`: for how many
-    seconds every one of its leaves gets its clients back, None when none does.
+    seconds every one of its leaves gets its clients back, None when none does. It does not know where it stands: chains of the same rules
+    on several nodes have one.
     """
 
-    __slots__ = ("affinity", "backends", "leaves", "line", "masquerading", "noted", "protocol", "rest", "sources", "start")
+    __slots__ = (
+        "_addresses",
+        "_distinct",
+        "affinity",
+        "alike",
+        "backends",
+        "leaves",
+        "masquerading",
+        "noted",
+        "protocol",
+        "rest",
+        "sources",
+        "start",
+    )
 
     def __init__(
-        self, start: int, line: int, leaves: tuple[Leaf, ...], shares: Sequence[float], rest: float, affinity: int | None = None
+        self, start: int, leaves: tuple[Leaf, ...], shares: Sequence[float], rest: float, affinity: int | None = None
     ) -> None:
-        self.start, self.line, self.rest, self.affinity = start, line, rest, affinity
+        self.start, self.rest, self.affinity = start, rest, affinity
         self.noted = False  # whether its leaves are among `Ruleset.spread_over`
+        self.alike: Mapping[str, float] | None = None  # the shares that it was last found to give, for who compares it again
+        self._addresses: Addresses | None = None
+        self._distinct: bool | None = None
         self.leaves = leaves
         self.protocol = leaves[0].protocol
         self.sources = frozenset().union(*[leaf.sources for leaf in leaves])
@@ -225,6 +241,54 @@ class Balance:
             for endpoint, share in zip(endpoints, shares, strict=True):
                 if share > 0:
                     self.backends[endpoint] = self.backends.get(endpoint, 0.0) + share
+
+    @property
+    def distinct(self) -> bool:
+        """Whether no two of its rules lead to the same chain."""
+        if self._distinct is None:
+            self._distinct = len({leaf.name for leaf in self.leaves}) == len(self.leaves)
+        return self._distinct
+
+    @property
+    def addresses(self) -> Addresses:
+        """Where its leaves lead to."""
+        found = self._addresses
+        if found is None:
+            texts = [leaf.address for leaf in self.leaves]
+            networks = tuple({text.rpartition(".")[0]: text for text in texts}.items())
+            ports = frozenset([leaf.port for leaf in self.leaves])
+            found = self._addresses = Addresses(
+                frozenset(texts), networks, ports, any(text.startswith("127.") for _, text in networks)
+            )
+        return found
+
+
+_SPREAD = "spread"
+
+
+class _SpreadFact(NamedTuple):
+    """What the text of a chain says of a balance at its end (`ChainText.facts`): where that starts, the chains that it leads to, and the
+    balance that this is where those chains are the leaves that it has.
+    """
+
+    start: int
+    names: tuple[str, ...]
+    balance: Balance
+
+
+_LEAF = "leaf"
+"""Of a `ChainText.facts`: its usual leaf, or None where it is none."""
+
+
+class Addresses(NamedTuple):
+    """Where the leaves of a balance lead to. `networks`: the first three numbers of IPv4 addresses, each with one of the addresses; `loopback`:
+    any is on the loopback.
+    """
+
+    texts: frozenset[str]
+    networks: tuple[tuple[str, str], ...]
+    ports: frozenset[int]
+    loopback: bool
 
 
 def _without_lines(entries: Iterable[Entry]) -> list[Entry]:
@@ -287,6 +351,11 @@ class PreparedChain:
         ):
             self.indexed = True
             self._index()
+
+    @property
+    def balance_line(self) -> int:
+        """The line of the first rule of its balance."""
+        return self.chain.lines[self._own]
 
     @property
     def entries(self) -> Sequence[Entry]:
@@ -420,6 +489,26 @@ def _leaf_form(first: Shape, last: Shape) -> tuple[int, int, int, int, tuple[int
         return asks.only_source, asks.name_slot, leads.only_protocol, slots[0], None
     kept = _kept_by(last)
     return (asks.only_source, asks.name_slot, last.options[-1].slots[0], slots[0], kept) if kept is not None else ()
+
+
+def _usual_leaf(name: str, first_shape: Shape, first_row: Sequence[str], last_shape: Shape, row: Sequence[str]) -> Leaf | None:
+    """The leaf that a chain of these two rules is; None where they are not of the usual form."""
+    pair = (first_shape, last_shape)
+    form = _LEAF_FORMS.get(pair)
+    if form is None:
+        form = _LEAF_FORMS[pair] = _leaf_form(*pair)
+    if not form:
+        return None
+    source_slot, name_slot, protocol_slot, slot, kept = form
+    text, source = row[slot], first_row[source_slot]
+    address, _, digits = text.rpartition(":")
+    # The endpoint's own address, as IPv4 has it; everything else takes the long way.
+    if source != address + "/32" or ":" in address or not (port := _port(digits)):
+        return None
+    if kept is not None and row[kept[1]] not in _WHOLE_ADDRESSES:
+        return None
+    marked = first_row[name_slot] == "KUBE-MARK-MASQ"
+    return Leaf(name, text, address, source, port, row[protocol_slot], (source,), marked, None if kept is None else row[kept[0]])
 
 
 @lru_cache(maxsize=1 << 16)
@@ -634,7 +723,7 @@ class Ruleset:
             return None
         parts = [1.0 if (share := entry.plan.tests.share) is None else share(entry.values) for entry in spread]
         shares, left = _shares(tuple([min(1.0, max(0.0, part)) for part in parts]))
-        return Balance(start, entries[start].line, leaves, shares, left, seconds.pop())
+        return Balance(start, leaves, shares, left, seconds.pop())
 
     def _find_balance(self, table: str, chain: Chain, dump: Dump, before: int) -> Balance | None:
         """Summarise the end of a chain where it only spreads packets over leaves; `before` rules stand before its own."""
@@ -670,7 +759,7 @@ class Ruleset:
         parts.reverse()
         shares, left = _shares(tuple(parts))
         start = len(chain.lines) - len(chosen)
-        return Balance(before + start, chain.lines[start], tuple(chosen), shares, left)
+        return Balance(before + start, tuple(chosen), shares, left)
 
     def _find_usual_balance(self, table: str, chain: Chain, dump: Dump, before: int) -> Balance | None:
         """The same at a glance, for what kube-proxy writes: neighbouring lines of one shape, and a last one that takes all that comes."""
@@ -678,6 +767,14 @@ class Ruleset:
         count = len(lines)
         if count < 3 or lines[-1] - lines[0] != count - 1:
             return None
+        usual = self._usual[table] if table in self._usual else (self.leaves(table), self._usual[table])[1]
+        known: _SpreadFact | None = chain.text.facts.get(_SPREAD) if chain.text is not None else None
+        if known is not None and known.balance.start == before + known.start:
+            # The same rules on another node: their balance is the same where the chains that they lead to are.
+            if tuple(map(usual.get, known.names)) != known.balance.leaves:
+                return None
+            self.spread_over.update(known.names)
+            return known.balance
         shapes = dump.shapes[lines[0] : lines[-1] + 1]
         kind, last = shapes[-2], _SPREADS.get(shapes[-1])
         form = _SPREADS.get(kind)
@@ -692,7 +789,6 @@ class Ruleset:
         rows = dump.values[lines[start] : lines[-1]]
         names = [row[name_slot] for row in rows]
         names.append(dump.values[lines[-1]][last[0]])
-        usual = self._usual[table] if table in self._usual else (self.leaves(table), self._usual[table])[1]
         try:
             leaves = [usual[name] for name in names]
         except KeyError:
@@ -701,8 +797,10 @@ class Ruleset:
         if len({leaf.protocol for leaf in leaves}) > 1:
             return None
         shares, left = _shares_of(share, share_slot, tuple([row[share_slot] for row in rows]))
-        found = Balance(before + start, lines[start], tuple(leaves), shares, left)
+        found = Balance(before + start, tuple(leaves), shares, left)
         found.noted = True
+        if chain.text is not None:
+            chain.text.facts[_SPREAD] = _SpreadFact(start, tuple([leaf.name for leaf in leaves]), found)
         return found
 
     def leaf(self, table: str, name: str) -> Leaf | None:
@@ -745,28 +843,18 @@ class Ruleset:
         dump = self.tables[table].dump
         shapes, values = dump.shapes, dump.values
         for name, chain in self._chains.get(table, {}).items():
-            lines = chain.lines
+            lines, text = chain.lines, chain.text
             if len(lines) != 2 or name in mended:
                 continue
             first, last = lines
-            pair = (shapes[first], shapes[last])
-            form = _LEAF_FORMS.get(pair)
-            if form is None:
-                form = _LEAF_FORMS[pair] = _leaf_form(*pair)
-            if form:
-                source_slot, name_slot, protocol_slot, slot, kept = form
-                first_row, row = values[first], values[last]
-                text, source = row[slot], first_row[source_slot]
-                address, _, digits = text.rpartition(":")
-                # The endpoint's own address, as IPv4 has it; everything else takes the long way.
-                if source == address + "/32" and ":" not in address and (port := _port(digits)):
-                    marked = first_row[name_slot] == "KUBE-MARK-MASQ"
-                    if kept is None:
-                        found[name] = Leaf(name, text, address, source, port, last, row[protocol_slot], (source,), marked)
-                    elif row[kept[1]] in _WHOLE_ADDRESSES:
-                        keepers[name] = Leaf(
-                            name, text, address, source, port, last, row[protocol_slot], (source,), marked, row[kept[0]]
-                        )
+            if text is None:
+                leaf = _usual_leaf(name, shapes[first], values[first], shapes[last], values[last])
+            elif _LEAF in text.facts:
+                leaf = text.facts[_LEAF]
+            else:
+                leaf = text.facts[_LEAF] = _usual_leaf(text.name, text.shapes[0], text.values[0], text.shapes[1], text.values[1])
+            if leaf is not None:
+                (found if leaf.keeps is None else keepers)[name] = leaf
 
     def _make_leaf(self, table: str, name: str) -> Leaf | None:
         chain = self._chains.get(table, {}).get(name)
@@ -809,7 +897,6 @@ class Ruleset:
             address,
             key,
             port,
-            last,
             row[plan.only_protocol],
             tuple(sources),
             key in marked,

@@ -239,22 +239,23 @@ class Run:
             if not live:
                 break
         if balance is not None and live:
-            live = [left for one in live for left in self.spread(table, name, balance, one)]
+            rule = (table, name, chain.balance_line)
+            live = [left for one in live for left in self.spread(rule, balance, one)]
         self.depth -= 1
         if len(self.ends) > self.end_limit:
             self.ends = _merge_ends(self.ends)
             self.end_limit = max(_END_LIMIT, 2 * len(self.ends))
         return live if not returned else merge_flows(live + returned)
 
-    def spread(self, table: str, name: str, balance: Balance, flow: Flow) -> list[Flow]:
-        """Send a flow to all endpoints of a balance at once; what falls through goes on."""
+    def spread(self, rule: tuple[str, str, int], balance: Balance, flow: Flow) -> list[Flow]:
+        """Send a flow to all endpoints of a balance at once, which begins with `rule`; what falls through goes on."""
         left = []
         if balance.rest > 0:
             left.append(flow.clone(flow.share * balance.rest))
             if not balance.backends:
                 return left
         flow.bundle, flow.translated = balance, True
-        self.ends.append(End(flow, A_DNAT, (table, name, balance.line)))
+        self.ends.append(End(flow, A_DNAT, rule))
         return left
 
     def step(self, table: str, name: str, entry: Entry, flow: Flow, returned: list[Flow]) -> list[Flow]:

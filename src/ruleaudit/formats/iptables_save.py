@@ -22,10 +22,12 @@ from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from ruleaudit.errors import RAISE_LIMIT, InputError
 from ruleaudit.formats.iptables_values import damaged_values, kinds_of, option_without_value
+from ruleaudit.formats.known_texts import Run
 from ruleaudit.grammar_files import grammar_text
 from ruleaudit.rules import (
     Backend,
     Chain,
+    ChainText,
     Dump,
     Family,
     LineKind,
@@ -38,9 +40,11 @@ from ruleaudit.rules import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from lark import Lark, Token, Tree
+
+    from ruleaudit.formats.known_texts import KnownChains
 
 __all__ = ["MAX_GRAMMAR_CHARACTERS", "MAX_LINES", "MAX_LINE_LENGTH", "parse", "parse_with_grammar"]
 
@@ -537,13 +541,27 @@ def _no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def parse(text: str, path: str, *, max_line_length: int = MAX_LINE_LENGTH, max_lines: int = MAX_LINES) -> Dump:
+def parse(
+    text: str,
+    path: str,
+    *,
+    max_line_length: int = MAX_LINE_LENGTH,
+    max_lines: int = MAX_LINES,
+    known: KnownChains | None = None,
+) -> Dump:
     """Read a dump: one or several tables, of one or both families, from iptables-save or `iptables -S`, with or without counters.
 
     `text` is the whole input, `path` its name in messages. A line that the format does not allow is a problem of the dump, and
-    the rest is read. Raises InputError for an input of more than `max_lines` lines or with too many lines that are alike to none.
+    the rest is read. `known`: what dumps of other nodes have in the same words; while it learns, it takes in what this one has.
+    Raises InputError for an input of more than `max_lines` lines or with too many lines that are alike to none.
     """
-    return _parse(text, path, max_line_length, max_lines, _Lines.place_all)
+    if known is None or "\t" in text or "\r" in text or not text.endswith("\n"):
+        return _parse(text, path, max_line_length, max_lines, _Lines.place_all)
+    found = _parse_known(text, path, max_line_length, max_lines, known)
+    if found is None:
+        found = _parse(text, path, max_line_length, max_lines, _Lines.place_all)
+        known.learn(text, found, _shapes[True])
+    return found
 
 
 def parse_with_grammar(text: str, path: str, *, max_line_length: int = MAX_LINE_LENGTH, max_lines: int = MAX_LINES) -> Dump:
@@ -551,10 +569,14 @@ def parse_with_grammar(text: str, path: str, *, max_line_length: int = MAX_LINE_
     return _parse(text, path, max_line_length, max_lines, _Lines.place_all_by_grammar)
 
 
-def _parse(text: str, path: str, max_line_length: int, max_lines: int, place: Callable[[_Lines], None]) -> Dump:
+def _refuse_too_many(text: str, path: str, max_lines: int) -> None:
     count = text.count("\n") + 1
     if count > max_lines:
         raise InputError(f"{count:,} lines are more than a dump can have ({max_lines:,}); {RAISE_LIMIT}", path)
+
+
+def _parse(text: str, path: str, max_line_length: int, max_lines: int, place: Callable[[_Lines], None]) -> Dump:
+    _refuse_too_many(text, path, max_lines)
     plain = "\t" not in text and "\r" not in text
     known = _shapes[plain]  # known shapes outlive a dump: the next one of the node has the same
     if len(known) > _MAX_SHAPES_KEPT:
@@ -569,6 +591,43 @@ def _parse(text: str, path: str, max_line_length: int, max_lines: int, place: Ca
         placed.refuse_damaged()
         dump = Dump(path, placed.shapes, placed.values, [], placed.problems, [], final_newline and bool(lines))
         _Framer(dump).frame()
+        dump.problems.sort(key=lambda problem: problem.line)
+        return dump
+
+
+def _parse_known(text: str, path: str, max_line_length: int, max_lines: int, known: KnownChains) -> Dump | None:
+    """Read a dump most of which is known from others. None where some line of it has to be seen among its neighbours, or is none that the
+    format allows: that is for the way of one line after the other.
+    """
+    _refuse_too_many(text, path, max_lines)
+    if known.origin is not _shapes[True]:  # a dump has one object for each shape
+        return None
+    with _no_collection():
+        layout = known.layout(text)
+        placed = _Lines(path, layout.unknown, max_line_length, _shapes[True])
+        try:
+            placed.place_all()
+        except InputError:  # which names a line by its number
+            return None
+        placed.refuse_damaged()
+        if placed.problems or _CONTINUATION in placed.shapes:
+            return None
+        shapes: list[Shape] = [_FILLER]
+        values: list[Values] = [()]
+        known_parts: list[tuple[int, ChainText | Run]] = []
+        rest = zip(placed.shapes[1:], placed.values[1:], strict=True)
+        for part in layout.parts:
+            if isinstance(part, ChainText | Run):
+                if isinstance(part, ChainText) or part.texts:
+                    known_parts.append((len(shapes), part))
+                shapes.extend(part.shapes)
+                values.extend(part.values)
+            else:
+                shape, row = next(rest) if part is None else part
+                shapes.append(shape)
+                values.append(row)
+        dump = Dump(path, shapes, values, [], [], [], final_newline=True)
+        _Framer(dump).frame(known_parts)
         dump.problems.sort(key=lambda problem: problem.line)
         return dump
 
@@ -598,21 +657,54 @@ class _Framer:
         self.header: _Header | None = None
         self.body_begun = False
         self.stray: tuple[int, int] | None = None
-        self.has_table_lines = any(shape.kind is LineKind.TABLE for shape in set(dump.shapes))
+        self._chains: dict[str, Chain] | None = None
+        """Of the open table, where nothing has to be inferred: most lines end there."""
+        self.has_table_lines = any(shape.kind is LineKind.TABLE for shape in dump.shapes)
 
-    def frame(self) -> None:
+    def frame(self, known: Sequence[tuple[int, ChainText | Run]] = ()) -> None:
+        """Frame the dump. `known`: chains whose rules are known, by their first lines, in order."""
+        at = 1
+        for start, part in known:
+            if at < start:
+                self._frame_lines(at, start)
+            at = start + len(part.shapes)
+            if isinstance(part, ChainText):
+                self._frame_known(part, start, at)
+                continue
+            ends = iter(part.bounds)
+            end = start + next(ends)
+            for text, bound in zip(part.texts, ends, strict=True):
+                first, end = end, start + bound
+                self._frame_known(text, first, end)
+        self._frame_lines(at, len(self.dump.shapes))
+        self._end(len(self.dump.shapes) - 1)
+
+    def _frame_known(self, text: ChainText, start: int, end: int) -> None:
+        chain = self._chains.get(text.name) if self._chains is not None else None
+        if chain is None or chain.lines:  # rules of a chain may stand apart
+            self._frame_lines(start, end)
+        else:
+            chain.text = text
+            chain.lines = range(start, end)
+
+    def _frame_lines(self, start: int, end: int) -> None:
         dump = self.dump
         rule_kind, chain_kind, ignored = LineKind.RULE, LineKind.CHAIN, (LineKind.BLANK, LineKind.CONTINUATION, LineKind.UNPARSED)
-        chains: dict[str, Chain] | None = None  # of the open table, where nothing has to be inferred: most lines end there
+        chains = self._chains
         current = ""
         lines: list[int] | None = None
-        for number, (shape, values) in enumerate(zip(dump.shapes, dump.values, strict=True)):
+        for number, (shape, values) in enumerate(zip(dump.shapes[start:end], dump.values[start:end], strict=True), start):
             kind = shape.kind
             if kind is rule_kind:
                 name = values[shape.chain_slot]  # type: ignore[index]  # a rule always has its chain
                 if lines is None or name != current:
                     chain = None if chains is None else chains.get(name)
-                    lines = self._lines_of(name, number) if chain is None else chain.lines
+                    if chain is None:
+                        lines = self._lines_of(name, number)
+                    elif isinstance(chain.lines, list):
+                        lines = chain.lines
+                    else:
+                        lines = chain.further()
                     current = name
                     if lines is None:
                         continue
@@ -628,8 +720,7 @@ class _Framer:
                 lines = None
                 self._other(kind, values, number)
                 table = self.table
-                chains = None if table is None or table.inferred else table.chains
-        self._end(len(dump.shapes) - 1)
+                chains = self._chains = None if table is None or table.inferred else table.chains
 
     def _other(self, kind: LineKind, values: Values, number: int) -> None:
         if kind is LineKind.TABLE:
@@ -725,7 +816,7 @@ class _Framer:
         chain = table.chains.get(name)
         if chain is None:
             chain = table.chains[name] = Chain(name, None, 0)
-        return chain.lines
+        return chain.further()
 
     def _outside(self, number: int) -> None:
         first, last = self.stray or (number, number)

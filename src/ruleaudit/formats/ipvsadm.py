@@ -13,10 +13,11 @@ from ruleaudit.rules import Problem
 from ruleaudit.virtual_servers import IpvsDump, Listing, VirtualServer
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
+    from ruleaudit.formats.known_texts import KnownServers
     from ruleaudit.lines import LineShape
-    from ruleaudit.virtual_servers import Protocol
+    from ruleaudit.virtual_servers import Protocol, ServerText
 
 __all__ = ["MAX_SERVERS", "parse", "parse_with_grammar"]
 
@@ -43,14 +44,20 @@ _NAMES = re.compile(r"(?:\[[^\]]*[g-zG-Z_-][^\]]*\]|[^\[:]*[a-zA-Z][^:]*):|.*:[^
 """A host or a port that is a name: with a letter that no number has there."""
 
 
-def parse(text: str, path: str) -> IpvsDump:
+def parse(text: str, path: str, *, known: KnownServers | None = None) -> IpvsDump:
     """Read what `ipvsadm -Ln`, with or without --stats, --rate, --thresholds, --persistent-conn, --tun-info, or `ipvsadm -Sn` printed.
 
     `text` is the whole input, `path` its name in messages. A line that the format does not allow is a problem of the dump, and the
-    rest is read. Raises InputError for a listing with names instead of numbers (made without -n), for more than 3,000,000 lines or
+    rest is read. `known`: what dumps of other nodes have in the same words; while it learns, it takes in what this one has.
+    Raises InputError for a listing with names instead of numbers (made without -n), for more than 3,000,000 lines or
     MAX_SERVERS virtual servers, and for what is no such listing at all.
     """
-    return _parse(text, path, by_grammar=False)
+    dump = None if known is None else _parse_known(text, path, known)
+    if dump is None:
+        dump = _parse(text, path, by_grammar=False)
+        if known is not None and dump.final_newline:
+            known.learn(text, dump, _grammar.origin)
+    return dump
 
 
 def parse_with_grammar(text: str, path: str) -> IpvsDump:
@@ -64,6 +71,37 @@ def _parse(text: str, path: str, *, by_grammar: bool) -> IpvsDump:
         dump = IpvsDump(path, lines.shapes, lines.values, lines.problems, lines.notes, lines.final_newline)
         _mark_cut_line(dump)
         _Framer(dump).frame()
+        _mark_cut(dump)
+        dump.problems.sort(key=lambda problem: problem.line)
+        return dump
+
+
+def _parse_known(text: str, path: str, known: KnownServers) -> IpvsDump | None:
+    """Read a dump most of which is known from others. None where that is not possible: for the way of one line after the other."""
+    if known.origin is not _grammar.origin or not text.endswith("\n"):
+        return None
+    with no_collection():
+        layout = known.layout(text)
+        if len(layout.unknown) == len(layout.parts) or "" in layout.unknown:
+            return None
+        placed = _grammar.place("\n".join([*layout.unknown, ""]), path)
+        if placed.problems or known.origin is not _grammar.origin:  # problems name lines by their numbers
+            return None
+        shapes, values = placed.shapes[:1], placed.values[:1]
+        texts: list[tuple[int, ServerText]] = []
+        rest = zip(placed.shapes[1:], placed.values[1:], strict=True)
+        for part in layout.parts:
+            if part is not None:
+                texts.append((len(shapes), part))
+                shapes.extend(part.shapes)
+                values.extend(part.values)
+            else:
+                shape, row = next(rest)
+                shapes.append(shape)
+                values.append(row)
+        dump = IpvsDump(path, shapes, values, [], [], final_newline=True)
+        dump.endpoints.update(known.endpoints)
+        _Framer(dump).frame(texts)
         _mark_cut(dump)
         dump.problems.sort(key=lambda problem: problem.line)
         return dump
@@ -126,7 +164,31 @@ class _Framer:
         self.lost = False
         """Whether the virtual server of the next real servers stands in a line that could not be read."""
 
-    def frame(self) -> None:
+    def frame(self, texts: Sequence[tuple[int, ServerText]] = ()) -> None:
+        """Frame the dump. `texts`: virtual servers that are known, by their first lines, in order."""
+        dump = self.dump
+        at = 1
+        for start, text in texts:
+            if at < start:
+                self._frame_lines(at, start)
+            at = start + len(text.shapes)
+            if not self._add_known(start, text):
+                self._frame_lines(start, at)
+        self._frame_lines(at, len(dump.shapes))
+        self._cut_header(dump.line_count)
+
+    def _add_known(self, number: int, text: ServerText) -> bool:
+        """Add a virtual server that is known. False where the listing has one of this address already."""
+        listing = self.listing
+        if listing is None or listing.form != "commands":
+            return False  # the first one opens it
+        if (text.address, text.port, text.protocol) in listing.by_frontend:
+            return False
+        self.lost = False
+        self._add(text.server(number, listing))
+        return True
+
+    def _frame_lines(self, start: int, end: int) -> None:
         dump = self.dump
         handlers = {
             "banner": self._banner,
@@ -143,13 +205,13 @@ class _Framer:
         add: Callable[[int], None] | None = None
         seen: set[str] = set()
         frontend, endpoint_slot = "", 0
-        for number, (shape, values) in enumerate(zip(dump.shapes, dump.values, strict=True)):
+        for number, (shape, values) in enumerate(zip(dump.shapes[start:end], dump.values[start:end], strict=True), start):
             kind = shape.kind
             if kind == "server":
                 if current is not self.current:
                     current, usual = self.current, None
                     if current is not None:
-                        add, seen = current.lines.append, self.seen.setdefault(current.line, set())
+                        add, seen = current.lines.append, self._texts_of(current)
                 if current is None or add is None:
                     if not self.lost:
                         self._stray(number)
@@ -173,7 +235,7 @@ class _Framer:
                     if current is None:
                         usual = None
                         continue
-                    add, seen = current.lines.append, self.seen.setdefault(current.line, set())
+                    add, seen = current.lines.append, self._texts_of(current)
                     endpoint_slot = shape.slots["ENDPOINT"]
                 endpoint = values[endpoint_slot]
                 if endpoint not in endpoints and not self._endpoint(endpoint, number):
@@ -191,7 +253,19 @@ class _Framer:
             elif kind != BLANK:
                 current = usual = None
                 handlers[kind](number, shape, values)
-        self._cut_header(dump.line_count)
+
+    def _texts_of(self, server: VirtualServer) -> set[str]:
+        """The texts of the real servers of a virtual server that gets further ones."""
+        seen = self.seen.get(server.line)
+        if seen is None:
+            known = server.known
+            seen = self.seen[server.line] = (
+                set()
+                if known is None
+                else {row[shape.slots["ENDPOINT"]] for shape, row in zip(known.shapes[1:], known.values[1:], strict=True)}
+            )
+            server.known = None
+        return seen
 
     # --- headers ---
 

@@ -87,6 +87,11 @@ class LineGrammar:
         self._by_structure: dict[tuple[str, tuple[str, ...], str], _Known] = {}
         self._by_start: dict[str, list[_Known]] = {}
 
+    @property
+    def origin(self) -> object:
+        """Where shapes come from now: those of another origin are not the same objects for the same shapes."""
+        return self._by_structure
+
     def place(self, text: str, path: str, *, by_grammar: bool = False) -> Lines:
         """Every line of a text. Lines that the format does not allow are problems, of kind "truncated" where the input ends in one.
 
@@ -97,8 +102,7 @@ class LineGrammar:
         if count > MAX_LINES:
             raise InputError(f"{count:,} lines are more than a dump can have ({MAX_LINES:,})", path)
         if len(self._by_structure) > _MAX_SHAPES_KEPT:
-            self._by_structure.clear()
-            self._by_start.clear()
+            self._by_structure, self._by_start = {}, {}
         rows = text.split("\n")
         final_newline = rows[-1] == ""
         if final_newline:

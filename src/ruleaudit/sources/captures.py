@@ -352,6 +352,9 @@ class _Evidence:
 
     def __init__(self) -> None:
         self._descriptions: dict[bytes, str] = {}
+        self._dumps: list[Source] = []
+        """Those that are not among `_alike` yet."""
+        self._folders: set[str] = set()
         self._alike: dict[tuple[str, ...], dict[str, list[Source]]] = {}
         self._contents: dict[int, str] = {}
 
@@ -361,9 +364,8 @@ class _Evidence:
             if source.kind is InputKind.CAPTURE_META:
                 self._descriptions[source.data] = source.path
             elif source.kind is InputKind.IPTABLES_SAVE and not source.given:
-                tool = _TOOL.search(source.text, 0, HEAD)
-                alike = ("" if tool is None else tool[1], *_TABLE.findall(source.text))
-                self._alike.setdefault(alike, {}).setdefault(_folder_of(source.path), []).append(source)
+                self._dumps.append(source)
+                self._folders.add(_folder_of(source.path))
 
     def places(self) -> list[str]:
         """The places where dumps of several nodes lie; [] where all are of one: mixed, they would show faults that none of them has."""
@@ -371,6 +373,13 @@ class _Evidence:
             paths = list(self._descriptions.values())
             folders = list(dict.fromkeys(map(_folder_of, paths)))
             return folders if len(folders) == len(paths) else paths
+        if len(self._folders) < 2:
+            return []  # whatever the dumps hold: they are large
+        for source in self._dumps:
+            tool = _TOOL.search(source.text, 0, HEAD)
+            alike = ("" if tool is None else tool[1], *_TABLE.findall(source.text))
+            self._alike.setdefault(alike, {}).setdefault(_folder_of(source.path), []).append(source)
+        self._dumps.clear()
         for folders_of_alike in self._alike.values():
             apart = _apart(folders_of_alike)
             if len(apart) > 1 and len({frozenset(map(self._content, folders_of_alike[place])) for place in apart}) > 1:

@@ -60,3 +60,8 @@ class Source:
     reason: str = ""
     lines_before: int = 0
     hint: str = ""
+
+    @property
+    def line_count(self) -> int:
+        """How many line ends the text or the data has, counted anew each time."""
+        return self.text.count("\n") if self.kind.is_text else self.data.count(b"\n")

@@ -146,7 +146,7 @@ def sources_of(path: str, data: bytes, *, given: bool) -> list[Source]:
         if not parts or recognised != parts[-1][1]:
             parts.append((start, recognised))
     if len(parts) == 1:
-        return [_source(path, data, given=given)]
+        return [_source(path, data, parts[0][1] if len(starts) == 1 else None, given=given)]
     sources: list[Source] = []
     for number, (start, (kind, refusal)) in enumerate(parts):
         end = parts[number + 1][0] if number + 1 < len(parts) else len(data)
@@ -162,9 +162,12 @@ def sources_of(path: str, data: bytes, *, given: bool) -> list[Source]:
     return sources
 
 
-def _source(path: str, data: bytes, *, given: bool) -> Source:
-    """The one source that some bytes are. Raises InputError where a named one is none of ours."""
-    recognised = recognise(as_text(without_warnings(data[:HEAD])))
+def _source(path: str, data: bytes, recognised: Recognised | None, *, given: bool) -> Source:
+    """The one source that some bytes are; `recognised`: what their head is, where that is known. Raises InputError where a named one is none
+    of ours.
+    """
+    if recognised is None:
+        recognised = recognise(as_text(without_warnings(data[:HEAD])))
     if recognised.kind in (InputKind.OTHER, InputKind.EMPTY) and len(data) > HEAD:
         recognised = recognise(as_text(without_warnings(data[:LONG_HEAD])))
     kind, refusal = recognised

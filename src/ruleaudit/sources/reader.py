@@ -99,6 +99,8 @@ class Reader:
             with Path(path).open("rb") as stream:
                 head = stream.read(HEAD)
                 if _is_ours(head, path):
+                    if stream.seekable():  # to have the whole at once is cheaper than to put it together
+                        head = b"" if stream.seek(0) == 0 else head
                     self._found(path, head + limited(stream, path, self.limit, self.taken))
                 else:
                     self._found(path, head)

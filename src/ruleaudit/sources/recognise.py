@@ -38,7 +38,7 @@ _SAVE_LINE = re.compile(
     re.MULTILINE,
 )
 _SINGLE_RULE = re.compile(r"(?:\[\d+:\d+\] )?-A [^\s-][^\n]*\s*")
-_PASTED_TABLE = re.compile(r"(?:^|\s)\*[a-z]+[ \r]:[A-Z]+ ")
+_PASTED_TABLE = re.compile(r"\*(?<!\S\*)[a-z]+[ \r]:[A-Z]+ ")  # begins with what is looked for at once
 _TEXTS: tuple[tuple[re.Pattern[str], InputKind], ...] = (
     (re.compile(r"^IPVS connection entries|^pro expire state +source ", re.MULTILINE), InputKind.IPVS_CONNECTIONS),
     (

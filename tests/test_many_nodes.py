@@ -81,6 +81,7 @@ TWO = {"a/dump": DUMP.format("A"), "b/dump": DUMP.format("B")}
         ),
         pytest.param({"a/dump": DUMP.format("A"), "b/notes": "hello"}, ["a", "b"], [], ["a", "b"], [], id="one holds nothing"),
         pytest.param({**TWO, "c/dump": DUMP.format("A")}, ["a", "c", "b"], [], ["a", "c", "b"], [], id="two of three alike"),
+        pytest.param({name: DUMP.format("A") for name in TWO}, ["a", "b"], [], ["a", "b"], [], id="equal dumps"),
     ],
 )
 def test_folders_of_several_nodes(
@@ -113,6 +114,8 @@ PASTE = OBJECTS[:-1] + " " * 70_000 + "\n}\n" + DUMP.format("P")
     ("files", "inputs", "objects", "nodes", "shared"),
     [
         pytest.param(BELOW, ["c"], [], ["c/a", "c/b"], [], id="dumps that differ"),
+        pytest.param({name: DUMP.format("A") for name in BELOW}, ["c"], [], ["c/a", "c/b"], [], id="dumps that are equal"),
+        pytest.param({name: META.format("x") for name in NAMED}, ["c"], [], ["c/a", "c/b"], [], id="equal descriptions"),
         pytest.param(NAMED, ["c/"], [], ["c/a", "c/b"], [], id="described, and a slash at the end"),
         pytest.param({**BELOW, "c/o.json": OBJECTS}, ["c"], [], ["c/a", "c/b"], ["c/o.json"], id="objects beside them"),
         pytest.param(
@@ -312,8 +315,7 @@ def test_archives_of_a_node_each_are_told_by_their_content(tmp_path: Path, monke
         pytest.param({"c/dump": DUMP.format("C"), **BELOW}, ["c"], id="dumps in folders of what has dumps"),
         pytest.param({"c/rules/dump": DUMP.format("C"), "c/objects/o.json": OBJECTS}, ["c"], id="a capture that is split"),
         pytest.param({"c/a/dump": DUMP.format("C"), "c/o.json": OBJECTS}, ["c"], id="one of a cluster of one"),
-        pytest.param({"c/a/dump": DUMP.format("A"), "c/b/dump": DUMP.format("A")}, ["c"], id="the same dump in two folders"),
-        pytest.param({"a/dump": DUMP.format("A"), "b/dump": DUMP.format("A")}, ["a", "b"], id="the same dump twice"),
+        pytest.param({"c/rules/dump": DUMP.format("A"), "c/sets/dump": "create X hash:ip family inet\n"}, ["c"], id="kinds"),
         pytest.param(
             {"v4/dump": DUMP.format("A"), "v6/dump": DUMP.format("B").replace("iptables-save", "ip6tables-save")},
             ["v4", "v6"],
@@ -431,6 +433,22 @@ def test_a_fault_of_one_node_is_told_of_that_node(cluster_of_four: Path, tmp_pat
     assert [report.node for report in reports] == ["node-a", "node-b", "node-c", "node-d"]
     loud = [{one.code for one in report.findings if one.severity is Severity.ERROR} for report in reports]
     assert loud == [set(), set(), {"RA206"}, set()]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_nodes_with_equal_rules_are_named_by_their_folders(cluster_of_four: Path, tmp_path: Path, *, packed: bool) -> None:
+    """None is left out, and none goes without a name, so that what depends on the node is judged for each."""
+    names = ["node-a", "node-b", "node-c"]
+    dump = (cluster_of_four / "a" / "iptables-save.txt").read_text()
+    written(tmp_path, {f"{name}/iptables-save.txt": dump for name in names})
+    paths = [tmp_path / name for name in names]
+    if packed:
+        paths = [archived(tmp_path / f"{name}.tar.gz", {f"{name}/iptables-save.txt": dump}) for name in names]
+    found = gather(list(map(str, paths)), shared=[str(cluster_of_four / "objects.json")])
+    assert isinstance(found, Captures)
+    reports = [one.report for one in audit_nodes(found, jobs=1) if one.report is not None]
+    assert [report.node for report in reports] == names
+    assert [any(one.code == "RA007" for one in report.findings) for report in reports] == [False, True, True]
 
 
 def test_objects_that_are_the_same_bytes_are_read_once(

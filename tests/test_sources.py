@@ -421,28 +421,42 @@ def test_a_listing_of_ipvsadm_with_long_addresses_is_no_file_of_proc() -> None:
 
 
 LATER = DUMP.replace("-j X", "-j Y")
+NFT_DUMP = LATER.replace("v1.8.9", "v1.8.9 (nf_tables)")
 META = '{"kube_proxy_version": "v1", "node": "%s"}'
 SEVERAL = [
     pytest.param({"a/dump": DUMP, "b/dump": LATER}, "a, b", id="a dump in each folder"),
     pytest.param({"a/rules": DUMP, "b/c/dump.txt": LATER}, "a, b/c", id="files of other names"),
     pytest.param({"a/dump": DUMP, "b/dump": DUMP, "c/dump": LATER}, "a, b, c", id="two of three alike"),
+    pytest.param({"a/dump": DUMP, "b/dump": DUMP}, "a, b", id="equal dumps"),
+    pytest.param({"a/dump": DUMP, "b/dump": DUMP.replace("2026", "2027")}, "a, b", id="equal but for the date"),
+    pytest.param({"a/dump": DUMP, "b/dump": DUMP.replace("v1.8.9", "v1.8.7")}, "a, b", id="of two versions of a tool"),
+    pytest.param({"a/dump": DUMP, "b/dump": DUMP.replace("*nat", "*raw") + DUMP}, "a, b", id="one with a table more"),
+    pytest.param({"a/dump": DUMP, "b/dump": NFT_DUMP}, "a, b", id="one of each backend"),
+    pytest.param({"a/-S": "-N X\n-A X -j Y\n", "b/-S": "-N X\n-A X -j Y\n"}, "a, b", id="rules without a table"),
+    pytest.param({"a/dump": LISTED, "b/dump": LISTED}, "a, b", id="virtual servers"),
+    pytest.param({"a/dump": SETS, "b/dump": SETS}, "a, b", id="sets"),
+    pytest.param({"a/dump": ADDRESSES, "b/dump": ADDRESSES_JSON}, "a, b", id="addresses"),
     pytest.param({"a/meta.json": META % "a", "b/meta.json": META % "b"}, "a, b", id="captures"),
+    pytest.param({"a/meta.json": META % "a", "b/meta.json": META % "a"}, "a, b", id="captures that are described alike"),
     pytest.param(
         {"a.json": META % "a", "b.json": META % "b", "a.txt": DUMP, "b.txt": LATER}, "a.json, b.json", id="in one folder"
     ),
     pytest.param({f"{n}/meta.json": META % n for n in range(7)}, "0, 1, 2, 3, 4 and 2 more", id="many"),
 ]
 ONE = [
-    pytest.param({"a/dump": DUMP, "b/dump": DUMP}, id="the same dump twice"),
-    pytest.param(
-        {"a/dump": DUMP, "b/dump": DUMP.replace("2026", "2027").replace("[0:0]", "[4:9]")}, id="but for date and counters"
-    ),
     pytest.param({"dump": DUMP, "b/dump": LATER}, id="a folder in the other"),
     pytest.param({"dump": DUMP, "later": LATER}, id="two in one folder"),
     pytest.param({"v4/dump": DUMP, "v6/dump": LATER.replace("iptables-save", "ip6tables-save")}, id="families"),
-    pytest.param({"legacy/dump": DUMP, "nft/dump": LATER.replace("v1.8.9", "v1.8.9 (nf_tables)")}, id="backends"),
+    pytest.param({"legacy/dump": DUMP, "nft/dump": NFT_DUMP}, id="backends"),
     pytest.param({"nat/dump": DUMP, "raw/dump": LATER.replace("*nat", "*raw")}, id="tables"),
-    pytest.param({"a/meta.json": META % "a", "b/meta.json": META % "a", "a/dump": DUMP}, id="the same description twice"),
+    pytest.param({"nft-legacy/dump": DUMP, "iptables-nft-save/dump": NFT_DUMP}, id="backends in folders called by them"),
+    pytest.param({"rules/dump": DUMP, "ipvs/listing": LISTED, "sets/sets": SETS, "addresses/ip": ADDRESSES}, id="kinds"),
+    pytest.param({"v4/ip": ADDRESSES, "v6/ip": ADDRESSES.replace("inet ", "inet6 ")}, id="addresses by family"),
+    pytest.param(
+        {"v4/dump": DUMP.partition("\n")[2], "v6/dump": DUMP.partition("\n")[2].replace("-j X", "-s fd00::/64 -j X")},
+        id="families without headers",
+    ),
+    pytest.param({"meta.json": META % "a", "again.json": META % "a", "dump": DUMP}, id="the same description twice"),
 ]
 
 

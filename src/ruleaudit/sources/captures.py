@@ -1,23 +1,22 @@
 """Which inputs are about which node: all about one, or several nodes' captures and what these have in common.
 
-Dumps are of several nodes where descriptions of captures differ, or where folders that do not lie in each other hold different dumps of the
-same tool and tables. Several dumps in one folder are one node's: both families, with and without counters, table by table.
+Dumps are of several nodes where descriptions of captures differ, or where folders that do not lie in each other hold dumps of the same: of a
+family's table, of virtual servers, of sets. Several dumps in one folder are one node's: both families, with and without counters, table by table.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from ruleaudit.errors import InputError
 from ruleaudit.sources import reader as reading
+from ruleaudit.sources.evidence import ARCHIVE_NAME, Evidence, apart, folder_of, holds_dumps
 from ruleaudit.sources.kinds import InputKind, Source
 from ruleaudit.sources.reader import INNER_ARCHIVE, MAX_BYTES, Reader, glance, is_archive
-from ruleaudit.sources.recognise import BINARY, HEAD, UNKNOWN
+from ruleaudit.sources.recognise import BINARY, UNKNOWN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -40,7 +39,7 @@ class Capture:
     def name(self) -> str:
         """The name of the folder or the archive, which is the node's where nothing else names it: of "x/node-a.tar.gz" it is "node-a"."""
         place = self.path if self.held is None else self.path.rpartition(":")[2]
-        return _ARCHIVE_NAME.sub("", os.path.basename(os.path.abspath(place)))  # noqa: PTH100, PTH119  of a string that is no Path before
+        return ARCHIVE_NAME.sub("", os.path.basename(os.path.abspath(place)))  # noqa: PTH100, PTH119  of a string that is no Path before
 
     def read(self, *, limit_factor: int = 1) -> list[Source]:
         """Its sources. Raises what `read_captures` raises."""
@@ -113,7 +112,7 @@ def gather(
     as it takes to see that; an archive that holds several nodes is read once, as a whole. Raises InputError as `read` does.
     """
     reader = _reader(limit, limit_factor)
-    evidence = _Evidence()
+    evidence = Evidence()
     inputs = []
     several = False
     for path in _once((*paths, *shared)):
@@ -177,7 +176,7 @@ class _Input:
     def holds_dumps(self) -> bool:
         return any(map(holds_dumps, self.found or ()))
 
-    def look(self, reader: Reader, evidence: _Evidence, stdin: BinaryIO | None, *, several: bool) -> bool:
+    def look(self, reader: Reader, evidence: Evidence, stdin: BinaryIO | None, *, several: bool) -> bool:
         """Look at it as closely as it takes to see whether inputs are of several nodes, which is returned; `several`: that is known.
 
         Raises InputError where what nodes have in common cannot be read; of a node's it is kept.
@@ -250,15 +249,15 @@ class _Input:
 
 def _hold_several(found: Sequence[Source], reader: Reader) -> bool:
     """Whether a folder holds dumps of several nodes. `found`: its files, by a glance; dumps are read until it shows, and let go of."""
-    evidence = _Evidence()
+    evidence = Evidence()
     evidence.add(one for one in found if one.kind is InputKind.CAPTURE_META)
     if evidence.places():
         return True
-    dumps = [one.path for one in found if one.kind is InputKind.IPTABLES_SAVE]
-    if len(_apart(dict.fromkeys(map(_folder_of, dumps)))) < 2:
+    dumps = [one.path for one in found if holds_dumps(one)]
+    if len(apart(dict.fromkeys(map(folder_of, dumps)))) < 2:
         return False
     scratch = Reader(reader.limit, reader.max_files)
-    for _, paths in groupby(dumps, _folder_of):
+    for _, paths in groupby(dumps, folder_of):
         before = len(scratch.sources)
         for path in paths:
             scratch.found_file(path)
@@ -279,7 +278,7 @@ def _by_node(path: str, found: Iterable[Source], *, on_disk: bool) -> tuple[dict
     if top in holding:
         here = [one for steps, one in placed if steps == top and holds_dumps(one)]
         told = [one.path for one in here if one.kind is InputKind.CAPTURE_META] or [here[0].path]
-        below = dict.fromkeys(_folder_of(one.path) for steps, one in placed if steps != top and holds_dumps(one))
+        below = dict.fromkeys(folder_of(one.path) for steps, one in placed if steps != top and holds_dumps(one))
         _refuse_several([*told, *below], _APART)
     folders: dict[tuple[str, ...], list[Source]] = {}
     if on_disk:
@@ -318,94 +317,19 @@ def _may_be_capture(path: str) -> bool:
         return False
     if os.path.isdir(path):  # noqa: PTH112
         return True
-    return (bool(_ARCHIVE_NAME.search(path)) and os.path.exists(path)) or is_archive(path)  # noqa: PTH110
+    return (bool(ARCHIVE_NAME.search(path)) and os.path.exists(path)) or is_archive(path)  # noqa: PTH110
 
 
 # --- what is about one node, and what about several ---
 
-_REMARKS_AND_COUNTERS = re.compile(r"^(?:#[^\n]*\n|\[\d+:\d+\] )| \[\d+:\d+\]\r?$", re.MULTILINE)
-_TOOL = re.compile(r"^# Generated by (.*?)(?: on |$)", re.MULTILINE)
-_TABLE = re.compile(r"^\*[a-z]+", re.MULTILINE)
 _APART = "put the dumps of each into a folder of its own"
 _SHOWN = 5
-_DUMPS = frozenset(
-    {
-        InputKind.IPTABLES_SAVE,
-        InputKind.CAPTURE_META,
-        InputKind.IPVSADM,
-        InputKind.IPSET,
-        InputKind.NFT,
-        InputKind.IP_ADDR,
-    }
-)
-"""What is about one node."""
-_ARCHIVE_NAME = re.compile(r"(?:\.tar(?:\.[a-z0-9]+)?|\.t[gbx]z2?|\.zip)$", re.IGNORECASE)
-
-
-def holds_dumps(source: Source) -> bool:
-    """Whether a source is about one node: its rules, or the description of its capture."""
-    return source.kind in _DUMPS
-
-
-class _Evidence:
-    """What was seen of dumps, and whether they are of several nodes."""
-
-    def __init__(self) -> None:
-        self._descriptions: dict[bytes, str] = {}
-        self._alike: dict[tuple[str, ...], dict[str, list[Source]]] = {}
-        self._contents: dict[int, str] = {}
-
-    def add(self, sources: Iterable[Source]) -> None:
-        """Look at further sources."""
-        for source in sources:
-            if source.kind is InputKind.CAPTURE_META:
-                self._descriptions[source.data] = source.path
-            elif source.kind is InputKind.IPTABLES_SAVE and not source.given:
-                tool = _TOOL.search(source.text, 0, HEAD)
-                alike = ("" if tool is None else tool[1], *_TABLE.findall(source.text))
-                self._alike.setdefault(alike, {}).setdefault(_folder_of(source.path), []).append(source)
-
-    def places(self) -> list[str]:
-        """The places where dumps of several nodes lie; [] where all are of one: mixed, they would show faults that none of them has."""
-        if len(self._descriptions) > 1:
-            paths = list(self._descriptions.values())
-            folders = list(dict.fromkeys(map(_folder_of, paths)))
-            return folders if len(folders) == len(paths) else paths
-        for folders_of_alike in self._alike.values():
-            apart = _apart(folders_of_alike)
-            if len(apart) > 1 and len({frozenset(map(self._content, folders_of_alike[place])) for place in apart}) > 1:
-                return apart
-        return []
-
-    def _content(self, source: Source) -> str:
-        """The digest of what a dump says, but for remarks and counters."""
-        found = self._contents.get(id(source))
-        if found is None:
-            text = _REMARKS_AND_COUNTERS.sub("", source.text)
-            found = self._contents[id(source)] = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
-        return found
 
 
 def _places_of_several(sources: Iterable[Source]) -> list[str]:
-    evidence = _Evidence()
+    evidence = Evidence()
     evidence.add(sources)
     return evidence.places()
-
-
-def _apart(folders: Iterable[str]) -> list[str]:
-    """The folders that do not lie in another one of them, and in which none lies."""
-    all_ = list(folders)
-    return [one for one in all_ if not any(_lies_in(one, other) or _lies_in(other, one) for other in all_)]
-
-
-def _folder_of(path: str) -> str:
-    """The folder of a file, or of a member of an archive; an archive itself for what lies at its top."""
-    end = max(path.rfind("/"), path.rfind(":"))
-    return path[:end] if end > 0 else path[: end + 1] or "."
-
-
-def _lies_in(folder: str, other: str) -> bool:
-    return folder.startswith((f"{other}/", f"{other}:"))
 
 
 def _refuse_several(places: Sequence[str], how: str) -> NoReturn:
@@ -422,4 +346,4 @@ def _shown(places: Sequence[str]) -> str:
 
 
 def _common_folder(places: Sequence[str]) -> str:
-    return _folder_of(os.path.commonprefix([f"{place}/" for place in places]))  # noqa: RUF071  ":" parts them as well
+    return folder_of(os.path.commonprefix([f"{place}/" for place in places]))  # noqa: RUF071  ":" parts them as well

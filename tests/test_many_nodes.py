@@ -32,7 +32,7 @@ from ruleaudit.release import ProxyMode, Release
 from ruleaudit.reports.nodes import Failure, compared, nodes_lines
 from ruleaudit.reports.text import Layout, plain
 from ruleaudit.settings import resolve
-from ruleaudit.sources import Capture, Captures, gather, read
+from ruleaudit.sources import Capture, Captures, InputKind, Source, beside, gather, read
 from ruleaudit.sources.reader import Reader, glance
 
 if TYPE_CHECKING:
@@ -311,8 +311,6 @@ def test_archives_of_a_node_each_are_told_by_their_content(tmp_path: Path, monke
 @pytest.mark.parametrize(
     ("files", "inputs"),
     [
-        pytest.param(TWO, ["a/dump", "b/dump"], id="files that are named"),
-        pytest.param({"c/dump": DUMP.format("C"), **BELOW}, ["c"], id="dumps in folders of what has dumps"),
         pytest.param({"c/rules/dump": DUMP.format("C"), "c/objects/o.json": OBJECTS}, ["c"], id="a capture that is split"),
         pytest.param({"c/a/dump": DUMP.format("C"), "c/o.json": OBJECTS}, ["c"], id="one of a cluster of one"),
         pytest.param({"c/rules/dump": DUMP.format("A"), "c/sets/dump": "create X hash:ip family inet\n"}, ["c"], id="kinds"),
@@ -336,9 +334,8 @@ def test_what_is_one_node_stays_one(
 @pytest.mark.parametrize(
     ("files", "inputs", "message"),
     [
-        pytest.param(
-            {**TWO, "x.txt": DUMP.format("X")}, ["a", "b", "x.txt"], r"x\.txt: is about one node", id="a dump that is nobody's"
-        ),
+        pytest.param({**TWO, "x": DUMP.format("X")}, ["a", "b"], "^x: is about one node", id="a dump that is to be everybody's"),
+        pytest.param({"c/dump": DUMP.format("C"), **BELOW}, ["c"], r"^c/a/dump: holds table nat .* as c/dump", id="above others"),
         pytest.param(
             {"c/m": META.format("c"), **NAMED},
             ["c"],
@@ -368,7 +365,109 @@ def test_inputs_that_are_refused(
 ) -> None:
     monkeypatch.chdir(written(tmp_path, files))
     with pytest.raises(InputError, match=message):
-        gather(inputs)
+        gather(inputs, shared=[name for name in files if name == "x"])
+
+
+# --- files that are called as their nodes ---
+
+FILES = {"f/w1.txt": DUMP.format("A"), "f/w2.txt": DUMP.format("A")}
+"""Two nodes in files of one folder."""
+SETS = "create X hash:ip family inet\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "inputs", "nodes", "shared"),
+    [
+        pytest.param(FILES, ["f/w1.txt", "f/w2.txt"], {"w1": 1, "w2": 1}, [], id="named"),
+        pytest.param(FILES, ["f"], {"w1": 1, "w2": 1}, [], id="in a folder"),
+        pytest.param({**FILES, "f/o.json": OBJECTS}, ["f"], {"w1": 1, "w2": 1}, ["f/o.json"], id="objects beside them"),
+        pytest.param(
+            {**FILES, "f/o.json": OBJECTS}, ["f/w1.txt", "f/w2.txt", "f/o.json"], {"w1": 1, "w2": 1}, ["f/o.json"], id="so"
+        ),
+        pytest.param(
+            {**FILES, "o.json": OBJECTS}, ["o.json", "f/w2.txt", "f/w1.txt"], {"w2": 1, "w1": 1}, ["o.json"], id="first"
+        ),
+        pytest.param(
+            {
+                **FILES,
+                "f/w1.ip6tables-save.txt": DUMP.replace("ip", "ip6").format("A"),
+                "f/iptables-w1-mangle.txt": DUMP.replace("nat", "mangle").format("A"),
+                "f/w2-ipset.txt": SETS,
+            },
+            ["f"],
+            {"w1": 3, "w2": 2},
+            [],
+            id="several of each",
+        ),
+        pytest.param(TWO, ["a/dump", "b/dump"], {"a": 1, "b": 1}, [], id="in folders called as them"),
+        pytest.param({**TWO, "a/sets": SETS}, ["a/dump", "a/sets", "b"], {"a": 2, "b": 1}, [], id="one in its folder"),
+        pytest.param({**BELOW, **FILES}, ["c", "f/w1.txt"], {"w1": 1, "a": 1, "b": 1}, [], id="beside folders"),
+        pytest.param({**FILES, "f/w3.txt": ""}, ["f"], {"w1": 1, "w2": 1}, ["f/w3.txt"], id="an empty one"),
+    ],
+)
+def test_files_of_several_nodes(
+    files: dict[str, str],
+    inputs: list[str],
+    nodes: dict[str, int],
+    shared: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(written(tmp_path, files))
+    found = gather(inputs)
+    assert isinstance(found, Captures)
+    assert {one.name: len(one.read()) for one in found.nodes} == nodes
+    assert [one.path for one in found.shared] == shared
+    found.require_names(nodes)
+    if any(one.called for one in found.nodes):
+        with pytest.raises(InputError, match=r"these files hold the same .*; no Node is called .* Call each as its node"):
+            found.require_names(["somebody"])
+        with pytest.raises(InputError, match="no Node is known"):
+            found.require_names([])
+
+
+@pytest.mark.parametrize("name", ["f.tar.gz", "f.zip"])
+def test_files_of_several_nodes_in_an_archive(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    archived(tmp_path / name, {"w1.txt": DUMP.format("A"), "w2.txt": DUMP.format("A"), "w2.sets": SETS, "o.json": OBJECTS})
+    found = gather([name])
+    assert isinstance(found, Captures)
+    assert {one.name: [source.path for source in one.read()] for one in found.nodes} == {
+        "w1": [f"{name}:w1.txt"],
+        "w2": [f"{name}:w2.txt", f"{name}:w2.sets"],
+    }
+    assert [one.path for one in found.shared] == [f"{name}:o.json"]
+
+
+def test_two_moments_of_a_node_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(written(tmp_path, {"before/w1.txt": DUMP.format("A"), "after/w1.txt": DUMP.format("B")}))
+    found = gather(["before/w1.txt", "after/w1.txt"])
+    assert isinstance(found, Captures)
+    with pytest.raises(InputError, match=r"^after/w1\.txt: node w1 is given twice: .* from one moment"):
+        found.require_names(["w1"])
+
+
+def test_files_with_a_description_are_named_by_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {
+        f"{one}/{name}": text for one in "ab" for name, text in (("meta.json", META.format(one)), ("dump", DUMP.format("A")))
+    }
+    monkeypatch.chdir(written(tmp_path, files))
+    found = gather(sorted(files))
+    assert isinstance(found, Captures)
+    found.require_names([])
+    assert [sorted(source.path for source in one.read()) for one in found.nodes] == [
+        ["a/dump", "a/meta.json"],
+        ["b/dump", "b/meta.json"],
+    ]
+
+
+def test_what_is_read_live_stands_beside_no_dump_of_the_same() -> None:
+    live = Source("<live>", InputKind.IPTABLES_SAVE, DUMP.format("A"), b"", given=True)
+    sets = Source("sets", InputKind.IPSET, SETS, b"", given=True)
+    assert beside([sets], [live]) == [sets, live]
+    assert beside([live], []) == [live]
+    with pytest.raises(InputError, match="is a dump of what --live reads on this node; give one of both"):
+        beside([replace(live, path="a/dump")], [live])
 
 
 @pytest.mark.parametrize(
@@ -663,6 +762,19 @@ def test_nodes_of_one_name_are_told_apart() -> None:
 
 
 # --- the command ---
+
+
+def test_a_file_for_each_node(cluster_of_four: Path, tmp_path: Path) -> None:
+    for name in "abc":
+        shutil.copy(cluster_of_four / name / "iptables-save.txt", tmp_path / f"node-{name}.txt")
+    objects = ["--objects", str(cluster_of_four / "objects.json")]
+    done = run(str(tmp_path), *objects, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["names"] == ["node-a", "node-b", "node-c"]
+    (tmp_path / "node-c.txt").rename(tmp_path / "later.txt")
+    done = run(str(tmp_path), *objects)
+    assert done.returncode == 2
+    assert "no Node is called later" in done.stderr
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:

@@ -441,11 +441,18 @@ SEVERAL = [
     pytest.param(
         {"a.json": META % "a", "b.json": META % "b", "a.txt": DUMP, "b.txt": LATER}, "a.json, b.json", id="in one folder"
     ),
+    pytest.param({"node-a.txt": DUMP, "node-b.txt": DUMP}, "node-a.txt, node-b.txt", id="files of several names"),
+    pytest.param({"a.txt": DUMP, "b.txt": NFT_DUMP}, "a.txt, b.txt", id="such files of both backends"),
+    pytest.param({"a-ipvsadm": LISTED, "b-ipvsadm": LISTED}, "a-ipvsadm, b-ipvsadm", id="virtual servers in such files"),
     pytest.param({f"{n}/meta.json": META % n for n in range(7)}, "0, 1, 2, 3, 4 and 2 more", id="many"),
 ]
 ONE = [
-    pytest.param({"dump": DUMP, "b/dump": LATER}, id="a folder in the other"),
-    pytest.param({"dump": DUMP, "later": LATER}, id="two in one folder"),
+    pytest.param({"dump": DUMP, "b/dump": DUMP}, id="a folder in the other"),
+    pytest.param({"dump": DUMP, "iptables-save.counters": DUMP.replace("[0:0]", "[4:9]")}, id="with and without counters"),
+    pytest.param({"iptables-legacy-save.txt": DUMP, "iptables-nft-save.txt": NFT_DUMP}, id="backends in one folder"),
+    pytest.param({"node-a.legacy": DUMP, "node-a.nft": NFT_DUMP}, id="backends of a node that is named"),
+    pytest.param({"eth0.txt": ADDRESSES, "kube-ipvs0.txt": ADDRESSES}, id="addresses of several interfaces"),
+    pytest.param({"Ln.txt": LISTED, "Sn.txt": SAVED, "ipset-list": SETS_LISTED, "others": SETS}, id="forms of a listing"),
     pytest.param({"v4/dump": DUMP, "v6/dump": LATER.replace("iptables-save", "ip6tables-save")}, id="families"),
     pytest.param({"legacy/dump": DUMP, "nft/dump": NFT_DUMP}, id="backends"),
     pytest.param({"nat/dump": DUMP, "raw/dump": LATER.replace("*nat", "*raw")}, id="tables"),
@@ -484,12 +491,29 @@ def test_several_folders_that_are_named_are_several_nodes_as_well(tmp_path: Path
     monkeypatch.chdir(written(tmp_path, {"node-a/dump": DUMP, "node-b/dump": LATER}))
     with pytest.raises(InputError, match=r"^\.: .*: node-a, node-b; read one of them"):
         read(["node-a", "node-b"])
-    assert len(read(["node-a/dump", "node-b/dump"])) == 2  # who names files knows what they are
+    with pytest.raises(InputError, match=r"^\.: .*: node-a, node-b; read one of them"):
+        read(["node-a/dump", "node-b/dump"])  # one of two files would be passed over
 
 
 @pytest.mark.parametrize("files", ONE)
 def test_what_one_node_may_have_twice_is_read(files: dict[str, str], tmp_path: Path) -> None:
     assert len(read([str(written(tmp_path, files))])) == len(files)
+
+
+@pytest.mark.parametrize(
+    ("files", "what"),
+    [
+        pytest.param({"dump": DUMP, "b/dump": LATER}, "table nat of IPv4", id="a folder in the other"),
+        pytest.param({"iptables-save": DUMP, "dump.txt": LATER}, "table nat of IPv4", id="files that are called as nothing"),
+        pytest.param({"x": "-N X\n", "x.txt": "-N X\n-A X -j Y\n"}, "a table", id="rules without a table"),
+    ],
+)
+def test_none_of_two_dumps_of_a_table_is_passed_over(files: dict[str, str], what: str, tmp_path: Path) -> None:
+    first, second = sorted(files)
+    with pytest.raises(InputError, match=f"holds {what}, as .* does, and they differ: they are of one node at several times"):
+        read([str(written(tmp_path, files))])
+    with pytest.raises(InputError, match="and they differ"):
+        read([str(tmp_path / second), str(tmp_path / first)])
 
 
 def tar(compress: Callable[[bytes], bytes]) -> Callable[[Path], bytes]:
@@ -583,9 +607,9 @@ def test_the_limit_is_one_of_all_members_together(tmp_path: Path) -> None:
         read([str(file)], limit=100_000)
     compressed = tmp_path / "bombs.tar"
     with tarfile.open(compressed, "w") as tarred:
-        for number in range(4):
-            data = gzip.compress(DUMP.encode() + b"\n" * 40_000)
-            member = tarfile.TarInfo(f"dump{number}.gz")
+        for table in ("nat", "raw", "filter", "mangle"):
+            data = gzip.compress(DUMP.replace("nat", table).encode() + b"\n" * 40_000)
+            member = tarfile.TarInfo(f"{table}.gz")
             member.size = len(data)
             tarred.addfile(member, io.BytesIO(data))
     assert list(kinds(read([str(compressed)], limit=100_000)).values()) == ["iptables-save", "iptables-save", "other", "other"]

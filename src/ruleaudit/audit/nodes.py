@@ -17,7 +17,7 @@ from ruleaudit.errors import RuleauditError
 from ruleaudit.sources import InputKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterator, Sequence
     from multiprocessing.process import BaseProcess
 
     from ruleaudit.audit.inputs import Progress
@@ -61,14 +61,16 @@ def audit_nodes(
     """Audit every node of `captures`, in `jobs` processes (None: as many as there are cores); the outcomes in the order of the nodes.
 
     `settings` win over what the nodes' sources say. A node whose inputs cannot be used does not stop the others. `progress` is called
-    with a text and the part done (0 to 1). Raises InputError where the shared inputs cannot be used.
+    with a text and the part done (0 to 1). Raises InputError where the shared inputs cannot be used, or files are of nobody that they name.
     """
     step = progress or (lambda _what, _part: None)
     shared = Shared(captures.shared)
     objects = [(one.path, one.data) for one in captures.shared if one.kind is InputKind.OBJECTS]
+    known: Collection[str] = ()
     if objects:
         step("objects", 0.0)
-        shared.cluster(objects, limit_factor)  # before the processes part: all of them look at the same memory
+        known = shared.cluster(objects, limit_factor).nodes  # before the processes part: all of them look at the same memory
+    captures.require_names(known)
     work = _Work(captures.shared, shared, settings, limit_factor)
     first, rest = captures.nodes[:1], captures.nodes[1:]
     step(f"1 of {len(captures.nodes):,}: {first[0].path}", 0.0)

@@ -148,9 +148,10 @@ def _audited(inputs: Inputs, jobs: int | None, progress: Callable[[str, float], 
 
         return audit_several(given, outside, inputs, jobs, progress)
     from ruleaudit.audit import audit_inputs
+    from ruleaudit.sources import beside
 
     return audit_inputs(
-        [*given, *outside],
+        beside(given, outside),
         node=inputs.node,
         settings=inputs.settings(),
         progress=progress,

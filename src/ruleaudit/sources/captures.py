@@ -1,43 +1,50 @@
 """Which inputs are about which node: all about one, or several nodes' captures and what these have in common.
 
 Dumps are of several nodes where descriptions of captures differ, or where folders that do not lie in each other hold dumps of the same: of a
-family's table, of virtual servers, of sets. Several dumps in one folder are one node's: both families, with and without counters, table by table.
+family's table, of virtual servers, of sets. Several dumps in one folder are one node's: both families, with and without counters, table by table;
+but for those that hold the same and whose files are called differently, as nodes are.
 """
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from ruleaudit.errors import InputError
 from ruleaudit.sources import reader as reading
-from ruleaudit.sources.evidence import ARCHIVE_NAME, Evidence, apart, folder_of, holds_dumps
+from ruleaudit.sources.evidence import ARCHIVE_NAME, Evidence, apart, dumped, folder_of, holds_dumps, node_of, require_one_moment
 from ruleaudit.sources.kinds import InputKind, Source
-from ruleaudit.sources.reader import INNER_ARCHIVE, MAX_BYTES, Reader, glance, is_archive
+from ruleaudit.sources.reader import INNER_ARCHIVE, MAX_BYTES, Reader, glance, glance_file, is_archive
 from ruleaudit.sources.recognise import BINARY, UNKNOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
-__all__ = ["Capture", "Captures", "gather", "holds_dumps", "read", "read_captures"]
+__all__ = ["Capture", "Captures", "beside", "gather", "read", "read_captures"]
 
 
 @dataclass(frozen=True, slots=True)
 class Capture:
     """The dumps of one of several nodes.
 
-    `path`: a folder or an archive that the user gave, or one of the folders in it ("captures/node-a", "captures.tar.gz:node-a"). `held`:
-    its sources where they are read already, with those of other nodes in the same archive.
+    `path`: a folder or an archive that the user gave, or one of the folders in it ("captures/node-a", "captures.tar.gz:node-a"); of `files`
+    that lie beside other nodes' files, the first. `held`: its sources where they are read already, with those of other nodes in the same archive.
+    `called`: the name of `files`, by which alone they were told from others.
     """
 
     path: str
     held: tuple[Source, ...] | None = field(default=None, repr=False)
+    files: tuple[str, ...] = ()
+    called: str = ""
 
     @property
     def name(self) -> str:
-        """The name of the folder or the archive, which is the node's where nothing else names it: of "x/node-a.tar.gz" it is "node-a"."""
+        """The name of the folder, archive or files, which is the node's where nothing else names it: of "x/node-a.tar.gz" it is "node-a"."""
+        if self.called:
+            return self.called
         place = self.path if self.held is None else self.path.rpartition(":")[2]
         return ARCHIVE_NAME.sub("", os.path.basename(os.path.abspath(place)))  # noqa: PTH100, PTH119  of a string that is no Path before
 
@@ -56,6 +63,27 @@ class Captures:
     nodes: tuple[Capture, ...]
     shared: tuple[Source, ...]
 
+    def require_names(self, known: Collection[str]) -> None:
+        """Raise InputError where files that only their names tell apart are not called as a node of `known` each."""
+        called = [one for one in self.nodes if one.called]
+        unknown = next((one for one in called if one.called not in known), None)
+        if unknown is not None:
+            files = ", ".join(one.path for one in called[:_SHOWN]) + (
+                f" and {len(called) - _SHOWN} more" if len(called) > _SHOWN else ""
+            )
+            raise InputError(
+                f"these files hold the same ({files}), so they are several nodes', or one's at several times; "
+                + (f"no Node is called {unknown.called}" if known else "no Node is known")
+                + ". Call each as its node and give the Nodes with --objects, or put the dumps of each into a folder of its own",
+                unknown.path,
+            )
+        twice = next((one for one, count in Counter(one.called for one in called).items() if count > 1), None)
+        if twice is not None:
+            raise InputError(
+                f"node {twice} is given twice: give each node's dumps once, from one moment",
+                next(one.path for one in reversed(called) if one.called == twice),
+            )
+
 
 # --- reading ---
 
@@ -72,7 +100,11 @@ def read(paths: Sequence[str], stdin: BinaryIO | None = None, *, limit: int = MA
         reader.one(path, stdin)
     places = _places_of_several(reader.sources)
     if places:
-        _refuse_several(places, "read one of them; `ruleaudit check` takes all, where those of each lie in a folder of its own")
+        _refuse_several(
+            places,
+            "read one of them; `ruleaudit check` takes all, where those of each lie in a folder of its own or in files called as the node",
+        )
+    require_one_moment(reader.sources)
     return reader.sources
 
 
@@ -85,14 +117,15 @@ def read_captures(captures: Sequence[Capture], *, limit_factor: int = 1) -> list
     found = []
     for one in captures:
         before = len(reader.sources)
-        if one.held is None:
-            reader.one(one.path, None)
+        for path in (one.files or (one.path,)) if one.held is None else ():
+            reader.one(path, None)
         own = list(one.held) if one.held is not None else reader.sources[before:]
         places = _places_of_several(own)
         if places:
             raise InputError(f"holds dumps of several nodes itself ({_shown(places)}): give it alone, or each of them", one.path)
         if not any(map(holds_dumps, own)):
             raise InputError("holds no dump of a node's rules; what nodes have in common is given with --objects", one.path)
+        require_one_moment(own)
         found.append(own)
     return found
 
@@ -107,16 +140,19 @@ def gather(
 ) -> list[Source] | Captures:
     """What `paths` and `shared` name: every input where they are about one node, as `read` gives them; or several nodes' captures.
 
-    They are about several where `read` would refuse them, and the dumps of each node lie in a folder or an archive of its own: given as such,
-    or a subfolder of one that is given. All other inputs, and all of `shared`, are those that the nodes have in common. Only as much is read
-    as it takes to see that; an archive that holds several nodes is read once, as a whole. Raises InputError as `read` does.
+    They are about several where `read` would refuse them, and the dumps of each node lie in a folder or an archive of its own, given as such or a
+    subfolder of one that is given; or in files called as their nodes (see `Captures.require_names`). All other inputs, and all of `shared`, are
+    those that the nodes have in common. Only as much is read as it takes to see that; an archive that holds several nodes is read once, as a
+    whole. Raises InputError as `read` does.
     """
     reader = _reader(limit, limit_factor)
     evidence = Evidence()
     inputs = []
     several = False
     for path in _once((*paths, *shared)):
-        one = _Input(path, alone=path not in shared and _may_be_capture(path))
+        of_node = path not in shared
+        alone = of_node and _may_be_capture(path)
+        one = _Input(path, alone=alone, file=of_node and not alone and path != "-")
         inputs.append(one)
         several |= one.look(reader, evidence, stdin, several=several)
     failed = next((one.error for one in inputs if one.error is not None), None)
@@ -125,8 +161,9 @@ def gather(
     if not several:
         if failed is not None:
             raise failed
+        require_one_moment(reader.sources)
         return reader.sources
-    nodes: list[Capture] = []
+    nodes: list[Capture] = _by_file([source for one in inputs if one.is_node_file for source in one.found or ()])
     common: list[Source] = []
     with_objects: list[str] = []
     for one in inputs:
@@ -149,6 +186,15 @@ def gather(
     return Captures(tuple(nodes), tuple(common))
 
 
+def beside(given: Sequence[Source], outside: Sequence[Source]) -> list[Source]:
+    """The sources of one node that files hold and that no file holds, `outside`. Raises InputError where both are dumps of the same."""
+    seen = {what for one in outside for what in dumped(one)}
+    twice = next((one for one in given if not seen.isdisjoint(dumped(one))), None)
+    if twice is not None:
+        raise InputError("is a dump of what --live reads on this node; give one of both", twice.path)
+    return [*given, *outside]
+
+
 def _reader(limit: int, limit_factor: int) -> Reader:
     return Reader(limit * limit_factor, reading.MAX_FILES * limit_factor)
 
@@ -164,6 +210,8 @@ class _Input:
     path: str
     alone: bool
     """It may be a node's, or several nodes': a folder or an archive that was not given as shared."""
+    file: bool
+    """It may be one of a node's files."""
     found: list[Source] | None = None
     """What it holds, of a folder maybe by a glance only; None: it is not looked at yet."""
     whole: bool = False
@@ -171,6 +219,8 @@ class _Input:
     several: bool = False
     """It holds several nodes itself."""
     error: InputError | None = None
+    is_node_file: bool = False
+    """It is one of a node's files, where inputs are of several nodes."""
 
     @property
     def holds_dumps(self) -> bool:
@@ -182,7 +232,13 @@ class _Input:
         Raises InputError where what nodes have in common cannot be read; of a node's it is kept.
         """
         if not self.alone:
+            if several and self.file:
+                self.found = glance_file(self.path)
+                self.is_node_file = self.holds_dumps
+                if self.is_node_file:
+                    return True
             self._read(reader, stdin)
+            self.is_node_file = self.file and self.holds_dumps
         else:
             try:
                 if os.path.isdir(self.path) and (several or _folders_in(self.path)):  # noqa: PTH112
@@ -203,7 +259,7 @@ class _Input:
     def parts(self, reader: Reader) -> tuple[list[Capture], list[Source]]:
         """The nodes that it is or holds, and what it holds beside them, where inputs are of several nodes."""
         if not self.alone:
-            return [], self.found or []
+            return [], [] if self.is_node_file else self.found or []
         if self.several:
             return self._parts_of_several(reader)
         if self.error is None and any(map(_is_ours, self.found or ())) and not self.holds_dumps:
@@ -215,6 +271,10 @@ class _Input:
     def _parts_of_several(self, reader: Reader) -> tuple[list[Capture], list[Source]]:
         nodes: list[Capture] = []
         on_disk = os.path.isdir(self.path)  # noqa: PTH112
+        dumps = [one for one in self.found or () if holds_dumps(one)]
+        if len({folder_of(one.path) for one in dumps}) == 1:
+            nodes = _by_file(dumps, held=not on_disk)
+            return nodes, self._whole([one for one in self.found or () if not holds_dumps(one)], reader)
         folders, beside = _by_node(self.path, self.found or (), on_disk=on_disk)
         common = self._whole(beside, reader)
         for inner, found in sorted(folders.items()):
@@ -254,7 +314,11 @@ def _hold_several(found: Sequence[Source], reader: Reader) -> bool:
     if evidence.places():
         return True
     dumps = [one.path for one in found if holds_dumps(one)]
-    if len(apart(dict.fromkeys(map(folder_of, dumps)))) < 2:
+    folders = dict.fromkeys(map(folder_of, dumps))
+    if len(folders) == 1:
+        if len(dict.fromkeys(map(node_of, dumps))) < 2:
+            return False
+    elif len(apart(folders)) < 2:
         return False
     scratch = Reader(reader.limit, reader.max_files)
     for _, paths in groupby(dumps, folder_of):
@@ -265,6 +329,25 @@ def _hold_several(found: Sequence[Source], reader: Reader) -> bool:
         if evidence.places():
             return True
     return False
+
+
+def _by_file(dumps: Iterable[Source], *, held: bool = False) -> list[Capture]:
+    """The nodes whose dumps lie in files beside each other, told apart by the names of these; `held`: what they hold is kept.
+
+    Raises InputError where these are descriptions of captures without their dumps.
+    """
+    nodes: dict[tuple[str, str], list[Source]] = {}
+    for one in dumps:
+        nodes.setdefault(node_of(one.path), []).append(one)
+    descriptions = {key: [one.path for one in own if one.kind is InputKind.CAPTURE_META] for key, own in nodes.items()}
+    if any(len(descriptions[key]) == len(own) for key, own in nodes.items()):
+        _refuse_several([path for paths in descriptions.values() for path in paths], _APART)
+    found = []
+    for (folder, name), own in nodes.items():
+        files = tuple(dict.fromkeys(one.path for one in own))
+        called = "" if descriptions[folder, name] else name or Capture(folder.rpartition(":")[2] or folder).name
+        found.append(Capture(files[0], tuple(own) if held else None, files, called))
+    return found
 
 
 def _by_node(path: str, found: Iterable[Source], *, on_disk: bool) -> tuple[dict[tuple[str, ...], list[Source]], list[Source]]:

@@ -18,7 +18,18 @@ from ruleaudit.sources.recognise import HEAD, recognise
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["INNER_ARCHIVE", "MAX_BYTES", "MAX_DEPTH", "MAX_FILES", "STDIN", "Reader", "glance", "is_archive", "read_plain"]
+__all__ = [
+    "INNER_ARCHIVE",
+    "MAX_BYTES",
+    "MAX_DEPTH",
+    "MAX_FILES",
+    "STDIN",
+    "Reader",
+    "glance",
+    "glance_file",
+    "is_archive",
+    "read_plain",
+]
 
 STDIN = "<stdin>"
 MAX_BYTES = 1 << 30
@@ -140,13 +151,14 @@ def glance(folder: str, max_files: int) -> list[Source]:
     found: list[Source] = []
     try:
         for name in _names(folder, max_files):
-            found += _at_a_glance(name)
+            found += glance_file(name)
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}", folder) from error
     return found
 
 
-def _at_a_glance(path: str) -> list[Source]:
+def glance_file(path: str) -> list[Source]:
+    """What a file is, by its beginning: as `glance` gives it; kind OTHER where it cannot be read."""
     try:
         with Path(path).open("rb") as stream:
             head = beginning(stream, path, HEAD)

@@ -9,7 +9,7 @@ from ruleaudit.audit import UnknownNodeError, open_node
 from ruleaudit.audit.shared import Shared
 from ruleaudit.errors import InputError, RuleauditError
 from ruleaudit.near import did_you_mean, near_matches
-from ruleaudit.sources import Captures, InputKind, gather, holds_dumps, read_captures
+from ruleaudit.sources import Captures, InputKind, beside, gather, holds_dumps, read_captures
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -76,7 +76,7 @@ def read_nodes(
         if any(map(holds_dumps, outside)):
             raise SeveralNodesError(len(given.nodes))
         return _several(replace(given, shared=(*given.shared, *outside)), node, settings, progress, limit_factor)
-    sources = [*given, *outside]
+    sources = beside(given, outside)
     model = _usable(open_node(sources, node=node, settings=settings, progress=progress, limit_factor=limit_factor), sources)
     return Nodes(model, (model,), chosen=node is not None)
 
@@ -99,7 +99,7 @@ def _several(
         )
         if model.name is None:
             raise InputError(
-                "which node it is, is not known: no meta.json and no settings of kube-proxy name it, and no Node is called as its folder",
+                "which node it is, is not known: no meta.json and no settings of kube-proxy name it, and no Node is called as its folder or file",
                 capture.path,
             )
         if model.name in models:

@@ -26,7 +26,7 @@ from ruleaudit.audit.shared import Shared
 from ruleaudit.cluster import Cluster, load
 from ruleaudit.errors import InputError
 from ruleaudit.expect import Expectations, expect
-from ruleaudit.findings import Finding, InputSummary, ProxySummary, Report, Severity
+from ruleaudit.findings import Finding, InputSummary, ProxySummary, Report, Severity, Traits
 from ruleaudit.forwarding import Vantage
 from ruleaudit.release import ProxyMode, Release
 from ruleaudit.reports.nodes import Failure, compared, nodes_lines
@@ -726,7 +726,7 @@ def test_text_names_who_has_what() -> None:
     ]
     for line in (
         "e/: not audited: holds nothing",
-        "  d: mode ipvs; the others have iptables",
+        "  d: mode ipvs (the others have iptables)",
         "on all 4 nodes",
         "on 3 of 4 nodes: all but d",
         "on b alone",
@@ -735,6 +735,103 @@ def test_text_names_who_has_what() -> None:
     assert text[-1] == "5 nodes: 8 errors on 4 nodes; 1 not audited"
     assert sum("RA108" in line for line in text) == 2  # once as a finding, once in the advice
     assert not any("mode" in line for line in lines(PEERS, quiet=True))
+
+
+OLD = ProxySummary("iptables", "before 1.25", local_detection="ClusterCIDR", masquerade_mark="0x8000")
+RELEASES = [
+    *(replace(report(name), traits=Traits("1.36", "nft", "CNI")) for name in "abcd"),
+    replace(report("e"), proxy=OLD, frontends=7, traits=Traits("1.19", "legacy", "CNI")),
+    replace(report("f", mode="nftables"), proxy=ProxySummary("nftables"), frontends=0, traits=Traits(None, None, "other")),
+    replace(report("g"), traits=Traits("1.36", "nft", "CNI, DOCKER"), services=4),
+]
+
+
+def test_what_follows_from_a_cause_is_not_told_beside_it() -> None:
+    text = lines(RELEASES)
+    first = text.index("unlike the others")
+    assert text[first + 1 : text.index("", first)] == [
+        "  e: kube-proxy 1.19 (the others have 1.36); masquerade mark 0x8000 (not known of the others)",
+        "  f: mode nftables (the others have iptables)",
+        "  g: other software CNI, DOCKER (the others have CNI); Services 4 (the others have 3)",
+    ]
+    assert not compared(RELEASES[:2]).oddities
+
+
+def test_nodes_that_are_odd_in_the_same_way_share_a_line() -> None:
+    reports = [report(str(number), mode="ipvs" if number in (3, 5) else "iptables") for number in range(9)]
+    assert "  3, 5: mode ipvs (the others have iptables)" in lines(reports)
+
+
+def test_a_release_that_is_not_given_is_no_trait_and_hides_none() -> None:
+    reports = [replace(report(name), traits=Traits("1.36")) for name in "abcd"]
+    old = replace(report("e"), proxy=replace(OLD, masquerade_mark=None), frontends=7, traits=Traits())
+    assert [(one.what, one.nodes) for one in compared([*reports, replace(report("e"), traits=Traits())]).oddities] == []
+    assert [(one.what, one.nodes) for one in compared([*reports, old]).oddities] == [
+        ("layout of the rules", (("e", "before 1.25"),))
+    ]
+
+
+def programmed(number: int, *, lacking: str = "", name: str | None = None, mode: str = "iptables") -> Report:
+    held = {"demo/web:http at 10.96.0.1:80/TCP": 1, "demo/web:http in KUBE-SVC-X": 3, f"own of {number}": 1}
+    if lacking:
+        held[lacking] -= 1
+    return replace(report(name, mode=mode), traits=Traits(programmed=tuple((key, count) for key, count in held.items() if count)))
+
+
+@pytest.mark.parametrize(
+    ("reports", "lacks"),
+    [
+        pytest.param([programmed(1), programmed(2)], {}, id="too few"),
+        pytest.param([*map(programmed, range(40))], {}, id="all alike"),
+        pytest.param(
+            [*map(programmed, range(39)), programmed(39, lacking="demo/web:http at 10.96.0.1:80/TCP")],
+            {39: "demo/web:http at 10.96.0.1:80/TCP"},
+            id="a frontend",
+        ),
+        pytest.param(
+            [*map(programmed, range(39)), programmed(39, lacking="demo/web:http in KUBE-SVC-X")],
+            {39: "2 of 3 rules of demo/web:http in KUBE-SVC-X"},
+            id="a rule of a chain",
+        ),
+        pytest.param(
+            [*map(programmed, range(39)), programmed(39, name="n", lacking="demo/web:http in KUBE-SVC-X")],
+            {},
+            id="a rule where the node is known",
+        ),
+        pytest.param(
+            [*map(programmed, range(3)), *(programmed(n, lacking="demo/web:http at 10.96.0.1:80/TCP") for n in range(3, 6))],
+            {},
+            id="no majority",
+        ),
+        pytest.param(
+            [*map(programmed, range(9)), programmed(9, mode="ipvs", lacking="demo/web:http at 10.96.0.1:80/TCP")],
+            {},
+            id="of another mode",
+        ),
+    ],
+)
+def test_what_a_node_lacks_that_its_peers_have(reports: list[Report], lacks: dict[int, str]) -> None:
+    names = [f"n{number}" for number in range(len(reports))]
+    found = compared(reports, names).lacks
+    assert {one.node: one.what for one in found} == {
+        reports[number].node or names[number]: (what,) for number, what in lacks.items()
+    }
+
+
+def test_a_rule_that_one_node_lacks_is_told_without_objects(cluster_of_four: Path, tmp_path: Path) -> None:
+    dump = (cluster_of_four / "a" / "iptables-save.txt").read_text()
+    written(tmp_path, {f"w{number}/dump": dump for number in range(5)})
+    line = next(one for one in dump.splitlines(keepends=True) if one.startswith("-A KUBE-SVC-") and "-j KUBE-SEP-" in one)
+    (tmp_path / "w3" / "dump").write_text(dump.replace(line, ""))
+    done = run(str(tmp_path))
+    assert done.returncode == 0, done.stdout
+    chain, service_port = line.split()[1], line.partition('--comment "')[2].split()[0]
+    assert f"w3: lacks what the others have: 2 of 3 rules of {service_port} in {chain}" in done.stdout
+
+
+def test_where_a_finding_is_reads_well() -> None:
+    assert "on both nodes" in lines([report("a", EVERYWHERE), report("b", EVERYWHERE)])
+    assert "on a" in lines([report("a", EVERYWHERE)])
 
 
 @pytest.mark.parametrize(

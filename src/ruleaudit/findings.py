@@ -22,6 +22,7 @@ __all__ = [
     "Report",
     "Severity",
     "Suppressed",
+    "Traits",
 ]
 
 
@@ -145,12 +146,26 @@ class ProxySummary:
 
 
 @dataclass(frozen=True, slots=True)
+class Traits:
+    """What a node can be told from its peers by, beside what its report says.
+
+    `release`: kube-proxy's, where the inputs name it; `backend`: that of the tables with its rules; `others`: the software whose chains are
+    there, too, by the beginnings of their names. `programmed`: frontends and service chains, with how many rules each has.
+    """
+
+    release: str | None = None
+    backend: str | None = None
+    others: str | None = None
+    programmed: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """The outcome of one audit: findings sorted by severity, code, service; and what they rest on.
 
     `service_names`: "namespace/name" of every Service that the objects hold; empty when there are none, or no objects. `suppressed`: what was
     found and does not count; `findings` are without it. `known`: fingerprints that a baseline holds for this node, with how often; None where
-    no baseline was given.
+    no baseline was given. `traits`: None where no other node is audited.
     """
 
     node: str | None
@@ -163,3 +178,4 @@ class Report:
     service_names: tuple[str, ...] = ()
     suppressed: tuple[Suppressed, ...] = ()
     known: Mapping[str, int] | None = None
+    traits: Traits | None = field(default=None, compare=False)

@@ -855,10 +855,46 @@ def test_silence_is_no_health() -> None:
 
 
 def test_nodes_of_one_name_are_told_apart() -> None:
-    assert compared([report("a"), report("a"), report(None)], ["x/", "y/", "z/"]).names == ("a (x/)", "a (y/)", "z/")
+    assert compared([report("a"), report("a"), report(None)], ["y/", "x/", "z/"]).names == ("a (x)", "a (y)", "z")
+
+
+def test_nodes_stand_in_the_order_of_their_names() -> None:
+    reports = [report(f"w{number}", *([MOST] if number % 2 else [])) for number in (10, 1, 11, 2)]
+    failures = [Failure("w12", "gone"), Failure("w3", "gone")]
+    comparison = compared(reports, failures=failures)
+    assert comparison.names == ("w1", "w2", "w10", "w11")
+    assert [one.node for one in comparison.reports] == list(comparison.names)
+    assert comparison.recurring[0].nodes == ("w1", "w11")
+    assert [one.path for one in comparison.failures] == ["w3", "w12"]
+
+
+def test_a_node_is_called_as_its_inputs_call_it_where_the_objects_do_not_have_it() -> None:
+    reports = [replace(report(None), traits=Traits(called="w1")), report(None), replace(report(None), traits=Traits(called="w2"))]
+    assert compared(reports, ["sc/w1/", "sc/x/", "sc/w2/"]).names == ("sc/x", "w1", "w2")
+
+
+def test_many_nodes_that_nothing_is_wrong_with_are_counted() -> None:
+    usual = [report(f"w{number}", finding("RA701", Severity.INFO)) for number in range(200)]
+    healthy = "without errors or warnings, none unlike the others; --statistics lists them"
+    assert lines(usual)[:2] == [f"200 nodes {healthy}", ""]
+    text = lines([*usual, report("x", MOST), report("y", mode="ipvs")])
+    assert [line.split()[0] for line in text[1:3]] == ["x", "y"]
+    assert text[3] == f"200 more nodes {healthy}"
+    every = plain(nodes_lines(compared(usual), Layout(statistics=True))).splitlines()
+    assert sum(line.startswith("w") for line in every) == 200
+    assert healthy not in lines(usual[:5])[-1]
+    assert sum(line.startswith("w") for line in lines(usual[:5])) == 5
 
 
 # --- the command ---
+
+
+def test_a_hostname_that_is_no_node_names_its_row(cluster_of_four: Path, tmp_path: Path) -> None:
+    for name in "ab":
+        shutil.copytree(cluster_of_four / name, tmp_path / name)
+        (tmp_path / name / "kube-proxy.args").unlink()
+    done = run(f"{tmp_path}/a/", f"{tmp_path}/b/", "--format", "json")
+    assert json.loads(done.stdout)["names"] == ["node-a", "node-b"]
 
 
 def test_a_file_for_each_node(cluster_of_four: Path, tmp_path: Path) -> None:
@@ -885,14 +921,14 @@ def test_json_of_several_nodes(nodes: Path) -> None:
     found = json.loads(done.stdout)
     assert found["schema"] == "ruleaudit/reports/v1"
     assert [one["schema"] for one in found["nodes"]] == ["ruleaudit/report/v1"] * 3
-    assert found["names"] == [f"node-a ({paths[0]})", f"node-a ({paths[1]})", "k3s-server-1"]
+    assert found["names"] == ["k3s-server-1", f"node-a ({paths[1]})", f"node-a ({paths[0]})"]
     assert found["nodes"][1] == json.loads(run(paths[1], "--format", "json").stdout)
     common = {one["fingerprint"]: one for one in found["common"]}
-    both = {one["fingerprint"] for one in found["nodes"][0]["findings"]} & {
-        one["fingerprint"] for one in found["nodes"][1]["findings"]
+    both = {one["fingerprint"] for one in found["nodes"][1]["findings"]} & {
+        one["fingerprint"] for one in found["nodes"][2]["findings"]
     }
     assert set(common) == both
-    assert all(one["nodes"] == found["names"][:2] and one["lacking"] == ["k3s-server-1"] for one in found["common"])
+    assert all(one["nodes"] == found["names"][1:] and one["lacking"] == ["k3s-server-1"] for one in found["common"])
     assert found["failed"] == []
 
 

@@ -150,13 +150,15 @@ class Traits:
     """What a node can be told from its peers by, beside what its report says.
 
     `release`: kube-proxy's, where the inputs name it; `backend`: that of the tables with its rules; `others`: the software whose chains are
-    there, too, by the beginnings of their names. `programmed`: frontends and service chains, with how many rules each has.
+    there, too, by the beginnings of their names. `programmed`: frontends and service chains, with how many rules each has. `called`: what
+    the inputs call it, be it among the objects or not.
     """
 
     release: str | None = None
     backend: str | None = None
     others: str | None = None
     programmed: tuple[tuple[str, int], ...] = ()
+    called: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

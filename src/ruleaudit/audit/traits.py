@@ -21,6 +21,7 @@ _SOFTWARE = re.compile(r"(?:KUBE[-_])?[A-Za-z]+")
 
 def traits_of(node: NodeModel) -> Traits:
     """The traits of a node that was made ready."""
+    given = node.inputs.given
     backends = {
         table.backend
         for table in node.tables
@@ -37,6 +38,7 @@ def traits_of(node: NodeModel) -> Traits:
         " and ".join(sorted(backends)).replace("nf_tables", "nft") or None,
         ", ".join(sorted(others)) or None,
         tuple(sorted(dict(_programmed(node)).items())),
+        node.name if given is None else node.name or given.node or given.hostname,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -93,8 +94,14 @@ class Comparison:
 
 
 def compared(reports: Sequence[Report], paths: Sequence[str] = (), failures: Sequence[Failure] = ()) -> Comparison:
-    """The reports beside each other. `paths`: where the nodes' inputs lie, for those whose name is not known or not their own alone."""
+    """The reports beside each other, in the order of their names (w2 before w10).
+
+    `paths`: where the nodes' inputs lie, for those whose name is not known or not their own alone.
+    """
     names = _names(reports, paths)
+    order = sorted(range(len(names)), key=lambda number: _natural(names[number]))
+    names, reports = tuple(names[number] for number in order), [reports[number] for number in order]
+    failures = sorted(failures, key=lambda one: _natural(one.path))
     found: dict[tuple[str, Severity], list[tuple[str, Finding]]] = {}
     for name, report in zip(names, reports, strict=True):
         for key, finding in {(one.fingerprint, one.severity): one for one in reversed(report.findings)}.items():
@@ -124,15 +131,24 @@ def compared(reports: Sequence[Report], paths: Sequence[str] = (), failures: Seq
 
 
 def _names(reports: Sequence[Report], paths: Sequence[str]) -> tuple[str, ...]:
-    counts = Counter(report.node for report in reports)
+    called = [report.node or (report.traits.called if report.traits is not None else None) for report in reports]
+    counts = Counter(called)
     names: list[str] = []
-    for number, report in enumerate(reports):
-        path = paths[number] if number < len(paths) else f"node {number + 1}"
-        name = path if report.node is None else report.node if counts[report.node] == 1 else f"{report.node} ({path})"
+    for number, one in enumerate(called):
+        path = paths[number].rstrip("/") if number < len(paths) else f"node {number + 1}"
+        name = path if one is None else one if counts[one] == 1 else f"{one} ({path})"
         while name in names:
             name += "'"
         names.append(name)
     return tuple(names)
+
+
+_NUMBER = re.compile(r"(\d+)")
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """The key by which names are put in order as people do: numbers by their value."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in _NUMBER.split(name)]
 
 
 _MODE, _RELEASE, _LAYOUT = "mode", "kube-proxy", "layout of the rules"
@@ -233,7 +249,7 @@ def nodes_lines(
     `hidden` is what a selection left out; `notices` are sentences on the whole.
     """
     if not layout.quiet:
-        yield from _table(comparison)
+        yield from _table(comparison, every=layout.statistics)
     for failure in comparison.failures:
         yield Line(0, "", (Piece(f"{failure.path}: ", "bold"), Piece("not audited: ", "bold red"), Piece(failure.error)))
     if comparison.failures:
@@ -298,7 +314,10 @@ def _is_full(one: Recurring, layout: Layout) -> bool:
     return one.finding.code != _NOT_CHECKED and (layout.notes or one.finding.severity is not Severity.INFO)
 
 
-def _table(comparison: Comparison) -> Iterator[Line]:
+def _table(comparison: Comparison, *, every: bool) -> Iterator[Line]:
+    """A row for each node; where not `every` one is wanted, many that nothing is wrong with are counted only."""
+    quiet = () if every else _inconspicuous(comparison)
+    left_out = frozenset(quiet if len(quiet) > _SHOWN else ())
     columns: list[tuple[str, Literal["left", "right"]]] = [
         ("node", "left"),
         ("errors", "right"),
@@ -309,6 +328,8 @@ def _table(comparison: Comparison) -> Iterator[Line]:
     ]
     rows = []
     for name, report in zip(comparison.names, comparison.reports, strict=True):
+        if name in left_out:
+            continue
         counts = Counter(one.severity for one in report.findings if one.code != _NOT_CHECKED)
         numbers = [f"{counts[severity]:,}" if counts[severity] else "-" for severity in Severity]
         rows.append((name, *numbers, report.proxy.mode or "?", report.proxy.layout or "?"))
@@ -326,8 +347,21 @@ def _table(comparison: Comparison) -> Iterator[Line]:
         for at, text in enumerate(cells(row)):
             pieces.append(Piece(("  " if at else "") + text, "" if row[at] == "-" else styles[at]))
         yield Line(0, "", tuple(pieces))
-    if rows:
+    if left_out:
+        more = plural(len(left_out), "more node" if rows else "node")
+        yield Line(0, "", (Piece(f"{more} without errors or warnings, none unlike the others; --statistics lists them", "dim"),))
+    if rows or left_out:
         yield _BLANK
+
+
+def _inconspicuous(comparison: Comparison) -> list[str]:
+    """The names of the nodes without errors and warnings that are not unlike the others."""
+    odd = {name for one in comparison.oddities for name, _ in one.nodes} | {one.node for one in comparison.lacks}
+    return [
+        name
+        for name, report in zip(comparison.names, comparison.reports, strict=True)
+        if name not in odd and all(one.severity is Severity.INFO for one in report.findings)
+    ]
 
 
 def _odd_ones(comparison: Comparison) -> Iterator[Line]:

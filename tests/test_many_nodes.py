@@ -80,6 +80,8 @@ TWO = {"a/dump": DUMP.format("A"), "b/dump": DUMP.format("B")}
             id="captures, in the given order",
         ),
         pytest.param({"a/dump": DUMP.format("A"), "b/notes": "hello"}, ["a", "b"], [], ["a", "b"], [], id="one holds nothing"),
+        pytest.param({**TWO, "README": "hi"}, ["README", "a", "b"], [], ["a", "b"], ["README"], id="a note beside them"),
+        pytest.param({**TWO, "x.pcap": "\0"}, ["a", "b", "x.pcap"], [], ["a", "b"], ["x.pcap"], id="a binary file beside them"),
         pytest.param({**TWO, "c/dump": DUMP.format("A")}, ["a", "c", "b"], [], ["a", "c", "b"], [], id="two of three alike"),
         pytest.param({name: DUMP.format("A") for name in TWO}, ["a", "b"], [], ["a", "b"], [], id="equal dumps"),
     ],
@@ -355,6 +357,10 @@ def test_what_is_one_node_stays_one(
             "^d: holds several nodes and their objects, as c does: give one of them at a time",
             id="two clusters",
         ),
+        pytest.param(
+            {**TWO, "L": "Chain INPUT (policy ACCEPT)\n"}, ["L", "a", "b"], "^L: .*iptables -L", id="a mistake beside them"
+        ),
+        pytest.param({**TWO, "README": "hi"}, ["README", "a"], "^README: this is neither", id="a note beside one node"),
         pytest.param(TWO, ["a", "b", "nowhere"], "nowhere: there is no such file", id="a name that is none"),
         pytest.param({"a/notes": "hello"}, ["a"], "holds no file", id="a folder with nothing"),
         pytest.param({"a/notes": "hello", "b/notes": "hello"}, ["a", "b"], "a: the folder holds no file", id="two of them"),
@@ -887,6 +893,16 @@ def test_many_nodes_that_nothing_is_wrong_with_are_counted() -> None:
 
 
 # --- the command ---
+
+
+def test_what_is_no_input_among_nodes_folders_is_said_and_passed_over(cluster_of_four: Path, tmp_path: Path) -> None:
+    for name in "ab":
+        shutil.copytree(cluster_of_four / name, tmp_path / name)
+    shutil.copy(cluster_of_four / "objects.json", tmp_path)
+    (tmp_path / "README.md").write_text("# Captures\n")
+    done = run(*(str(path) for path in sorted(tmp_path.iterdir())))
+    assert done.returncode == 0, done.stderr
+    assert f"{tmp_path}/README.md is left out: this is neither a dump of rules nor Kubernetes objects" in done.stdout
 
 
 def test_a_hostname_that_is_no_node_names_its_row(cluster_of_four: Path, tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def read_inputs(
                     "if it should hold a dump, take it again; an empty ip6tables-save means that no IPv6 table exists",
                 )
             )
-        elif kind is InputKind.OTHER and source.reason not in ("", UNKNOWN):
+        elif kind is InputKind.OTHER and (source.given or source.reason not in ("", UNKNOWN)):
             inputs.findings.append(
                 note(
                     f"other {source.path}",

@@ -142,8 +142,8 @@ def gather(
 
     They are about several where `read` would refuse them, and the dumps of each node lie in a folder or an archive of its own, given as such or a
     subfolder of one that is given; or in files called as their nodes (see `Captures.require_names`). All other inputs, and all of `shared`, are
-    those that the nodes have in common. Only as much is read as it takes to see that; an archive that holds several nodes is read once, as a
-    whole. Raises InputError as `read` does.
+    those that the nodes have in common; a file that is none of ours is passed over then: `captures/*` names it beside the folders. Only as much
+    is read as it takes to see that; an archive that holds several nodes is read once, as a whole. Raises InputError as `read` does.
     """
     reader = _reader(limit, limit_factor)
     evidence = Evidence()
@@ -159,6 +159,7 @@ def gather(
     if failed is not None and not several and any(one.alone and one.holds_dumps for one in inputs):
         several = True  # one that cannot be read, beside one that can
     if not several:
+        failed = failed or next((one.stray for one in inputs if one.stray is not None), None)
         if failed is not None:
             raise failed
         require_one_moment(reader.sources)
@@ -219,6 +220,8 @@ class _Input:
     several: bool = False
     """It holds several nodes itself."""
     error: InputError | None = None
+    stray: InputError | None = None
+    """Why it is none of ours, where it is a file: among several nodes' folders it is passed over."""
     is_node_file: bool = False
     """It is one of a node's files, where inputs are of several nodes."""
 
@@ -237,7 +240,14 @@ class _Input:
                 self.is_node_file = self.holds_dumps
                 if self.is_node_file:
                     return True
-            self._read(reader, stdin)
+            try:
+                self._read(reader, stdin)
+            except InputError as error:
+                if not self.file or error.message not in (UNKNOWN, BINARY):
+                    raise
+                self.stray = error
+                self.found = [Source(self.path, InputKind.OTHER, "", b"", given=True, reason=error.message)]
+                return several
             self.is_node_file = self.file and self.holds_dumps
         else:
             try:

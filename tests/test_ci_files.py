@@ -62,7 +62,7 @@ def installed(tmp_path: Path) -> Path:
 @pytest.mark.parametrize(
     ("given", "status", "printed"),
     [
-        ({"command": "lint", "paths": "some nodes"}, 0, "::some nodes/changed-destination: nothing to show"),
+        ({"command": "lint", "paths": "some nodes"}, 0, "::5 fixtures: 45 findings as expected"),
         ({"paths": "some nodes/healthy"}, 0, "no faults found"),
         (
             {"paths": "some nodes/changed-destination\n"},

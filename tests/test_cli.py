@@ -772,7 +772,9 @@ def test_a_trace_without_objects_says_what_the_rules_do(nodes: Path, capsys: pyt
     assert (
         cli.main(["trace", str(nodes / "healthy" / "iptables-save.txt"), "--from", "198.51.100.7", "--to", "10.96.1.8:80"]) == 1
     )
-    assert "to 10.244.1.23:8080, which no pod has and no Service names" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "note: no objects were given: names, pods, who is ready and what is asked for are not known" in said
+    assert "to 10.244.1.23:8080, of which nothing is known: no endpoints and pods were given" in said
 
 
 def test_a_trace_needs_rules(nodes: Path, capsys: pytest.CaptureFixture[str]) -> None:

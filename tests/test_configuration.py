@@ -146,7 +146,10 @@ IGNORE = '[[ignores]]\ncodes = ["RA2"]\nreason = "x"\n'
         ("limit-factor = true", r":1: limit-factor is no number"),
         ('service = ["web"]', r":1: service: 'web' is no NAMESPACE/NAME"),
         ("baseline = 3", r":1: baseline is no text: 3"),
-        ('output = ["jsn:x"]', r":1: output: --output jsn:x: .*did you mean json:x\?"),
+        ('output = ["jsn:x"]', r":1: output: jsn:x: .*did you mean json:x\?"),
+        ('\noutput = ["report.foo"]', r":2: output: report.foo: the ending .foo names no format"),
+        ("\n[[ignore]]\ncodes = ['RA2']\nreason = 'x'", r":2: ignore is a list of codes .*; did you mean \[\[ignores\]\]\?"),
+        ("[ignore]\ncodes = ['RA2']", r":1: ignore is a list of codes .*; did you mean \[\[ignores\]\]\?"),
         ("ignores = 1", r":1: ignores is no list of tables; write each as \[\[ignores\]\]"),
         ("[ignores]\nRA2 = 'x'", r":1: ignores is no list of tables"),
         (IGNORE + "\n[[ignores]]\nreason = 'x'", r":5: this ignore has no codes: say which"),
@@ -164,6 +167,10 @@ IGNORE = '[[ignores]]\ncodes = ["RA2"]\nreason = "x"\n'
 def test_what_is_refused(text: str, message: str) -> None:
     with pytest.raises(InputError, match=f"^ruleaudit.toml{message}"):
         read(text)
+
+
+def test_an_output_whose_name_says_nothing_is_of_the_format_that_the_file_names() -> None:
+    assert read('format = "json"\noutput = ["report.foo"]').options["outputs"] == ("report.foo",)
 
 
 def test_what_is_no_file_or_no_text(folder: Path) -> None:

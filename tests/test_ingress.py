@@ -306,6 +306,21 @@ def test_v1beta1_default_backend() -> None:
     assert found is not None
     assert found.is_default
     assert str(found.backend) == "d/a:80"
+    assert found.backend.described == "Service port d/a:80"
+
+
+@pytest.mark.parametrize(
+    ("backend", "described"),
+    [
+        ({"resource": {"kind": "StorageBucket", "name": "s"}}, "StorageBucket s, which is no Service"),
+        ({}, "no backend"),
+        ({"service": {"name": "x", "port": {"name": "http"}}}, "Service port d/x:http"),
+    ],
+)
+def test_backends_in_words(backend: Object, described: str) -> None:
+    one = ingress("i", "h.example.com", {"path": "/", "pathType": "Prefix", "backend": backend})
+    cluster = listed(*BACKENDS, one)
+    assert backend_of(cluster, "d", next(ingress_paths(cluster.ingresses["d", "i"])).backend).described == described
 
 
 ANNOTATED: Object = {"annotations": {"kubernetes.io/ingress.class": "old"}}

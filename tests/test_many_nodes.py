@@ -26,10 +26,11 @@ from ruleaudit.audit.shared import Shared
 from ruleaudit.cluster import Cluster, load
 from ruleaudit.errors import InputError
 from ruleaudit.expect import Expectations, expect
-from ruleaudit.findings import Finding, InputSummary, ProxySummary, Report, Severity, Traits
+from ruleaudit.findings import Finding, InputSummary, ProxySummary, Report, Severity, Suppressed, Traits
 from ruleaudit.forwarding import Vantage
 from ruleaudit.release import ProxyMode, Release
-from ruleaudit.reports.nodes import Failure, compared, nodes_lines
+from ruleaudit.reports.nodes import Failure, compared, in_order, nodes_lines, nodes_summary
+from ruleaudit.reports.selection import Hidden
 from ruleaudit.reports.text import Layout, plain
 from ruleaudit.settings import resolve
 from ruleaudit.sources import Capture, Captures, InputKind, Source, beside, gather, read
@@ -723,12 +724,12 @@ def test_findings_that_nodes_share_are_one() -> None:
 
 def test_text_names_who_has_what() -> None:
     text = lines(PEERS, Failure("e/", "holds nothing"))
-    assert text[0].split() == ["node", "errors", "warnings", "notes", "mode", "layout"]
+    assert text[0].split() == ["node", "errors", "warnings", "notes", "unchecked", "mode", "layout"]
     assert [line.split() for line in text[1:5]] == [
-        ["a", "2", "-", "-", "iptables", "1.25+"],
-        ["b", "3", "-", "-", "iptables", "1.25+"],
-        ["c", "2", "-", "-", "iptables", "1.25+"],
-        ["d", "1", "-", "-", "ipvs", "1.25+"],
+        ["a", "2", "-", "-", "-", "iptables", "1.25+"],
+        ["b", "3", "-", "-", "-", "iptables", "1.25+"],
+        ["c", "2", "-", "-", "-", "iptables", "1.25+"],
+        ["d", "1", "-", "-", "-", "ipvs", "1.25+"],
     ]
     for line in (
         "e/: not audited: holds nothing",
@@ -840,13 +841,35 @@ def test_where_a_finding_is_reads_well() -> None:
     assert "on a" in lines([report("a", EVERYWHERE)])
 
 
+NOTE = finding("RA701", Severity.INFO)
+GAP = finding("RA004", Severity.INFO)
+
+
 @pytest.mark.parametrize(
     ("reports", "last"),
     [
         pytest.param([report("a"), report("b")], "2 nodes: no faults found", id="healthy"),
-        pytest.param([report("a", finding("RA701", Severity.INFO))], "1 node: no faults found; 1 note", id="notes"),
+        pytest.param([report("a", finding("RA701", Severity.INFO))], "1 node: no faults found; 1 note on 1 node", id="notes"),
         pytest.param([], "1 node: none could be audited", id="none"),
         pytest.param([report("a", finding("RA503", Severity.WARNING))], "1 node: 1 warning on 1 node", id="a warning"),
+        pytest.param(
+            [report("a", finding("RA206"), NOTE), report("b", NOTE), report("c", NOTE)],
+            "3 nodes: 1 error on 1 node; 3 notes on 3 nodes",
+            id="notes on healthy nodes, too",
+        ),
+        pytest.param(
+            [report("a", GAP), report("b", GAP, replace(GAP, subject="y")), report("c")],
+            "3 nodes: no faults found; 3 parts not checked on 2 nodes",
+            id="parts that were not checked",
+        ),
+        pytest.param(
+            [report("a", finding("RA206")), replace(report("b", GAP), frontends=0)],
+            "2 nodes: 1 error on 1 node; 1 of 2 nodes not checked: b",
+            id="a node of which nothing was checked beside a fault",
+        ),
+        pytest.param(
+            [replace(report("a"), frontends=0)], "1 node: no Service was checked; 1 of 1 node not checked: a", id="nothing at all"
+        ),
     ],
 )
 def test_summary(reports: list[Report], last: str) -> None:
@@ -857,26 +880,31 @@ def test_summary(reports: list[Report], last: str) -> None:
 
 def test_silence_is_no_health() -> None:
     silent = replace(report("a"), frontends=0)
-    assert lines([silent, report("b")])[-1] == "2 nodes: no faults found, and no Service checked on a"
+    text = lines([silent, report("b")])
+    assert text[-1] == "2 nodes: no faults found on 1 node; 1 of 2 nodes not checked: a"
+    assert text[1].split() == ["a", "-", "-", "-", "all", "iptables", "1.25+"]
+
+
+def test_what_a_selection_left_out_is_no_health() -> None:
+    hidden = Hidden({Severity.ERROR: 1}, {"RA206": 1}, ("--ignore",))
+    assert plain([nodes_summary(compared([report("a"), report("b")]), hidden)]) == "2 nodes: nothing to show\n"
+    expected = Suppressed(finding("RA206"), "expected", "", "a/expected.json")
+    fixtures = compared([replace(report("a/"), suppressed=(expected,)), report("b/")], noun="fixture")
+    assert plain([nodes_summary(fixtures)]) == "2 fixtures: 1 finding as expected\n"
 
 
 def test_nodes_of_one_name_are_told_apart() -> None:
-    assert compared([report("a"), report("a"), report(None)], ["y/", "x/", "z/"]).names == ("a (x)", "a (y)", "z")
+    assert compared([report("a"), report("a"), report(None)], ["x/", "y/", "z/"]).names == ("a (x)", "a (y)", "z")
 
 
 def test_nodes_stand_in_the_order_of_their_names() -> None:
-    reports = [report(f"w{number}", *([MOST] if number % 2 else [])) for number in (10, 1, 11, 2)]
-    failures = [Failure("w12", "gone"), Failure("w3", "gone")]
-    comparison = compared(reports, failures=failures)
-    assert comparison.names == ("w1", "w2", "w10", "w11")
-    assert [one.node for one in comparison.reports] == list(comparison.names)
-    assert comparison.recurring[0].nodes == ("w1", "w11")
-    assert [one.path for one in comparison.failures] == ["w3", "w12"]
+    reports = [report("w10"), report("w1"), report(None), report(None), report("w2")]
+    assert in_order(reports, ["", "", "captures/11", "captures/w", ""]) == [2, 3, 1, 4, 0]
 
 
 def test_a_node_is_called_as_its_inputs_call_it_where_the_objects_do_not_have_it() -> None:
     reports = [replace(report(None), traits=Traits(called="w1")), report(None), replace(report(None), traits=Traits(called="w2"))]
-    assert compared(reports, ["sc/w1/", "sc/x/", "sc/w2/"]).names == ("sc/x", "w1", "w2")
+    assert compared(reports, ["sc/w1/", "sc/x/", "sc/w2/"]).names == ("w1", "sc/x", "w2")
 
 
 def test_many_nodes_that_nothing_is_wrong_with_are_counted() -> None:
@@ -909,8 +937,12 @@ def test_a_hostname_that_is_no_node_names_its_row(cluster_of_four: Path, tmp_pat
     for name in "ab":
         shutil.copytree(cluster_of_four / name, tmp_path / name)
         (tmp_path / name / "kube-proxy.args").unlink()
-    done = run(f"{tmp_path}/a/", f"{tmp_path}/b/", "--format", "json")
-    assert json.loads(done.stdout)["names"] == ["node-a", "node-b"]
+    for name in ("x10", "x9"):
+        (tmp_path / name).mkdir()
+    paths = [f"{tmp_path}/{name}/" for name in ("b", "x10", "a", "x9")]
+    found = json.loads(run(*paths, "--format", "json").stdout)
+    assert found["names"] == ["node-a", "node-b"]
+    assert [one["path"] for one in found["failed"]] == [f"{tmp_path}/x9/", f"{tmp_path}/x10/"]
 
 
 def test_a_file_for_each_node(cluster_of_four: Path, tmp_path: Path) -> None:
@@ -953,8 +985,20 @@ def test_every_format_takes_several_nodes(nodes: Path, tmp_path: Path, name: str
     out = tmp_path / "out"
     done = run(str(nodes / "healthy"), str(nodes / "stopped-kube-proxy"), "--output", f"{name}:{out}")
     assert done.returncode == 1, done.stderr
-    assert done.stderr.strip() == "2 nodes: 13 errors, 9 notes on 1 node"
+    assert done.stderr.strip() == "2 nodes: 13 errors on 1 node; 9 notes on 2 nodes"
     assert "RA505" in out.read_text()
+
+
+def test_the_page_of_several_nodes_has_what_the_text_has(nodes: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    again = tmp_path / "again"
+    shutil.copytree(nodes / "healthy", again)
+    page = tmp_path / "report.html"
+    run(str(nodes / "healthy"), str(again), str(tmp_path / "empty"), "--output", str(page))
+    text = page.read_text()
+    assert f"{tmp_path}/empty</th>" in text
+    assert "the folder holds nothing that ruleaudit reads" in text
+    assert f">node-a ({again})</option>" in text
 
 
 def test_a_node_that_cannot_be_read_is_reported_at_the_end(nodes: Path, tmp_path: Path) -> None:
@@ -965,11 +1009,57 @@ def test_a_node_that_cannot_be_read_is_reported_at_the_end(nodes: Path, tmp_path
     done = run(*paths)
     assert done.returncode == 2
     assert f"{paths[1]}: not audited: the folder holds nothing that ruleaudit reads" in done.stdout
-    assert done.stdout.splitlines()[-1] == "2 nodes: no faults found; 7 notes; 1 not audited"
+    assert done.stdout.splitlines()[-1] == "2 nodes: no faults found on 1 node; 7 notes on 1 node; 1 not audited"
     done = run(*paths, "--format", "json", "--exit-zero", "--quiet")
     assert done.returncode == 2
     assert json.loads(done.stdout)["failed"][0]["path"] == paths[1]
     assert "not audited" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("dump", "says"),
+    [
+        pytest.param(b"\x00\x01\x02" * 300, "is a binary file, no text", id="garbage"),
+        pytest.param(b"hello\n", "this is neither a dump of rules nor Kubernetes objects", id="another text"),
+        pytest.param(b"", "is empty", id="empty"),
+    ],
+)
+def test_a_node_whose_dump_is_unusable_is_not_healthy(nodes: Path, tmp_path: Path, dump: bytes, says: str) -> None:
+    """Its description alone would make it a node of which nothing is wrong."""
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "meta.json").write_text(META.format("node-b"))
+    (tmp_path / "b" / "iptables-save.txt").write_bytes(dump)
+    objects = ["--objects", str(nodes / "healthy" / "objects.json.xz")]
+    for paths in ([str(nodes / "healthy"), str(tmp_path / "b")], [str(tmp_path / "b")]):
+        done = run(*paths, *objects)
+        assert done.returncode == 2
+        assert f"{tmp_path / 'b' / 'iptables-save.txt'}: {says}" in done.stdout + done.stderr
+        assert "no other file of this capture holds the rules of its node" in done.stdout + done.stderr
+    (tmp_path / "b" / "ip6tables-save.txt").write_text(DUMP.format("A").replace("iptables-save", "ip6tables-save"))
+    assert run(*objects, str(nodes / "healthy"), str(tmp_path / "b")).returncode != 2  # half of it is a note
+
+
+def test_a_node_without_any_dump_is_not_checked(nodes: Path, tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    (tmp_path / "b" / "meta.json").write_text(META.format("node-b"))
+    paths = [str(nodes / "healthy"), str(tmp_path / "b"), "--objects", str(nodes / "healthy" / "objects.json.xz")]
+    done = run(*paths)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1].endswith("; 1 of 2 nodes not checked: node-b")
+    assert run(*paths, "--strict-coverage").returncode == 2
+    assert json.loads(run(*paths, "--format", "json").stdout)["unchecked"] == ["node-b"]
+    assert "1 of 2 nodes not checked: node-b</p>" in run(*paths, "--format", "html").stdout
+
+
+def test_every_report_names_a_node_that_was_not_audited(nodes: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    files = {name: tmp_path / name for name in ("json", "html", "markdown", "sarif", "junit", "github", "gitlab")}
+    words = [word for name, path in files.items() for word in ("--output", f"{name}:{path}")]
+    done = run(str(nodes / "healthy"), str(tmp_path / "empty"), *words)
+    assert done.returncode == 2
+    for path in files.values():
+        assert "/empty" in path.read_text()
+        assert "the folder holds nothing that ruleaudit reads" in path.read_text()
 
 
 @pytest.mark.parametrize(

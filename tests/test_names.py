@@ -211,7 +211,13 @@ def test_answers(client: str, name: str, record: Record, addresses: str, canonic
         pytest.param("client", "db.example.com", Answer.UNKNOWN, "outside of the cluster domain", id="outside name"),
         pytest.param("client", "outside", Answer.UNKNOWN, "db.example.com lies outside", id="ExternalName outside"),
         pytest.param("client", "circle", Answer.NO_ADDRESS, "circle", id="ExternalName in a circle"),
-        pytest.param("client", "number", Answer.NO_SUCH_NAME, "", id="ExternalName that is an address"),
+        pytest.param(
+            "client",
+            "number",
+            Answer.NO_SUCH_NAME,
+            "ExternalName for 192.0.2.1, an address",
+            id="ExternalName that is an address",
+        ),
         pytest.param("client", "pending", Answer.NO_ADDRESS, "no cluster IP yet", id="no cluster IP yet"),
         pytest.param("client", "down", Answer.NO_SUCH_NAME, "no ready endpoint", id="headless without ready endpoints"),
         pytest.param("client", "db-2.db", Answer.NO_SUCH_NAME, "no ready endpoint has that name", id="unready endpoint"),
@@ -225,6 +231,23 @@ def test_answers(client: str, name: str, record: Record, addresses: str, canonic
         pytest.param("node-dns", "web.demo", Answer.UNKNOWN, "dnsPolicy Default", id="dnsPolicy Default"),
         pytest.param("foreign-dns", "web", Answer.UNKNOWN, "192.0.2.53", id="dnsPolicy None"),
         pytest.param("", "web.demo", Answer.UNKNOWN, "no pod", id="no pod"),
+        pytest.param(
+            "host", "web.demo", Answer.UNKNOWN, "give the full name, or ask from a pod", id="why a name is not completed"
+        ),
+        pytest.param(
+            "client",
+            "web.demo.svc.corp.lan",
+            Answer.NO_SUCH_NAME,
+            "cluster domain is cluster.local, not corp.lan",
+            id="other domain",
+        ),
+        pytest.param(
+            "host",
+            "x.y.svc.corp.lan",
+            Answer.NO_SUCH_NAME,
+            "cluster domain is cluster.local, not corp.lan",
+            id="other domain, node's resolver",
+        ),
     ],
 )
 def test_what_is_not_answered(client: str, name: str, answer: Answer, note: str) -> None:
@@ -241,6 +264,10 @@ def test_what_is_not_answered(client: str, name: str, answer: Answer, note: str)
         ("ndots", "web.other", Certainty.POSSIBLE),  # web.other. is asked first, outside
         ("client", "nothing.demo.svc.cluster.local", Certainty.DEFINITE),
         ("client", "nothing", Certainty.POSSIBLE),  # the node's search domains come after the cluster's
+        ("client", "circle.demo.svc.cluster.local.", Certainty.DEFINITE),
+        ("client", "circle", Certainty.POSSIBLE),  # without an address, the servers outside are asked as well
+        ("client", "pending", Certainty.POSSIBLE),
+        ("client", "outside", Certainty.POSSIBLE),  # whether its alias has an address is not known
     ],
 )
 def test_certainty(client: str, name: str, certainty: Certainty) -> None:
@@ -270,19 +297,32 @@ def test_questions_tell_which_search_domain_answered() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "near"),
+    ("client", "name", "near"),
     [
-        ("wep", "web.demo"),
-        ("web.dmo", "web.demo"),
-        ("web.nowhere.svc.cluster.local", "web.demo"),
-        ("pendin.demo", "pending.demo"),
-        ("kube-dns", "kube-dns.kube-system"),
+        ("client", "wep", "web.demo"),
+        ("client", "web.dmo", "web.demo"),
+        ("client", "web.nowhere.svc.cluster.local", "web.demo"),
+        ("client", "pendin.demo", "pending.demo"),
+        ("client", "kube-dns", "kube-dns.kube-system"),
+        ("client", "web.demo.svc.corp.lan", "web.demo.svc.cluster.local"),
+        ("client", "10-244-1-3.demo.pod.corp.lan", "10-244-1-3.demo.pod.cluster.local"),
+        ("client", "pendin.demo.svc.corp.lan", "pending.demo.svc.cluster.local"),
+        ("host", "web.demo", "web.demo.svc.cluster.local"),
+        ("own-dns", "web.dmo", "web.demo.svc.cluster.local"),
     ],
 )
-def test_near_matches(name: str, near: str) -> None:
-    found = resolve(CLUSTER, name, pod_named(CLUSTER, "demo/client"))
-    assert found.answer is Answer.NO_SUCH_NAME
+def test_near_matches(client: str, name: str, near: str) -> None:
+    found = resolve(CLUSTER, name, pod_named(CLUSTER, pod(client)))
+    assert found.answer is not Answer.ANSWERED
     assert near in found.near
+    assert name not in found.near
+
+
+def test_a_name_under_another_domain_where_the_cluster_domain_is_known() -> None:
+    cluster = cluster_of(*settings(Corefile=".:53 {\n kubernetes corp.lan\n}\n"))
+    found = resolve(cluster, "web.demo.svc.cluster.local", pod_named(cluster, "demo/client"))
+    assert found.notes[0] == "the cluster domain is corp.lan, not cluster.local"
+    assert found.near == ("web.demo.svc.corp.lan",)
 
 
 @pytest.mark.parametrize(

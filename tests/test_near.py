@@ -18,6 +18,9 @@ PODS = ["demo/client", "demo/client-7d4f9c-abcde", "demo/web-0", "other/web-0", 
         pytest.param("DEMO/Client-", ["demo/client"], ("demo/client",), id="case"),
         pytest.param("nowhere/clinet", PODS, ("demo/client",), id="both wrong"),
         pytest.param("zzz/qqq", PODS, (), id="nothing alike"),
+        pytest.param("demo/nosuch", ["demo/np-2", "demo/sctp-1"], (), id="only the namespace alike"),
+        pytest.param("dmeo/web-1", ["demo/web-0", "xyz/web-2"], ("demo/web-0",), id="namespace and name spelt alike"),
+        pytest.param("clinet", PODS, ("demo/client",), id="the namespace left out"),
         pytest.param("demo/web-0", ["demo/web-0", "x/web-0"], ("x/web-0",), id="never the name itself"),
         pytest.param("node-1", ["node-a", "node-b", "worker"], ("node-b", "node-a"), id="without a namespace"),
         pytest.param("a", [], (), id="nothing known"),
@@ -31,5 +34,8 @@ def test_near_matches(name: str, known: list[str], near: tuple[str, ...]) -> Non
 def test_messages() -> None:
     assert unknown("pod", "demo/clinet", PODS) == "there is no pod 'demo/clinet' among the objects; did you mean demo/client?"
     assert unknown("pod", "demo/a", []) == "there is no pod 'demo/a': the objects hold no pod at all"
+    assert unknown("node", "x", ["b", "a"]) == "there is no node 'x' among the objects; there are a, b"
+    assert unknown("node", "x", ["a"]) == "there is no node 'x' among the objects; there is a"
+    assert unknown("pod", "x/zzzz", [f"demo/{one}" for one in "abcdef"]) == "there is no pod 'x/zzzz' among the objects"
     assert did_you_mean(("a", "b")) == "; did you mean a or b?"
     assert did_you_mean(()) == ""

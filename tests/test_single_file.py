@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import os
+import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +14,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
+START = str(runpy.run_path(str(ROOT / "scripts" / "single_file.py"))["start"]())
 OFFLINE = ("NewConnectionError", "Temporary failure in name resolution", "Network is unreachable", "ConnectTimeoutError")
 
 
@@ -53,3 +57,48 @@ def test_it_needs_python_alone(single: Path, arguments: list[str], status: int, 
 def test_it_is_a_program_by_itself(single: Path) -> None:
     assert single.read_bytes().startswith(b"#!/usr/bin/env python3\n")
     assert os.access(single, os.X_OK)
+
+
+# --- where it cannot be run ---
+
+
+def started(text: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    """The start alone, as a script."""
+    (tmp_path / "ruleaudit.pyz").write_text(text)
+    return subprocess.run([sys.executable, str(tmp_path / "ruleaudit.pyz")], capture_output=True, text=True, timeout=60)
+
+
+def test_every_python_3_reads_the_start() -> None:
+    tree = ast.parse(START, feature_version=(3, 4))
+    assert not any(isinstance(node, ast.JoinedStr | ast.AnnAssign | ast.NamedExpr) for node in ast.walk(tree))
+
+
+def test_another_python_is_told_before_anything_else(tmp_path: Path) -> None:
+    mine = f"{sys.version_info[0]}.{sys.version_info[1]}"
+    other = START.replace(f"= '{mine}', ", "= '3.0', ").replace(f"cpython-{mine.replace('.', '')}", "cpython-30")
+    done = started(other, tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("ruleaudit: ruleaudit.pyz is built for Python 3.0 on ")
+    assert f"and this is Python {mine} on " in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_other_pythons_say_so_themselves(single: Path) -> None:
+    named = [shutil.which(f"python3.{minor}") for minor in range(4, 20) if minor != sys.version_info[1]]
+    others = [one for one in named if one is not None and not subprocess.run([one, "--version"], capture_output=True).returncode]
+    if not others:
+        pytest.skip("there is no other Python here")
+    for other in others:
+        done = subprocess.run([other, str(single), "--version"], capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert f"is built for Python 3.{sys.version_info[1]} on " in done.stderr
+        assert done.stderr.count("\n") == 1
+
+
+def test_a_folder_that_cannot_be_written_to_is_named(single: Path) -> None:
+    words = [os.path.realpath(sys.executable), str(single), "--version"]
+    done = subprocess.run(words, env={"SHIV_ROOT": "/dev/null/x"}, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "ruleaudit: cannot unpack itself into /dev/null/x: Not a directory; set SHIV_ROOT to a folder that can be written to\n"
+    )

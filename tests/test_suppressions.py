@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -191,12 +192,22 @@ def test_a_baseline_is_written_and_read(broken: str, capsys: pytest.CaptureFixtu
     capsys.readouterr()
     assert cli.main(["check", broken, "--baseline", "known.json", "--output", "r.sarif"]) == 0
     assert "1 known finding in the baseline known.json" in capsys.readouterr().err
-    results = json.loads(Path("r.sarif").read_text())["runs"][0]["results"]
-    known = [one for one in results if "suppressions" in one]
-    assert [(one["ruleId"], one["baselineState"]) for one in known] == [("RA206", "unchanged")]
-    assert {one["baselineState"] for one in results if one not in known} == {"new"}
+    run = json.loads(Path("r.sarif").read_text())["runs"][0]
+    assert "RA206" not in {one["ruleId"] for one in run["results"]}
+    assert run["properties"]["suppressed"] == [{"by": "baseline", "reason": "", "place": "known.json", "findings": 1}]
     assert cli.main(["check", broken, "--baseline", "known.json", "--write-baseline", "again.json"]) == 0
     assert Path("again.json").read_text() == Path("known.json").read_text()
+
+
+@pytest.mark.parametrize("options", [[], ["--baseline", "./known.json"]])
+def test_the_first_baseline_is_written_where_it_will_be_read(broken: str, options: list[str]) -> None:
+    Path("ruleaudit.toml").write_text('baseline = "known.json"')
+    assert cli.main(["check", broken, *options]) == 2
+    assert (
+        cli.main(["check", broken, *options, "--write-baseline", "other.json"]) == 2
+    )  # nothing is known of the one that is missing
+    assert cli.main(["check", broken, *options, "--write-baseline", "known.json"]) == 0
+    assert cli.main(["check", broken, *options]) == 0
 
 
 def test_a_selection_writes_its_part_and_leaves_the_rest(broken: str) -> None:
@@ -232,6 +243,10 @@ IGNORED = '[[ignores]]\ncodes = ["RA206"]\nservice = "demo/np"\nreason = "a test
         (IGNORED, ["--format", "json"], 0, '"suppressed_by": "ignore", "reason": "a test", "place": "ruleaudit.toml:1"'),
         (IGNORED + "\nuntil = 2020-01-01", [], 1, "ended on 2020-01-01"),
         (IGNORED.replace("RA206", "RA207"), [], 1, "ruleaudit.toml:1: the ignore of RA207 for service demo/np covers no finding"),
+        ('\nignore = ["RA206", "RA305"]', [], 0, "ruleaudit.toml:2: the ignore of RA305 covers no finding"),
+        ('ignore = ["missing-hook"]', [], 1, "ruleaudit.toml:1: the ignore of RA\\d+ covers no finding"),
+        ('ignore = ["RA305"]', ["--format", "json"], 1, r'"notices": \["ruleaudit.toml:1: the ignore of RA305 covers no finding'),
+        (IGNORED + "\nuntil = 2020-01-01", ["--format", "json"], 1, r'"notices": \["ruleaudit.toml:1: the ignore of .* ended on'),
         ("fail-on = 'never'", [], 2, "ruleaudit.toml:1: fail-on is 'never'"),
         ("", ["--config", "absent.toml"], 2, "absent.toml: cannot be read"),
         ("", ["--config", "other.toml", "--no-config"], 2, "contradict"),
@@ -246,6 +261,30 @@ def test_the_configuration_counts(
     assert cli.main(["check", broken, *options]) == status
     out, err = capsys.readouterr()
     assert re.search(said, out + err), out + err
+
+
+def test_an_ignore_that_the_command_line_replaces_is_not_unused(broken: str, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("ruleaudit.toml").write_text('ignore = ["RA305"]')
+    assert cli.main(["check", broken, "--ignore", "RA306"]) == 1
+    assert "covers no finding" not in "".join(capsys.readouterr())
+
+
+@pytest.mark.parametrize(
+    ("command", "text", "said"),
+    [
+        (["lint", "one"], 'ignore = ["RA305"]', "ruleaudit.toml:1: the ignore of RA305 covers no finding"),
+        (["check", "one", "two"], 'ignore = ["RA305"]', "ruleaudit.toml:1: the ignore of RA305 covers no finding"),
+        (["check", "one", "two"], 'ignore = ["RA206"]', "not shown (ignore in ruleaudit.toml)"),
+    ],
+)
+def test_what_is_said_of_several_nodes_is_in_json(
+    broken: str, command: list[str], text: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("one", "two"):
+        shutil.copytree(broken, name)
+    Path("ruleaudit.toml").write_text(text)
+    cli.main([*command, "--format", "json"])
+    assert said in "\n".join(json.loads(capsys.readouterr().out)["notices"])
 
 
 def test_nothing_but_ignored_findings_is_not_called_healthy(broken: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from ruleaudit.version import __version__
+
 if TYPE_CHECKING:
     from ruleaudit.audit import UnknownNodeError, audit_inputs
     from ruleaudit.cluster.load import Cluster, load
@@ -59,8 +61,6 @@ __all__ = [
     "read",
     "read_settings",
 ]
-
-__version__ = "0.1.0"
 
 _PLACES = {
     **dict.fromkeys(("UnknownNodeError", "audit_inputs"), "ruleaudit.audit"),

@@ -323,7 +323,7 @@ ENTRIES = (
             "KUBE-SERVICES."
         ),
         example=(
-            "nat PREROUTING -> KUBE-SERVICES is missing in IPv4: 2 frontends of 2 behave otherwise for pods and outside clients"
+            "nat PREROUTING -> KUBE-SERVICES is missing in IPv4: 4 frontends of 5 behave otherwise for pods and outside clients"
         ),
         why=(
             "All the rules behind it are dead: Services fail from pods (PREROUTING), from the node (OUTPUT) or on node "
@@ -923,7 +923,8 @@ ENTRIES = (
         varies="warning for values of environment variables whose names say nothing of a secret",
         meaning=(
             "A file of a captured node holds what is secret: a Secret object with its data, a private key, a token, a password, a kubeconfig with "
-            "credentials, the value of an environment variable. `ruleaudit lint` says so, and never prints it."
+            "credentials, the value of an environment variable, what stands under a name such as password or apiToken; also in a document within "
+            "the file, such as the kubeconfig in a ConfigMap. `ruleaudit lint` says so, and never prints it."
         ),
         example="node/objects.json.xz holds a Secret object with its data",
         why="Whoever can read the repository, now or later, can use it; a later commit that deletes it does not take it out of the history.",
@@ -931,7 +932,9 @@ ENTRIES = (
             "Take it out of the file, and make it worthless: revoke the token, renew the key. Capture only Services, EndpointSlices, Endpoints, "
             "Nodes, Pods and Ingresses, and of Pods no environment."
         ),
-        exceptions="Certificates, names of Secrets, references to them (secretKeyRef), tokens' file names.",
+        exceptions=(
+            "Certificates, names of Secrets, references to them (secretKeyRef), tokens' file names, placeholders (***, <password>, $(VAR), REDACTED)."
+        ),
     ),
 )
 

@@ -77,12 +77,13 @@ def _fits(wanted: str | None, name: str | None) -> bool:
 @dataclass(frozen=True, slots=True)
 class Configuration:
     """What a configuration file says. `options`: values by the parameters' names in the command line; paths in them are as the working
-    directory needs them. `path`: the file, "" for none.
+    directory needs them. `places`: "file:line" of each. `path`: the file, "" for none.
     """
 
     path: str = ""
     options: Mapping[str, object] = field(default_factory=lambda: MappingProxyType({}))
     ignores: tuple[Ignore, ...] = ()
+    places: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
 # --- finding the file ---
@@ -167,9 +168,11 @@ class _Reader:
         self.text = text
         self.within = within
         self.folder = folder
+        self.document: Mapping[str, object] = {}
 
     def configuration(self, document: Mapping[str, object]) -> Configuration:
         """The whole of it."""
+        self.document = document
         self.known(document, (*_OPTIONS, _IGNORES), "option")
         options = {_OPTIONS[key].name: _OPTIONS[key].read(self, key, document[key]) for key in _OPTIONS if key in document}
         entries = document.get(_IGNORES, [])
@@ -180,7 +183,8 @@ class _Reader:
                 self.line(_IGNORES),
             )
         ignores = tuple(self.ignore(entry, number) for number, entry in enumerate(entries))
-        return Configuration(self.path, MappingProxyType(options), ignores)
+        places = {_OPTIONS[key].name: self.place(self.line(key)) for key in _OPTIONS if key in document}
+        return Configuration(self.path, MappingProxyType(options), ignores, MappingProxyType(places))
 
     def ignore(self, entry: Mapping[str, object], number: int) -> Ignore:
         """One entry of `ignores`."""
@@ -212,13 +216,16 @@ class _Reader:
             texts["namespace"],
             service,
             until,
-            self.path if here is None else f"{self.path}:{here}",
+            self.place(here),
         )
 
     # --- values ---
 
     def codes(self, key: str, value: object, number: int | None = None) -> tuple[str, ...]:
         """Codes, beginnings of codes, or names of codes."""
+        if key == _EVERYWHERE and any(isinstance(one, dict) for one in (value if isinstance(value, list) else [value])):
+            tables = ".".join((*self.within, _IGNORES))
+            raise self.error(f"{key} is a list of codes that are ignored everywhere; did you mean [[{tables}]]?", self.line(key))
         try:
             return tuple(code_prefix(one) for one in self.texts(key, value, number))
         except UnknownNameError as error:
@@ -263,12 +270,13 @@ class _Reader:
     def outputs(self, key: str, value: object) -> tuple[str, ...]:
         """FILE or FORMAT:FILE, relative to the folder of the configuration."""
         found = []
+        chosen = self.document.get("format")
         for text in self.texts(key, [value] if isinstance(value, str) else value):
             prefix, colon, path = text.partition(":")
             try:
-                target(text, "text")
+                target(text, chosen if isinstance(chosen, str) else None)
             except OutputNameError as error:
-                raise self.error(f"{key}: {error}", self.line(key)) from error
+                raise self.error(f"{key}: {str(error).removeprefix('--output ')}", self.line(key)) from error
             named = colon and prefix in FORMATS and path
             found.append(f"{prefix}:{self.placed(path)}" if named else self.placed(text))
         return tuple(found)
@@ -294,6 +302,10 @@ class _Reader:
                 likely = (dashed,) if dashed in keys else near_matches(dashed, keys, 2)
                 near = did_you_mean(likely) or f"; there are {', '.join(keys)}"
                 raise self.error(f"there is no {what} {key!r}{near}", self.line(key, number))
+
+    def place(self, line: int | None) -> str:
+        """The file, with the line where it is known."""
+        return self.path if line is None else f"{self.path}:{line}"
 
     def error(self, message: str, line: int | None) -> InputError:
         """The refusal."""
@@ -352,4 +364,5 @@ _OPTIONS: Final[Mapping[str, _Option]] = MappingProxyType(
     }
 )
 _IGNORES: Final = "ignores"
+_EVERYWHERE: Final = "ignore"
 _IGNORE_KEYS: Final = ("codes", "reason", "node", "namespace", "service", "until")

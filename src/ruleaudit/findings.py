@@ -8,8 +8,6 @@ from enum import Enum
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from ruleaudit.forwarding import Frontend
 
 __all__ = [
@@ -166,8 +164,7 @@ class Report:
     """The outcome of one audit: findings sorted by severity, code, service; and what they rest on.
 
     `service_names`: "namespace/name" of every Service that the objects hold; empty when there are none, or no objects. `suppressed`: what was
-    found and does not count; `findings` are without it. `known`: fingerprints that a baseline holds for this node, with how often; None where
-    no baseline was given. `traits`: None where no other node is audited.
+    found and does not count; `findings` are without it. `traits`: None where no other node is audited.
     """
 
     node: str | None
@@ -179,5 +176,4 @@ class Report:
     findings: tuple[Finding, ...] = field(default=())
     service_names: tuple[str, ...] = ()
     suppressed: tuple[Suppressed, ...] = ()
-    known: Mapping[str, int] | None = None
     traits: Traits | None = field(default=None, compare=False)

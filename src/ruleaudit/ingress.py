@@ -7,12 +7,12 @@ controllers do, which a note then says. Backends that lead nowhere are values wi
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 from urllib.parse import urlsplit
 
-from ruleaudit.addresses import family_of
+from ruleaudit.addresses import canonical
 from ruleaudit.errors import RuleauditError
 from ruleaudit.findings import Certainty
 from ruleaudit.near import did_you_mean, near_matches
@@ -118,7 +118,8 @@ class BackendProblem(str, Enum):
 class Backend:
     """Where an Ingress path leads: a Service and its port as the Ingress names them (`port`: number, name, or None), and as they were found.
 
-    `problem` None: `service` and `service_port` are there. `message` says the problem in words, with near matches.
+    `problem` None: `service` and `service_port` are there. `name` of a resource is its kind and name. `message` says the problem in words, with near
+    matches.
     """
 
     namespace: str
@@ -139,60 +140,63 @@ class Backend:
         """As messages name it: "namespace/name:port"."""
         return f"{self.namespace}/{self.name}" + ("" if self.port is None else f":{self.port}")
 
+    @property
+    def described(self) -> str:
+        """What it is, with its name: "Service port namespace/name:port", or that it is no Service at all."""
+        if self.problem is BackendProblem.RESOURCE:
+            return f"{self.name}, which is no Service"
+        return "no backend" if self.problem is BackendProblem.NO_BACKEND else f"Service port {self}"
+
+    def failing(self, problem: BackendProblem, message: str, certainty: Certainty = Certainty.DEFINITE) -> Backend:
+        """It with what keeps it from being followed."""
+        return replace(self, problem=problem, message=message, certainty=certainty)
+
 
 def backend_of(cluster: Cluster, namespace: str, backend: IngressBackend) -> Backend:
     """The Service port that a backend of an Ingress in `namespace` names."""
     if backend.resource is not None:
-        resource = backend.resource
-        what = f"{resource.kind or 'object'} {resource.name or ''}".rstrip()
-        return Backend(
-            namespace,
-            resource.name or "",
-            None,
-            problem=BackendProblem.RESOURCE,
-            message=f"the backend is {what}: it is not followed",
-        )
+        what = f"{backend.resource.kind or 'object'} {backend.resource.name or ''}".rstrip()
+        return Backend(namespace, what, None).failing(BackendProblem.RESOURCE, f"the backend is {what}: it is not followed")
     name, port = _named(backend)
+    found = Backend(namespace, name, port)
     if not name:
-        return Backend(namespace, "", port, problem=BackendProblem.NO_BACKEND, message="the path names no backend")
+        return found.failing(BackendProblem.NO_BACKEND, "the path names no backend")
     if not cluster.has_kind("Service"):
-        return Backend(namespace, name, port, problem=BackendProblem.UNKNOWN, message="no Services are given")
+        return found.failing(BackendProblem.UNKNOWN, "no Services are given")
     service = cluster.services.get((namespace, name))
     if service is None:
-        here = [one for place, one in cluster.services if place == namespace]
-        if not here:  # the objects of this namespace may not have been given
-            message = f"Service {namespace}/{name} does not exist; no Service of namespace {namespace} is among the objects"
-            return Backend(
-                namespace, name, port, problem=BackendProblem.NO_SERVICE, message=message, certainty=Certainty.POSSIBLE
-            )
-        message = f"Service {namespace}/{name} does not exist{did_you_mean(near_matches(name, here))}"
-        return Backend(namespace, name, port, problem=BackendProblem.NO_SERVICE, message=message)
+        return _without_service(found, [one for place, one in cluster.services if place == namespace])
     if service.spec.type == "ExternalName":
-        message = (
-            f"Service {namespace}/{name} is an ExternalName for {service.spec.external_name}: not every controller follows it"
-        )
-        return Backend(
-            namespace,
-            name,
-            port,
-            service,
-            problem=BackendProblem.EXTERNAL_NAME,
-            message=message,
-            certainty=Certainty.POSSIBLE,
-        )
-    found = [one for one in service.spec.ports if port is not None and port in (one.port, one.name)]
+        whose = f"Service {namespace}/{name} is an ExternalName for {service.spec.external_name}"
+        message = f"{whose}: not every controller follows it"
+        return replace(found, service=service).failing(BackendProblem.EXTERNAL_NAME, message, Certainty.POSSIBLE)
+    return _at_port(replace(found, service=service), service)
+
+
+def _without_service(backend: Backend, here: Sequence[str]) -> Backend:
+    """A backend whose Service is not among the objects; `here`: the names of those of its namespace."""
+    message = f"Service {backend.namespace}/{backend.name} does not exist"
+    if not here:  # the objects of this namespace may not have been given
+        message += f"; no Service of namespace {backend.namespace} is among the objects"
+        return backend.failing(BackendProblem.NO_SERVICE, message, Certainty.POSSIBLE)
+    return backend.failing(BackendProblem.NO_SERVICE, f"{message}{did_you_mean(near_matches(backend.name, here))}")
+
+
+def _at_port(backend: Backend, service: Service) -> Backend:
+    """A backend with the port of its Service that it names by number or name."""
+    port, ports = backend.port, service.spec.ports
+    whose = f"Service {backend.namespace}/{backend.name}"
+    if port is None:
+        return backend.failing(BackendProblem.NO_PORT, f"the Ingress names no port of {whose}")
+    found = [one for one in ports if port in (one.port, one.name)]
     usable = [one for one in found if (one.protocol or "TCP") == "TCP"]
     if usable:
-        return Backend(namespace, name, port, service, usable[0])
+        return replace(backend, service_port=usable[0])
     if found:
-        message = f"port {port} of Service {namespace}/{name} is {found[0].protocol}: HTTP needs TCP"
-        return Backend(namespace, name, port, service, found[0], BackendProblem.NOT_TCP, message)
-    if port is None:
-        message = f"the Ingress names no port of Service {namespace}/{name}"
-    else:
-        ports = ", ".join(f"{one.port} ({one.name})" if one.name else str(one.port) for one in service.spec.ports) or "none"
-        message = f"Service {namespace}/{name} has no port {port!r}: it has {ports}"
-    return Backend(namespace, name, port, service, problem=BackendProblem.NO_PORT, message=message)
+        message = f"port {port} of {whose} is {found[0].protocol}: HTTP needs TCP"
+        return replace(backend, service_port=found[0]).failing(BackendProblem.NOT_TCP, message)
+    listed = ", ".join(f"{one.port} ({one.name})" if one.name else str(one.port) for one in ports) or "none"
+    return backend.failing(BackendProblem.NO_PORT, f"{whose} has no port {port!r}: it has {listed}")
 
 
 def _named(backend: IngressBackend) -> tuple[str, int | str | None]:
@@ -431,75 +435,116 @@ class _Match(NamedTuple):
     length: int
 
 
+@dataclass
+class _Told:
+    """What is said of a route, and whether something of it leaves the route in doubt."""
+
+    notes: list[str] = field(default_factory=list)
+    certainty: Certainty = Certainty.DEFINITE
+
+    def doubt(self, note: str) -> None:
+        self.notes.append(note)
+        self.certainty = Certainty.POSSIBLE
+
+
 def _route(cluster: Cluster, url: URL, members: Sequence[tuple[Ingress, ClassChoice]]) -> tuple[int, Route] | None:
     """How a controller that serves these Ingresses, oldest first, answers, with how well the host matches."""
     choices = {ingress.metadata.key: choice for ingress, choice in members}
     ingresses = [ingress for ingress, _ in members if not _is_canary(ingress)]
-    canaries = [ingress for ingress, _ in members if _is_canary(ingress)]
-    notes: list[str] = []
     level = max((_host_level(rule.host, url.host) for one in ingresses for rule in one.spec.rules), default=0)
-    matches: list[tuple[_Match, IngressPath]] = []
+    matching, passed = _matching(ingresses, url, level)
+    told = _Told()
+    shadowed: tuple[Key, ...] = ()
+    path: IngressPath | None
+    if matching:
+        path, shadowed = _best(matching, told)
+    else:
+        path = _default_path(ingresses, url, level, passed, told)
+    if path is None:
+        return None
+    _tell_of_path_type(path, told)
+    _tell_of_more(path, [ingress for ingress, _ in members if _is_canary(ingress)], url, told)
+    tls = _tls(path, ingresses, url)
+    _tell_of_tls(tls, url, told)
+    choice = choices[path.ingress.metadata.key]
+    backend = backend_of(cluster, path.ingress.metadata.namespace, path.backend)
+    doubtful = Certainty.POSSIBLE in (told.certainty, choice.certainty, backend.certainty)
+    certainty = Certainty.POSSIBLE if doubtful else Certainty.DEFINITE
+    return level, Route(path, choice, backend, tls, shadowed, certainty, (*choice.notes, *told.notes))
+
+
+def _matching(ingresses: Iterable[Ingress], url: URL, level: int) -> tuple[list[tuple[_Match, IngressPath]], list[IngressPath]]:
+    """The paths that take the URL, of the hosts that match it best (`level`), and those of hosts that match it less well."""
+    matching: list[tuple[_Match, IngressPath]] = []
     passed: list[IngressPath] = []
     for one in (path for ingress in ingresses for path in ingress_paths(ingress) if path.path is not None):
         here = _host_level(one.host, url.host)
         match = _path_match(one, url.path) if here else None
         if match is not None and here == level:
-            matches.append((match, one))
+            matching.append((match, one))
         elif match is not None:
             passed.append(one)
-    shadowed: tuple[Key, ...] = ()
-    certainty = Certainty.DEFINITE
-    if matches:
-        best = max(match for match, _ in matches)
-        equal = [one for match, one in matches if match == best]
-        path = equal[0]
-        others = dict.fromkeys(one.ingress.metadata.key for one in equal[1:])
-        others.pop(path.ingress.metadata.key, None)
-        shadowed = tuple(others)
-        if shadowed:
-            names = ", ".join("/".join(one) for one in shadowed)
-            notes.append(f"Ingress {names} asks for the same host and path: the oldest counts, as with most controllers")
-            created = path.ingress.metadata.creation_timestamp
-            if created is None or any(cluster.ingresses[key].metadata.creation_timestamp == created for key in shadowed):
-                certainty = Certainty.POSSIBLE
-                notes.append("their times do not tell which is the oldest: the first by name is taken")
-    else:
-        default, sure = _default(ingresses, url.host, level)
-        if default is None:
-            return None
-        path = default
-        notes.append("no path takes the URL: the default backend answers")
-        if not sure:
-            certainty = Certainty.POSSIBLE
-            notes.append("not every controller uses the default backend of an Ingress for hosts that are not its own")
-        if passed:
-            certainty = Certainty.POSSIBLE
-            notes.append(f"a controller that goes on to other rules for the host, as Traefik does, takes {passed[0]}")
-    choice = choices[path.ingress.metadata.key]
-    if path.path_type == "ImplementationSpecific":
-        notes.append("path type ImplementationSpecific: the controller decides what it means; taken as Prefix")
-        if _REGEX.search(path.path or ""):
-            certainty = Certainty.POSSIBLE
-            notes.append(
-                f"{path.path} is a regular expression to some controllers: only what comes before its first special character is compared"
-            )
-    notes.extend(
+    return matching, passed
+
+
+def _best(matching: Sequence[tuple[_Match, IngressPath]], told: _Told) -> tuple[IngressPath, tuple[Key, ...]]:
+    """The path that is taken, of those that match best the one of the oldest Ingress, and the Ingresses that are passed over by that."""
+    best = max(match for match, _ in matching)
+    equal = [one for match, one in matching if match == best]
+    path = equal[0]
+    others = {one.ingress.metadata.key: one.ingress for one in equal[1:]}
+    others.pop(path.ingress.metadata.key, None)
+    if others:
+        names = ", ".join("/".join(one) for one in others)
+        told.notes.append(f"Ingress {names} asks for the same host and path: the oldest counts, as with most controllers")
+        created = path.ingress.metadata.creation_timestamp
+        if created is None or any(one.metadata.creation_timestamp == created for one in others.values()):
+            told.doubt("their times do not tell which is the oldest: the first by name is taken")
+    return path, tuple(others)
+
+
+def _default_path(
+    ingresses: Iterable[Ingress], url: URL, level: int, passed: Sequence[IngressPath], told: _Told
+) -> IngressPath | None:
+    """The default backend that answers where no path takes the URL, None where there is none. `passed`: paths of hosts that match less well."""
+    default, sure = _default(ingresses, url.host, level)
+    if default is None:
+        return None
+    told.notes.append("no path takes the URL: the default backend answers")
+    if not sure:
+        told.doubt("not every controller uses the default backend of an Ingress for hosts that are not its own")
+    if passed:
+        told.doubt(f"a controller that goes on to other rules for the host, as Traefik does, takes {passed[0]}")
+    return default
+
+
+def _tell_of_path_type(path: IngressPath, told: _Told) -> None:
+    if path.path_type != "ImplementationSpecific":
+        return
+    told.notes.append("path type ImplementationSpecific: the controller decides what it means; taken as Prefix")
+    if _REGEX.search(path.path or ""):
+        told.doubt(
+            f"{path.path} is a regular expression to some controllers: only what comes before its first special character is compared"
+        )
+
+
+def _tell_of_more(path: IngressPath, canaries: Iterable[Ingress], url: URL, told: _Told) -> None:
+    """What takes a part of the requests, or tells the controller more than the rules do."""
+    told.notes.extend(
         f"Ingress {'/'.join(canary.metadata.key)} takes a part of the requests (canary): not followed"
         for canary in canaries
         if any(_host_level(rule.host, url.host) for rule in canary.spec.rules)
     )
     changing = _changing_annotations(path.ingress)
     if changing:
-        notes.append(f"the controller is told more by {', '.join(changing)}: not followed")
-    tls = _tls(path, ingresses, url)
+        told.notes.append(f"the controller is told more by {', '.join(changing)}: not followed")
+
+
+def _tell_of_tls(tls: IngressTLS | None, url: URL, told: _Told) -> None:
     if url.scheme == "https" and tls is None:
-        notes.append(f"no tls entry is for {url.host}: the controller answers with its default certificate, or not at all")
+        told.notes.append(f"no tls entry is for {url.host}: the controller answers with its default certificate, or not at all")
     elif url.scheme == "http" and tls is not None:
-        notes.append("the host has a tls entry: many controllers answer http with a redirection to https")
-    backend = backend_of(cluster, path.ingress.metadata.namespace, path.backend)
-    if Certainty.POSSIBLE in (choice.certainty, backend.certainty):
-        certainty = Certainty.POSSIBLE
-    return level, Route(path, choice, backend, tls, shadowed, certainty, (*choice.notes, *notes))
+        told.notes.append("the host has a tls entry: many controllers answer http with a redirection to https")
 
 
 def _host_level(pattern: str | None, host: str) -> int:
@@ -509,7 +554,7 @@ def _host_level(pattern: str | None, host: str) -> int:
     pattern = pattern.lower()
     if pattern == host:
         return _EXACT
-    if pattern.startswith("*.") and family_of(host) is None:
+    if pattern.startswith("*.") and canonical(host) is None:
         first, _, rest = host.partition(".")
         return _WILDCARD if first and rest == pattern[2:] else 0
     return 0

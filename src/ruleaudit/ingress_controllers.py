@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ruleaudit.addresses import canonical_address, family_of
+from ruleaudit.addresses import canonical
 from ruleaudit.findings import Certainty
 from ruleaudit.near import UnknownNameError, did_you_mean, near_matches
 
@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from ruleaudit.cluster.objects import Ingress, Pod, Service, ServicePort
     from ruleaudit.ingress import URL, ClassChoice
 
-__all__ = ["Controller", "ControllerSearch", "Entry", "EntryKind", "Product", "find_controller", "known_products"]
+__all__ = [
+    "Controller",
+    "ControllerSearch",
+    "Entry",
+    "EntryKind",
+    "Product",
+    "find_controller",
+    "known_controller",
+    "known_products",
+]
 
 Key = tuple[str, str]
 
@@ -135,12 +144,15 @@ _NOT_SERVING: Final[frozenset[str | None]] = frozenset(
 def known_products(controller: str | None, class_name: str | None) -> tuple[Product, ...]:
     """The well-known controllers that an IngressClass's spec.controller means; without one, those that a class name stands for by custom."""
     if controller:
-        named = [
-            (one, name) for one in _PRODUCTS for name in one.controllers if re.match(rf"{re.escape(name)}(?:$|[/-])", controller)
-        ]
-        longest = max((len(name) for _, name in named), default=0)
-        return tuple(one for one, name in named if len(name) == longest)
+        name = known_controller(controller)
+        return tuple(one for one in _PRODUCTS if name in one.controllers)
     return tuple(one for one in _PRODUCTS if class_name in one.classes) if class_name else ()
+
+
+def known_controller(controller: str) -> str | None:
+    """The name of a well-known controller that a spec.controller is, or begins with; None where it is another one."""
+    found = [name for one in _PRODUCTS for name in one.controllers if re.match(rf"{re.escape(name)}(?:$|[/-])", controller)]
+    return max(found, key=len, default=None)
 
 
 # --- What is found ---
@@ -553,9 +565,9 @@ def _published(service: Service) -> set[str]:
 
 
 def _address(text: str) -> str:
-    family = family_of(text)
-    return text.rstrip(".").lower() if family is None else canonical_address(text, family) or text
+    """An address in canonical form, a host name in lower case without a final dot."""
+    return canonical(text) or text.rstrip(".").lower()
 
 
 def _addresses(texts: Iterable[str]) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(_address(text) for text in texts if family_of(text) is not None))
+    return tuple(dict.fromkeys(one for one in map(canonical, texts) if one is not None))

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ruleaudit.addresses import canonical_address, family_of
+from ruleaudit.addresses import canonical, known_family
 from ruleaudit.documents import yaml_documents
 from ruleaudit.errors import InputError
 from ruleaudit.findings import Certainty
@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 DEFAULT_DOMAIN: Final = "cluster.local"
+_OUTSIDE_TOO: Final = "the servers outside are asked as well, and may know the name"
 MAX_ALIASES: Final = 8
 """So many CNAMEs are followed, as CoreDNS does (plugin/pkg/upstream follows eight)."""
 
@@ -369,10 +370,9 @@ def resolve(cluster: Cluster, name: str, client: Pod | None = None, *, dns: Clus
     `dns`: as `cluster_dns` gives it; worked out when absent. Never raises: a name that cannot be answered is a value.
     """
     dns = cluster_dns(cluster) if dns is None else dns
-    family = family_of(name.strip("[]"))
-    if family is not None:
-        address = canonical_address(name.strip("[]"), family) or name
-        return Resolution(name, Answer.ANSWERED, Record.ADDRESS, addresses=(_with_pod(cluster, address, family),))
+    address = canonical(name.strip("[]"))
+    if address is not None:
+        return Resolution(name, Answer.ANSWERED, Record.ADDRESS, addresses=(_with_pod(cluster, address),))
     resolver = _Resolver(
         cluster, dns, _client_of(client, cluster, dns), client.metadata.namespace if client is not None else None
     )
@@ -416,7 +416,8 @@ class _Resolver:
         if best is None:
             result = self._unanswered(name, plain, missed, outside=any(one.answer is Answer.UNKNOWN for one in questions))
         else:
-            result = self._answered(plain, best, unsure=unsure)
+            later = best.answer is Answer.NO_ADDRESS and any(one.answer is Answer.UNKNOWN for one in questions)
+            result = self._answered(plain, best, unsure=unsure, later=later and not unsure)
         return replace(
             result, name=name, questions=tuple(questions), notes=tuple(dict.fromkeys((*result.notes, *self.client.notes)))
         )
@@ -438,12 +439,15 @@ class _Resolver:
         zones = [zone for zone in self.dns.zones if full == zone or full.endswith(f".{zone}")]
         return max(zones, key=len, default=None)
 
-    def _answered(self, plain: str, best: Resolution, *, unsure: bool) -> Resolution:
+    def _answered(self, plain: str, best: Resolution, *, unsure: bool, later: bool) -> Resolution:
+        """`unsure`: somebody outside is asked before; `later`: afterwards, as the name has no address."""
         dns = self.dns
         doubts: list[str] = []
         notes: list[str] = []
         if unsure:
             doubts.append("names outside of the cluster domain are asked before this one, and one of them may be answered")
+        if later:
+            doubts.append(_OUTSIDE_TOO)
         if plain.count(".") >= self.client.ndots and not self._is_full(plain):
             notes.append("the search list is tried after the name itself, as glibc does; musl (Alpine) does not try it")
         if dns.assumed:
@@ -465,17 +469,20 @@ class _Resolver:
 
     def _unanswered(self, name: str, plain: str, missed: Resolution | None, *, outside: bool) -> Resolution:
         domain = self.dns.domain
-        near = () if missed is not None else self._near(plain)
+        near, meant = self._meant(plain) if missed is None else ((), "")
         if not self.cluster.has_kind("Service"):
             return Resolution(name, Answer.UNKNOWN, notes=("no Services are given: what cluster DNS knows is not known",))
         if missed is None and outside and not self._seems_inside(plain, near):
             note = f"{plain} lies outside of the cluster domain {domain}: its addresses cannot be known from the objects"
             return Resolution(name, Answer.UNKNOWN, notes=(note,), near=near)
-        if self.client.dns is None and not self._is_full(plain):
-            note = f"a resolver without the cluster's search domains does not complete {plain} to a name in {domain}"
+        if self.client.dns is None and not self._is_full(plain) and not meant:
+            note = (
+                f"a resolver without the cluster's search domains does not complete {plain} to a name in {domain}: give the full name, or "
+                "ask from a pod that asks cluster DNS"
+            )
             return Resolution(name, Answer.UNKNOWN, notes=(note,), near=near)
-        found = missed if missed is not None else Resolution(name, Answer.NO_SUCH_NAME)
-        notes = ("the servers outside are asked as well, and may know the name",) if outside else ()
+        found = missed if missed is not None else Resolution(name, Answer.NO_SUCH_NAME, notes=(meant,) if meant else ())
+        notes = (_OUTSIDE_TOO,) if outside else ()
         return self._doubted(replace(found, near=near, notes=(*found.notes, *notes)), doubted=outside)
 
     def _is_full(self, plain: str) -> bool:
@@ -487,6 +494,21 @@ class _Resolver:
         if self._is_full(plain) or len(labels) == 1 or not {"svc", "pod"}.isdisjoint(labels[1:]):
             return True
         return len(labels) == 2 and (bool(near) or any(namespace == labels[1] for namespace, _ in self.cluster.services))
+
+    def _meant(self, plain: str) -> tuple[tuple[str, ...], str]:
+        """The names that may have been meant, as this client can ask for them, and why where it is the domain that is wrong ("" else)."""
+        zone = self._zone_of(self.dns.domain) or self.dns.zones[0]
+        inner, domain = _under_other_domain(plain) if self._zone_of(plain) is None else ("", "")
+        if domain:
+            how = "is taken to be" if self.dns.assumed else "is"
+            why = f"the cluster domain {how} {zone}, not {domain}"
+            same = f"{inner}.{zone}"
+            if self._ask(same).answer is Answer.ANSWERED:
+                return (same,), why
+            return tuple(f"{one}.svc.{zone}" for one in self._near(inner)), why
+        near = self._near(plain)
+        # Only this search domain completes NAME.NAMESPACE; without it only the full name leads anywhere.
+        return near if f"svc.{zone}" in self.client.searches else tuple(f"{one}.svc.{zone}" for one in near), ""
 
     def _near(self, plain: str) -> tuple[str, ...]:
         """Services that may have been meant, as "name.namespace", those of the client's namespace first."""
@@ -543,10 +565,9 @@ class _Resolver:
                     else f"{alias} lies outside of the cluster domain {self.dns.domain}: its addresses cannot be known from the objects"
                 )
                 answer = Answer.NO_ADDRESS if loop else Answer.UNKNOWN
-                return (
-                    Resolution(full, answer, Record.EXTERNAL_NAME, alias, service, aliases=tuple(aliases), notes=(note,)),
-                    asked,
-                )
+                certainty = Certainty.DEFINITE if loop else Certainty.POSSIBLE
+                found = Resolution(full, answer, Record.EXTERNAL_NAME, alias, service)
+                return replace(found, aliases=tuple(aliases), certainty=certainty, notes=(note,)), asked
             name = alias
 
     def _ask(self, full: str) -> Resolution:
@@ -578,16 +599,13 @@ class _Resolver:
         if self.dns.pods == "disabled":
             return Resolution(full, Answer.NO_SUCH_NAME, notes=("CoreDNS's Corefile does not ask for pod names",))
         text = name.replace("-", ".") if name.count("-") == 3 and "--" not in name else name.replace("-", ":")
-        family = family_of(text)
-        address = canonical_address(text, family) if family is not None else None
-        if family is None or address is None:
+        address = canonical(text)
+        if address is None:
             return Resolution(full, Answer.NO_SUCH_NAME)
         held = [pod for pod in self.cluster.pods_at(address) if pod.metadata.namespace == namespace]
-        found = (
-            ResolvedAddress(address, family, held[0].metadata.key, held[0].spec.node_name)
-            if held
-            else ResolvedAddress(address, family)
-        )
+        found = ResolvedAddress(address, known_family(address))
+        if held:
+            found = replace(found, pod=held[0].metadata.key, node=held[0].spec.node_name)
         notes: tuple[str, ...] = ()
         if not held and self.cluster.has_kind("Pod"):
             if self.dns.pods == "verified":
@@ -600,8 +618,11 @@ class _Resolver:
         own = f"{key[1]}.{key[0]}.svc.{zone}"
         if service.spec.type == "ExternalName":
             name = _plain(service.spec.external_name or "")
-            # An address is no name: CoreDNS has no CNAME to give.
-            if endpoint is not None or not name or family_of(name) is not None:
+            if not name or canonical(name) is not None:
+                what = f"{name}, an address" if name else "no name"
+                note = f"Service {'/'.join(key)} is an ExternalName for {what}: cluster DNS answers for one with another name only (CNAME)"
+                return Resolution(full, Answer.NO_SUCH_NAME, service=key, notes=(note,))
+            if endpoint is not None:
                 return Resolution(full, Answer.NO_SUCH_NAME, service=key)
             return Resolution(full, Answer.ANSWERED, Record.EXTERNAL_NAME, name, key)
         headless = (service.spec.cluster_ip or "") == "None" or (
@@ -640,11 +661,10 @@ class _Resolver:
             ports = [each for each in one.ports if _matches(port, each.name, protocol, each.protocol)]
             if not ports and (one.ports or port or protocol):
                 continue
-            family = family_of(one.address)
-            address = canonical_address(one.address, family) if family is not None else None
-            if family is None or address is None:
+            address = canonical(one.address)
+            if address is None:
                 continue
-            addresses[address, hostname] = ResolvedAddress(address, family, one.pod, one.node, hostname)
+            addresses[address, hostname] = ResolvedAddress(address, known_family(address), one.pod, one.node, hostname)
             for each in ports:
                 targets[ServiceTarget(each.port, each.name, each.protocol, f"{hostname}.{own}")] = None
         record = Record.ENDPOINT if endpoint is not None else Record.HEADLESS
@@ -678,12 +698,7 @@ def _cluster_ips(full: str, own: str, service: Service, port: str, protocol: str
         what = f"port {port!r} of protocol {protocol!r}" if port else "port"
         return Resolution(full, Answer.NO_SUCH_NAME, service=key, notes=(f"Service {'/'.join(key)} has no {what}",))
     texts = service.spec.cluster_ips or ((service.spec.cluster_ip,) if service.spec.cluster_ip else ())
-    addresses = []
-    for text in texts:
-        family = family_of(text)
-        address = canonical_address(text, family) if family is not None else None
-        if family is not None and address is not None:
-            addresses.append(ResolvedAddress(address, family))
+    addresses = [ResolvedAddress(one, known_family(one)) for one in map(canonical, texts) if one is not None]
     if not addresses:
         return Resolution(full, Answer.NO_ADDRESS, Record.CLUSTER_IP, full, key, notes=("the Service has no cluster IP yet",))
     return Resolution(full, Answer.ANSWERED, Record.CLUSTER_IP, full, key, tuple(addresses), targets, port_named=bool(port))
@@ -693,17 +708,24 @@ def _matches(port: str, port_name: str, protocol: str, port_protocol: str) -> bo
     return (not port or port == port_name.lower()) and (not protocol or protocol == port_protocol.lower())
 
 
+def _under_other_domain(plain: str) -> tuple[str, str]:
+    """The parts "web.demo.svc" and "corp.lan" of web.demo.svc.corp.lan, a name as cluster DNS has them; two empty texts of any other."""
+    labels = plain.split(".")
+    place = next((number for number, one in enumerate(labels) if number > 1 and one in ("svc", "pod")), len(labels))
+    return (".".join(labels[: place + 1]), ".".join(labels[place + 1 :])) if place + 1 < len(labels) else ("", "")
+
+
 def _words(result: Resolution) -> str:
     if result.answer is not Answer.ANSWERED:
         return "; ".join((result.answer.value, *result.notes))
     return f"{result.record.value if result.record else 'answer'}: {', '.join(one.address for one in result.addresses)}"
 
 
-def _with_pod(cluster: Cluster, address: str, family: int) -> ResolvedAddress:
+def _with_pod(cluster: Cluster, address: str) -> ResolvedAddress:
     pods = cluster.pods_at(address)
     if len(pods) != 1:
-        return ResolvedAddress(address, family)
-    return ResolvedAddress(address, family, pods[0].metadata.key, pods[0].spec.node_name)
+        return ResolvedAddress(address, known_family(address))
+    return ResolvedAddress(address, known_family(address), pods[0].metadata.key, pods[0].spec.node_name)
 
 
 # --- Endpoints as cluster DNS publishes them ---

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["NEWEST", "OLDEST", "DuplicateRule", "EndpointSource", "HintsMode", "Layout", "ProxyMode", "Release"]
+__all__ = ["KNOWN_GATES", "NEWEST", "OLDEST", "DuplicateRule", "EndpointSource", "HintsMode", "Layout", "ProxyMode", "Release"]
 
 OLDEST: Final = 16
 NEWEST: Final = 36
@@ -110,6 +110,8 @@ _GATES: Final[Mapping[str, _Gate]] = MappingProxyType(
         "AllowServiceExternalIPs": _Gate(36, 36, None),
     }
 )
+KNOWN_GATES: Final = frozenset(_GATES)
+"""The feature gates that change what is expected."""
 
 _VERSION: Final = re.compile(r"(?<![\d.])v?1\.(\d{1,2})(?![\d])")
 

@@ -28,6 +28,7 @@ __all__ = [
     "LocalDetection",
     "ProxySettings",
     "combine",
+    "find_settings",
     "read_settings",
     "resolve",
 ]
@@ -229,9 +230,21 @@ def combine(settings: Sequence[GivenSettings]) -> GivenSettings | None:
 
 
 def read_settings(data: bytes, path: str) -> GivenSettings:
+    """kube-proxy's settings from whatever `find_settings` finds them in. Raises InputError when there are none, too."""
+    found = find_settings(data, path)
+    if found is None:
+        raise InputError(
+            "holds no kube-proxy settings; give a KubeProxyConfiguration, the ConfigMap or DaemonSet of kube-proxy "
+            "(kubectl -n kube-system get configmap,daemonset -o yaml), or its command line",
+            path,
+        )
+    return found
+
+
+def find_settings(data: bytes, path: str) -> GivenSettings | None:
     """kube-proxy's settings from a KubeProxyConfiguration, the ConfigMap, DaemonSet or Pod that holds it, lists of these, a
-    command line, or a capture's meta.json. Raises InputError when `data` is none of them, or a value in it is none that
-    kube-proxy takes.
+    command line, or a capture's meta.json; None when `data` is none of them: another program's ConfigMap or DaemonSet. Raises InputError when
+    it is no JSON and no YAML, or a value in it is none that kube-proxy takes.
     """
     text = data.decode("utf-8", "replace")
     if _COMMAND_LINE.match(text):
@@ -242,14 +255,7 @@ def read_settings(data: bytes, path: str) -> GivenSettings:
             found.append(_from_command_line(_words(document, path), path))
         elif isinstance(document, dict):
             found.extend(_from_object(document, path))
-    combined = combine(found)
-    if combined is None:
-        raise InputError(
-            "holds no kube-proxy settings; give a KubeProxyConfiguration, the ConfigMap or DaemonSet of kube-proxy "
-            "(kubectl -n kube-system get configmap,daemonset -o yaml), or its command line",
-            path,
-        )
-    return combined
+    return combine(found)
 
 
 _COMMAND_LINE: Final = re.compile(r"\s*(?:[^\s:{]*kube-proxy[^\s:{]*\s+--?[a-z]|--[a-z][a-z-]+(?:[=\s]|\Z))")

@@ -1,6 +1,6 @@
 """What the model of a node holds: a Service, a chain, an endpoint, a virtual server, a set, or all of it in short.
 
-Everything is a tree of sections, of which text and JSON are made. Nothing is judged here: `check` does that.
+Everything is a tree of sections, of which text and JSON are made. Judged is a Service alone, as `check` does it.
 """
 
 from __future__ import annotations
@@ -8,22 +8,24 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ruleaudit.addresses import canonical_address, family_of
+from ruleaudit.addresses import canonical, known_family
 from ruleaudit.audit import open_node
 from ruleaudit.chains import chain_hash
 from ruleaudit.checks.context import service_port_of
 from ruleaudit.checks.judgement import bare, percent
 from ruleaudit.checks.observer import address_inside
+from ruleaudit.cluster.objects import Conditions, EndpointPort
 from ruleaudit.errors import RuleauditError
+from ruleaudit.findings import Certainty
 from ruleaudit.forwarding import FrontendKind, Vantage, Verdict, endpoint_text, split_endpoint
 from ruleaudit.kubeproxy import dispatches, is_kube_proxy_chain
 from ruleaudit.near import UnknownNameError, did_you_mean, near_matches, unknown
 from ruleaudit.reports.printable import shortened
 from ruleaudit.reports.structured import dumps
 from ruleaudit.reports.text import Line, Piece
-from ruleaudit.trace.holders import state_of
+from ruleaudit.trace.holders import node_with, state_of
 from ruleaudit.trace.hops import Follower, Sender
 from ruleaudit.trace.nodes import Nodes
 from ruleaudit.trace.rules import Book
@@ -33,8 +35,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ruleaudit.audit import FamilyModel, NodeModel
+    from ruleaudit.cluster import Cluster
     from ruleaudit.dataplane.ruleset import Ruleset
     from ruleaudit.expect import ExpectedServicePort
+    from ruleaudit.findings import Finding
     from ruleaudit.forwarding import Frontend
     from ruleaudit.kubeproxy import Dispatch
     from ruleaudit.trace.values import Outcome
@@ -47,13 +51,14 @@ _MANY: Final = 50
 _WIDTH: Final = 170
 _WHENCE: Final = {Vantage.POD: "from pods", Vantage.NODE: "from the node", Vantage.OUTSIDE: "from outside"}
 
+_ENDPOINT_CHAIN: Final = "KUBE-SEP-"
 _MEANINGS: Final = {
     "KUBE-SVC-": "spreads the connections of a service port over its endpoints (traffic policy Cluster)",
     "KUBE-SVL-": "spreads the connections of a service port over its endpoints on this node (traffic policy Local)",
     "KUBE-EXT-": "takes the connections that come to a service port's external addresses and node port, by its external traffic policy",
     "KUBE-XLB-": "takes the connections to external addresses of a service port with external traffic policy Local (before 1.24)",
     "KUBE-FW-": "lets the clients in that a load balancer's source ranges admit",
-    "KUBE-SEP-": "sends connections to one endpoint of a service port",
+    _ENDPOINT_CHAIN: "sends connections to one endpoint of a service port",
 }
 _FIXED: Final = {
     "KUBE-SERVICES": "dispatches connections by the address and port of a service port; in filter it refuses those without endpoints",
@@ -122,10 +127,17 @@ class _Shown:
             if (expected.name.namespace, expected.name.name) == (namespace, own)
         ]
         facts = [f"type {service.spec.type or 'ClusterIP'}"]
+        if service.spec.type == "ExternalName":
+            facts.append(
+                f"external name {service.spec.external_name or '(none)'}: cluster DNS answers with it, and no rule is about it"
+            )
         for family, found in self.families:
             reason = found.audit.expectation.ignored.get((namespace, own))
             if reason:
                 facts.append(f"IPv{family}: kube-proxy passes it over: {reason}")
+        if not sections and service.spec.type != "ExternalName":  # what cluster DNS gives out, or another proxy serves
+            listed = _listed_endpoints(self.node.cluster, (namespace, own))
+            sections.append(Section("endpoints", tuple(str(one) for one in listed[:_MANY]) or ("none",)))
         return Section(f"Service {name}", tuple(facts), (), tuple(sections))
 
     def _service_port(self, family: int, found: FamilyModel, expected: ExpectedServicePort) -> Section:
@@ -143,11 +155,11 @@ class _Shown:
         if expected.health_check_node_port:
             facts.append(f"health check node port {expected.health_check_node_port}")
         follower = Follower(Nodes(self.node, (self.node,)))
-        sections = [self._endpoints_of(expected)]
+        said = tuple(_said(one) for one in found.findings_of(expected))
+        sections = [Section("findings", said)] if said else []
+        sections.append(self._endpoints_of(expected))
         sections += [self._frontend(follower, family, found, expected, one) for one in expected.frontends]
-        chains = self._chains_of(family, found, expected)
-        if chains:
-            sections.append(Section("chains", tuple(chains)))
+        sections += self._chains_of(family, found, expected)
         return Section(
             f"port {service_port_of(expected)}, {expected.port}/{expected.protocol}, IPv{family}",
             tuple(facts),
@@ -189,8 +201,9 @@ class _Shown:
             addresses = [frontend.address] if frontend.address is not None else list(found.audit.node_port_addresses)
             for address in addresses:
                 server = found.audit.virtual.listing.server(address, frontend.port, frontend.protocol)
-                if server is not None and (use := book.use(("ipvs", server.name, server.line))) is not None:
-                    yield use
+                lines = (server.line, *server.lines)[:_MANY] if server is not None else ()
+                held = (book.use(("ipvs", server.name, line)) for line in lines) if server is not None else ()
+                yield from (one for one in held if one is not None)
             return
         for one in self._dispatches(family):
             same = (one.address, one.port, one.protocol) == (frontend.address, frontend.port, frontend.protocol)
@@ -203,13 +216,22 @@ class _Shown:
             known = self._known[family] = list(dispatches(dict(self.families)[family].audit.rules))
         return known
 
-    def _chains_of(self, family: int, found: FamilyModel, expected: ExpectedServicePort) -> list[str]:
-        """The chains of a service port, with how many rules they hold."""
-        chains = found.audit.rules.chains("nat")
+    def _chains_of(self, family: int, found: FamilyModel, expected: ExpectedServicePort) -> Iterator[Section]:
+        """The chains of a service port, with how many rules they hold, and the rules of the endpoint chains that they jump to."""
+        rules = found.audit.rules
+        chains = rules.chains("nat")
         ends = {chain_hash(text, expected.protocol) for text in expected.name.texts(found.audit.expectation.release)}
-        names = [f"{prefix}{end}" for end in ends for prefix in _MEANINGS if prefix != "KUBE-SEP-"]
-        del family
-        return [f"nat {one}: {_count(len(chains[one].lines), 'rule')}" for one in names if one in chains]
+        names = [
+            name for end in ends for prefix in _MEANINGS if prefix != _ENDPOINT_CHAIN and (name := f"{prefix}{end}") in chains
+        ]
+        if names:
+            yield Section("chains", tuple(f"nat {one}: {_count(len(chains[one].lines), 'rule')}" for one in names))
+        targets = (entry.target for name in names for entry in rules.entries("nat", name))
+        reached = [one for one in dict.fromkeys(targets) if one.startswith(_ENDPOINT_CHAIN) and one in chains]
+        uses = (self.books[family].use(("nat", one, line)) for one in reached[:_MANY] for line in chains[one].lines)
+        if reached:
+            more = (f"{len(reached)} chains, of which the first {_MANY} are shown",) if len(reached) > _MANY else ()
+            yield Section("endpoint chains", more, tuple(one for one in uses if one is not None))
 
     # --- a chain ---
 
@@ -282,7 +304,7 @@ class _Shown:
         prefix = next((one for one in _MEANINGS if name.startswith(one)), None)
         if prefix is None:
             return ""
-        if prefix == "KUBE-SEP-":
+        if prefix == _ENDPOINT_CHAIN:
             owners = dict.fromkeys(
                 self._owner_of(family, one.chain) for one in self._jumps_to(family, "nat", name) if one.chain != name
             )
@@ -297,29 +319,66 @@ class _Shown:
 
     def endpoint(self, name: str) -> Section:
         address, port = _endpoint_name(name)
-        family = 6 if ":" in address else 4
-        facts = []
+        family = known_family(address)
+        found = self.node.family(family)
+        pods, others = tuple(self._pods_at(address)), tuple(self._other_holders(address))
+        claims = tuple(self._claims(found, address, port))
+        senders = tuple(self._senders(family, found, address, port)) if found is not None else ()
+        if not (pods or others or claims or senders):
+            known = {*self.node.cluster.pods_by_address}
+            raise UnknownNameError(
+                f"no pod, no Service, no node and no rule has {address}{did_you_mean(near_matches(address, known))}"
+            )
+        # What no endpoint is, a Service's address, has nobody who translates to it either.
+        sections = (
+            (
+                Section("an endpoint of, by the objects", claims or ("no Service",)),
+                Section("who sends traffic here, by the rules", () if senders else ("nobody",), (), senders),
+            )
+            if pods or claims or senders
+            else ()
+        )
+        return Section(f"endpoint {name}", (*pods, *others), (), sections)
+
+    def _pods_at(self, address: str) -> Iterator[str]:
         for pod in self.node.cluster.pods_at(address):
             state = "finished" if pod.finished else "ready" if pod.ready else "not ready"
-            facts.append(f"pod {'/'.join(pod.metadata.key)} on node {pod.spec.node_name}, {state}")
-        sections = []
-        found = self.node.family(family)
-        claims: list[str] = []
-        senders: tuple[Section, ...] = ()
-        if found is not None:
-            claims = [
-                f"{service_port_of(expected)}: {one.text}, {state_of(one.ready, terminating=one.terminating)}"
-                for expected in found.audit.expectation.service_ports
-                for one in (*expected.candidates.endpoints, *expected.candidates.unready)
-                if one.address == address and port in (None, one.port)
-            ]
-            sections.append(Section("an endpoint of, by the objects", tuple(claims) or ("no Service",)))
-            senders = tuple(self._senders(family, found, address, port))
-            sections.append(Section("who sends traffic here, by the rules", () if senders else ("nobody",), (), senders))
-        if not facts and not claims and not senders:
-            known = {*self.node.cluster.pods_by_address}
-            raise UnknownNameError(f"no pod, no Service and no rule has {address}{did_you_mean(near_matches(address, known))}")
-        return Section(f"endpoint {name}", tuple(facts), (), tuple(sections))
+            yield f"pod {'/'.join(pod.metadata.key)} on node {pod.spec.node_name}, {state}"
+
+    def _other_holders(self, address: str) -> Iterator[str]:
+        """What else an address is: a Service's or a node's."""
+        cluster = self.node.cluster
+        for key, service in cluster.services.items():
+            spec = service.spec
+            kinds = (
+                ("the cluster IP", (*spec.cluster_ips, spec.cluster_ip)),
+                ("an external IP", spec.external_ips),
+                ("the load balancer's address", [one.ip for one in service.status.load_balancer.ingress]),
+            )
+            for what, texts in kinds:
+                if any(canonical(one) == address for one in texts):
+                    name = "/".join(key)
+                    yield f"{what} of Service {name}, no endpoint: `ruleaudit show service {name}` tells who gets its connections"
+        owner = node_with(cluster, address)
+        if owner is not None:
+            yield f"an address of node {owner}"
+
+    def _claims(self, found: FamilyModel | None, address: str, port: int | None) -> Iterator[str]:
+        """The Services of which an address is an endpoint; those that kube-proxy passes over, as headless ones, as the objects list it."""
+        ports = found.audit.expectation.service_ports if found is not None else ()
+        for expected in ports:
+            for one in (*expected.candidates.endpoints, *expected.candidates.unready):
+                if one.address == address and port in (None, one.port):
+                    state = state_of(one.ready, terminating=one.terminating)
+                    yield f"{service_port_of(expected)}: {one.text}, {state}"
+        served = {(one.name.namespace, one.name.name) for one in ports}
+        why = "which kube-proxy passes over" if found is not None else "of a family that kube-proxy does not serve here"
+        for key, service in self.node.cluster.services.items():
+            if key in served or service.spec.type == "ExternalName":
+                continue
+            for listed in _listed_endpoints(self.node.cluster, key):
+                if listed.address == address and port in (None, listed.port):
+                    yield f"{'/'.join(key)}, {why}: {listed.place}, {listed.state}"
 
     def _senders(self, family: int, found: FamilyModel, address: str, port: int | None) -> Iterator[Section]:
         """The rules that translate to an address, and what leads to them; in IPVS mode its real servers."""
@@ -359,11 +418,12 @@ class _Shown:
 
     def virtual_server(self, name: str) -> Section:
         address, port, protocol = _server_name(name)
-        known: list[str] = []
+        known: dict[str, str] = {}
         for family, found in self.families:
             virtual = found.audit.virtual
             for server in virtual.servers() if virtual is not None else ():
-                known.append(f"{endpoint_text(server.address or '', server.port or 0)}/{(server.protocol or '').lower()}")
+                place = endpoint_text(server.address or "", server.port or 0)
+                known.setdefault(place, f"{place}/{(server.protocol or '').lower()}")
                 if (server.address, server.port) != (address, port) or protocol not in (None, server.protocol):
                     continue
                 book = self.books[family]
@@ -374,7 +434,8 @@ class _Shown:
                 return Section(f"virtual server {server.name}", tuple(facts), tuple(one for one in uses if one is not None))
         if not known:
             raise ShowError("no virtual servers were given: add the output of `ipvsadm -Sn`")
-        raise UnknownNameError(f"there is no virtual server {name!r}{did_you_mean(near_matches(name, known))}")
+        near = [known[one] for one in near_matches(endpoint_text(address, port), known)]
+        raise UnknownNameError(f"there is no virtual server {name!r}{did_you_mean(near)}")
 
     def set(self, name: str) -> Section:
         sets = self.node.ipvs.sets
@@ -486,6 +547,55 @@ def _use(book: Book | None, path: str, line: int, table: str, chain: str, text: 
     return RuleUse(path, line, table, chain, text)
 
 
+def _said(finding: Finding) -> str:
+    """A finding in one line, as `check` heads it."""
+    doubt = " [possible]" if finding.certainty is Certainty.POSSIBLE else ""
+    return f"{finding.code} {finding.severity.value}: {finding.message}{doubt}"
+
+
+class _Listed(NamedTuple):
+    """An endpoint as the objects list it. `port` None: a Service without ports. `held_by`: pod and node in words, "" where neither is named."""
+
+    address: str
+    port: int | None
+    held_by: str
+    state: str
+
+    @property
+    def place(self) -> str:
+        return self.address if self.port is None else endpoint_text(self.address, self.port)
+
+    def __str__(self) -> str:
+        return f"{self.place}{self.held_by}, {self.state}"
+
+
+def _listed_endpoints(cluster: Cluster, key: tuple[str, str]) -> list[_Listed]:
+    """The endpoints of a Service, of either family, each once, by its EndpointSlices, else by its Endpoints."""
+    slices = cluster.slices_of(*key)
+    found = (
+        (text, port.port, one.target_ref, one.node_name, conditions.ready is not False, bool(conditions.terminating))
+        for piece in slices
+        for port in piece.ports or (EndpointPort(),)
+        for one in piece.endpoints
+        for conditions in (one.conditions or Conditions(),)
+        for text in one.addresses
+    )
+    endpoints = None if slices else cluster.endpoints.get(key)
+    old = (
+        (held.ip, port.port, held.target_ref, held.node_name, ready, False)
+        for subset in (endpoints.subsets if endpoints is not None else ())
+        for port in subset.ports or (EndpointPort(),)
+        for addresses, ready in ((subset.addresses, True), (subset.not_ready_addresses, False))
+        for held in addresses
+    )
+    listed = []
+    for text, number, target, node, ready, terminating in (*found, *old):
+        pod = f", pod {target.namespace or key[0]}/{target.name}" if target is not None and target.kind == "Pod" else ""
+        where = f"{pod} on node {node}" if node else pod
+        listed.append(_Listed(canonical(text) or text, number, where, state_of(ready, terminating=terminating)))
+    return list(dict.fromkeys(listed))
+
+
 def _is_at(destination: str, address: str, port: int | None) -> bool:
     try:
         host, number = split_endpoint(destination)
@@ -497,11 +607,10 @@ def _is_at(destination: str, address: str, port: int | None) -> bool:
 def _endpoint_name(name: str) -> tuple[str, int | None]:
     """Read ADDRESS, ADDRESS:PORT or [ADDRESS]:PORT."""
     host, port = name, ""
-    if family_of(name.strip("[]")) is None:
+    if canonical(name.strip("[]")) is None:
         host, _, port = name.rpartition(":")
     host = host.strip("[]")
-    family = family_of(host)
-    address = canonical_address(host, family) if family is not None else None
+    address = canonical(host)
     if address is None or (port and not (port.isascii() and port.isdigit() and 0 < int(port) < 65536)):
         raise ShowError(f"{name!r} is no endpoint: give ADDRESS or ADDRESS:PORT")
     return address, int(port) if port else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from ruleaudit.findings import Suppressed
@@ -12,7 +13,7 @@ from ruleaudit.reports.evidence import plural
 from ruleaudit.reports.selection import Hidden
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from datetime import date
 
     from ruleaudit.baseline import Baseline
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Aside", "put_aside"]
 
 _SHOWN: Final = 5
+_NOWHERE: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +44,18 @@ class Aside:
         return Hidden(severities, dict(sorted(codes.items())), (*before.options, *labels))
 
 
-def put_aside(reports: Sequence[Report], ignores: Sequence[Ignore], baseline: Baseline | None, today: date) -> Aside:
-    """Put aside what an ignore covers or the baseline knows. An ignore applies up to and including its last day."""
+def put_aside(
+    reports: Sequence[Report],
+    ignores: Sequence[Ignore],
+    baseline: Baseline | None,
+    today: date,
+    everywhere: Mapping[str, str] = _NOWHERE,
+) -> Aside:
+    """Put aside what an ignore covers or the baseline knows. An ignore applies up to and including its last day.
+
+    `everywhere`: beginnings of codes that the configuration ignores wherever they are, which a selection leaves out later, and where each
+    stands: of those that begin no code of the reports it is said, too.
+    """
     applying = [one for one in ignores if one.until is None or one.until >= today]
     used: set[int] = set()
     done = tuple(_of_report(report, applying, used, baseline) for report in reports)
@@ -51,6 +63,7 @@ def put_aside(reports: Sequence[Report], ignores: Sequence[Ignore], baseline: Ba
         *_counts(done, baseline),
         *_expired([one for one in ignores if one not in applying]),
         *_unused([one for one in applying if id(one) not in used], reports),
+        *_unused_everywhere(everywhere, reports),
         *(_gone(done, baseline) if baseline is not None else ()),
     ]
     return Aside(done, tuple(notices))
@@ -72,8 +85,7 @@ def _of_report(report: Report, ignores: Sequence[Ignore], used: set[int], baseli
             suppressed.append(Suppressed(finding, "baseline", known[finding.fingerprint].reason, baseline.path))
         else:
             kept.append(finding)
-    counts = None if baseline is None else {fingerprint: entry.count for fingerprint, entry in known.items()}
-    return replace(report, findings=tuple(kept), suppressed=(*report.suppressed, *suppressed), known=counts)
+    return replace(report, findings=tuple(kept), suppressed=(*report.suppressed, *suppressed))
 
 
 def _counts(reports: Sequence[Report], baseline: Baseline | None) -> Iterator[str]:
@@ -101,6 +113,13 @@ def _unused(ignores: Sequence[Ignore], reports: Sequence[Report]) -> Iterator[st
         if one.service is not None and services and one.service not in services and not set(one.service) & set("*?["):
             near = f"; there is no Service {one.service} in the inputs{did_you_mean(near_matches(one.service, services, 1))}"
         yield f"{one.place}: the ignore of {one} covers no finding: delete it, or correct it{near}"
+
+
+def _unused_everywhere(prefixes: Mapping[str, str], reports: Sequence[Report]) -> Iterator[str]:
+    codes = {one.code for report in reports for one in (*report.findings, *(put.finding for put in report.suppressed))}
+    for prefix, place in prefixes.items():
+        if not any(code.startswith(prefix) for code in codes):
+            yield f"{place}: the ignore of {prefix} covers no finding: delete it, or correct it"
 
 
 def _gone(reports: Sequence[Report], baseline: Baseline) -> Iterator[str]:

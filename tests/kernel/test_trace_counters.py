@@ -63,7 +63,9 @@ def here(steps: Iterable[Step]) -> Iterator[Step]:
     for step in steps:
         yield step
         yield from here(
-            () if any(one.kind is StepKind.LOAD_BALANCER for one in step.steps) and step.kind is StepKind.END else step.steps
+            ()
+            if any(one.kind is StepKind.LOAD_BALANCER for one in step.steps) and step.kind is StepKind.ROUTED_ON
+            else step.steps
         )
 
 

@@ -91,6 +91,24 @@ def test_what_is_expected(path: Path, document: object, left: list[str], unmet: 
     assert all(one.by == "expected" for one in met)
 
 
+@pytest.mark.parametrize(
+    ("entry", "near"),
+    [
+        ({"code": "RA206", "service": "demo/wbe"}, "; did you mean demo/web?"),
+        ({"code": "RA206", "service": "dmo/web"}, "; did you mean demo/web?"),
+        ({"code": "RA701", "service": "demo/emtpy"}, "; did you mean demo/empty?"),
+        ({"code": "RA206", "service": "demo/web", "endpoint": "10.0.0.8:80"}, "; did you mean 10.0.0.9:80?"),
+        ({"code": "RA206", "service": "demo/web", "port": "htp"}, "; did you mean http?"),
+        ({"code": "RA701", "service": "demo/web"}, ""),
+        ({"code": "RA206", "service": "demo/zzzzzzz"}, ""),
+        ({"code": "RA206", "service": None}, ""),
+    ],
+)
+def test_near_matches_of_what_is_not_found(path: Path, entry: dict[str, str | None], near: str) -> None:
+    kept, _ = compared(EVERY, read(path, expected(found=[entry], others="allowed")), ["demo/empty", "demo/web"])
+    assert kept[0].message.endswith(f"and is not{near}")
+
+
 def test_lines_and_reasons_are_named(path: Path) -> None:
     text = '{"schema": "ruleaudit/expected/v1",\n "found": [\n  {"code": "RA206", "service": "demo/web", "reason": "by hand"},\n'
     found = read(path, text + '  {"code": "RA101"}]}')

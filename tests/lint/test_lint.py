@@ -280,7 +280,8 @@ def test_folders_and_files_mean_fixtures(fixture: Path, tmp_path: Path) -> None:
     (tmp_path / "all" / "samples" / "dump.txt").write_text("*nat\nCOMMIT\n")
     (tmp_path / "all" / "README.md").write_text("fixtures")
     assert fixture_folders(["all"]) == (["all/bare", "all/deep/one", "all/two"], [])
-    assert fixture_folders(["all/two", "all/two/", "all/two/meta.json"]) == (["all/two", "all/two/"], [])
+    assert fixture_folders(["all/two", "all/two/", "all/two/meta.json"]) == (["all/two"], [])
+    assert fixture_folders(["all/two/", "./all", str(tmp_path / "all")]) == (["all/two/", "./all/bare", "./all/deep/one"], [])
     assert fixture_folders(["all/two/iptables-save.txt", "all/README.md"]) == (["all/two"], ["all/README.md"])
     assert fixture_folders(["all/bare/objects.json"]) == (["all/bare"], [])
     assert fixture_folders(["all/samples"]) == (["all/samples"], [])
@@ -337,12 +338,60 @@ def test_a_fault_of_the_fixture_itself_is_not_expected(fixture: Path) -> None:
     assert json.loads((fixture / "expected.json").read_text())["found"] == []
 
 
+def test_the_last_line_sums_up(fixture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def last(*folders: str) -> str:
+        cli.main(["lint", *folders])
+        return capsys.readouterr().out.splitlines()[-1]
+
+    shutil.copytree(fixture, tmp_path / "other")
+    assert last("node", "other") == "2 fixtures: no faults found"
+    (fixture / ".env").write_text("--token=s3cr3tvalue")
+    assert last("node") == "1 fixture: faults found"
+    assert last("node", "other") == "2 fixtures: faults found in 1"
+
+
 def test_the_configuration_counts(fixture: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (fixture / ".env").write_text("--token=s3cr3tvalue")
     Path("ruleaudit.toml").write_text('[[ignores]]\ncodes = ["RA803"]\nnode = "no*"\nreason = "made up"\n')
     assert cli.main(["lint", "node"]) == 0
     assert "1 finding ignored by ruleaudit.toml:1: made up" in capsys.readouterr().out
     assert cli.main(["lint", "node", "--no-config"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("below", "spelt"),
+    [(".", "nodes"), (".", "./nodes"), (".", "nodes/node/"), ("nodes", "node"), ("nodes/node", "."), ("nodes/node", "../node/")],
+)
+def test_a_fixture_is_known_however_it_is_spelt(
+    fixture: Path, tmp_path: Path, below: str, spelt: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By ignores, and by fingerprints: everything in it that is about a file."""
+    (fixture / ".env").write_text("--token=s3cr3tvalue")
+    (fixture / "empty.txt").write_text("")
+    (fixture / "notes.txt").write_text("words")
+    (tmp_path / "nodes").mkdir()
+    fixture.rename(tmp_path / "nodes" / "node")
+    (tmp_path / "ruleaudit.toml").write_text("")
+
+    def lint(path: str) -> dict[str, set[str]]:
+        cli.main(["lint", path, "--format", "json"])
+        fixtures = json.loads(capsys.readouterr().out)["fixtures"]
+        return {one["folder"]: {found["fingerprint"] for found in one["report"]["findings"]} for one in fixtures}
+
+    wanted = lint("nodes")
+    assert list(wanted) == ["nodes/node"]
+    assert len(wanted["nodes/node"]) == 3
+    monkeypatch.chdir(tmp_path / below)
+    assert lint(spelt) == wanted
+    assert cli.main(["lint", spelt]) == 1
+    (tmp_path / "ruleaudit.toml").write_text('[[ignores]]\ncodes = ["RA803"]\nnode = "nodes/node"\nreason = "made up"\n')
+    assert cli.main(["lint", spelt]) == 0
+
+
+def test_without_a_configuration_a_fixture_is_named_as_seen_from_here(fixture: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(fixture)
+    assert lint_folder("../node/").report.node == "."
+    assert lint_folder("../node", base="..").report.node == "node"
 
 
 def test_every_format(fixture: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -365,9 +414,40 @@ def test_every_format(fixture: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert len(json.loads(Path("r.gitlab.json").read_text())) == 2
     for name in ("r.html", "r.md"):
         assert "RA101" in Path(name).read_text()
+    assert "<h1>ruleaudit: 2 fixtures</h1>" in Path("r.html").read_text()
 
 
 def test_the_bundled_nodes_are_good_fixtures(nodes: Path) -> None:
     for folder in sorted(one for one in nodes.iterdir() if one.is_dir()):
         report = lint_folder(str(folder)).report
         assert report.findings == (), folder.name
+
+
+OTHER_SETTINGS = {
+    "coredns.yaml": "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: coredns, namespace: kube-system}\n"
+    "data: {Corefile: '.:53 { kubernetes cluster.local }'}\n",
+    "calico.yaml": "apiVersion: apps/v1\nkind: DaemonSet\nmetadata: {name: calico-node, namespace: kube-system}\n"
+    "spec: {template: {spec: {containers: [{name: calico-node, image: 'calico/node:v3'}]}}}\n",
+    "limits.json": '{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "limits"}, "data": {"a": "1"}}',
+}
+
+
+@pytest.mark.parametrize("name", OTHER_SETTINGS)
+def test_settings_of_other_programs_are_passed_over(fixture: Path, name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (fixture / name).write_text(OTHER_SETTINGS[name])
+    assert cli.main(["lint", "node"]) == 0
+    assert cli.main(["check", "node", "--strict-coverage"]) == 0
+    assert cli.main(["anonymize", "node", "--output", "anonymous"]) == 0
+    assert cli.main(["check", f"node/{name}"]) == 2
+    assert "nothing that can be audited" in capsys.readouterr().err
+    assert cli.main(["check", "node", "--kube-proxy-config", f"node/{name}"]) == 2
+    assert "holds no kube-proxy settings" in capsys.readouterr().err
+
+
+def test_services_behind_the_settings_of_another_program_are_read(fixture: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    items = json.loads((fixture / "objects.json").read_text())["items"]
+    other = json.loads(OTHER_SETTINGS["limits.json"])
+    (fixture / "objects.json").write_text(json.dumps({"kind": "List", "apiVersion": "v1", "items": [other, *items]}))
+    (fixture / "iptables-save.txt").write_text(BROKEN(NODE.text()))
+    assert cli.main(["check", "node"]) == 1
+    assert "RA101" in capsys.readouterr().out

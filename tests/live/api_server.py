@@ -173,10 +173,19 @@ class ApiServer:
                 if fault == "silent":
                     outer.stop.wait(20)
                     return
+                if fault == "aborted":
+                    self.connection.shutdown(socket.SHUT_RDWR)
+                    self.close_connection = True
+                    return
+                if fault.startswith("to "):
+                    self._send(b"", status=302, location=fault[3:])
+                    return
                 if fault == "html":
                     self._send(b"<!DOCTYPE html><title>Log in</title>", "text/html")
                     return
                 body = self._page(parts.path, query, fault)
+                if fault == "half":
+                    body = body[: len(body) // 2]
                 if fault == "garbage":
                     body = body[:40] + b"\x00\xff" + body[40:]
                 if fault in ("cut", "slow", "slow chunks", "cut chunks"):
@@ -275,8 +284,10 @@ class ApiServer:
                 }
                 self._send(json.dumps(body).encode(), status=code)
 
-            def _send(self, body: bytes, kind: str = "application/json", status: int = 200) -> None:
+            def _send(self, body: bytes, kind: str = "application/json", status: int = 200, location: str = "") -> None:
                 self.send_response(status)
+                if location:
+                    self.send_header("Location", location)
                 self.send_header("Content-Type", kind)
                 if status == 429:
                     self.send_header("Retry-After", "0")

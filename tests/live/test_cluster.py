@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +18,7 @@ from tests.live.api_server import TOKEN, ApiServer, objects_of, refused_port, si
 import ruleaudit
 from ruleaudit import cli
 from ruleaudit.live import cluster
+from ruleaudit.live.cluster import ClusterOptions, connect, read_objects
 from ruleaudit.live.errors import LiveError
 
 if TYPE_CHECKING:
@@ -201,6 +204,8 @@ def test_a_list_that_always_expires_is_given_up(objects: dict[str, Any], tmp_pat
 def test_a_request_that_is_put_off_is_repeated(objects: dict[str, Any], tmp_path: Path) -> None:
     with ApiServer(objects, faults={(SERVICES, 0): "429", (SERVICES, 1): "429"}) as server:
         assert len(read(server, tmp_path)) == len(objects)
+    with ApiServer(objects, faults={(SERVICES, 0): "500", ("/api/v1/nodes", 0): "502", ("/api/v1/pods", 0): "504"}) as server:
+        assert len(read(server, tmp_path)) == len(objects)
     with ApiServer(objects, faults={SERVICES: "429"}) as server, pytest.raises(LiveError, match="status 429: a message"):
         read(server, tmp_path)
     assert server.count[SERVICES] == 4
@@ -219,6 +224,10 @@ def test_a_request_that_is_put_off_is_repeated(objects: dict[str, Any], tmp_path
         ("cut chunks", "cut short"),
         ("garbage", "no Kubernetes list"),
         ("html", "login page"),
+        ("half", r"cut short or damaged on its way; try again"),
+        ("aborted", r"cut short or damaged \(Remote end closed connection without response\); try again"),
+        ("to https://login.example/x", r"leads elsewhere \(302, to https://login.example/x\)"),
+        ("503", "status 503: a message for 503"),
         ("one object", "is Service, not a list"),
         ("stuck", "same page again"),
         ("500", "status 500: a message for 500"),
@@ -256,7 +265,10 @@ def test_expired_credentials(objects: dict[str, Any], tmp_path: Path, capsys: py
 def test_a_certificate_of_somebody_else(objects: dict[str, Any], tmp_path: Path) -> None:
     with ApiServer(objects) as server, pytest.raises(LiveError, match=r"no secure connection: .*certificate") as raised:
         read(server, tmp_path, trusted=False)
-    assert "certificate-authority" in str(raised.value)
+    text = str(raised.value)
+    assert "certificate-authority" in text
+    assert text.count("(") == text.count(")")
+    assert "_ssl.c" not in text
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
@@ -267,6 +279,41 @@ def test_a_server_that_is_not_there(objects: dict[str, Any], tmp_path: Path, hos
     assert "object at 0x" not in str(raised.value)
 
 
+def test_a_proxy_that_is_not_there(objects: dict[str, Any], tmp_path: Path) -> None:
+    proxy = {"proxy-url": f"http://127.0.0.1:{refused_port()}"}
+    with (
+        ApiServer(objects) as server,
+        pytest.raises(LiveError, match="cannot be reached: through the proxy: Connection refused; see"),
+    ):
+        read_with(server, tmp_path, cluster=proxy)
+
+
+@pytest.mark.parametrize("path", ["/prefix", "/api/v1/services"])
+def test_a_server_that_serves_no_kubernetes(objects: dict[str, Any], tmp_path: Path, path: str) -> None:
+    with (
+        ApiServer(objects) as server,
+        pytest.raises(LiveError, match=r"serves no Kubernetes API: it has no api/v1/services \(404: .*"),
+    ):
+        read(server, tmp_path, url=server.url + path)
+
+
+@pytest.mark.parametrize("plural", ["services", "nodes", "pods"])
+def test_what_every_cluster_has_is_not_done_without(objects: dict[str, Any], tmp_path: Path, plural: str) -> None:
+    there = {path: items for path, items in objects.items() if path != f"/api/v1/{plural}"}
+    with ApiServer(there) as server, pytest.raises(LiveError, match=f"it has no api/v1/{plural}"):
+        read(server, tmp_path)
+
+
+@pytest.mark.parametrize("faults", [{}, {SLICES: "403"}])
+def test_without_endpoints_of_any_kind_there_is_nothing(
+    objects: dict[str, Any], tmp_path: Path, faults: dict[str | tuple[str, int], str]
+) -> None:
+    gone = {"/api/v1/endpoints", SLICES} - faults.keys()
+    there = {path: items for path, items in objects.items() if path not in gone}
+    with ApiServer(there, faults=faults) as server, pytest.raises(LiveError, match="without both nothing can be compared"):
+        read(server, tmp_path)
+
+
 def test_a_server_that_never_answers(objects: dict[str, Any], tmp_path: Path) -> None:
     with silent_port() as listening, ApiServer(objects) as server:
         url = f"https://127.0.0.1:{listening.getsockname()[1]}"
@@ -275,6 +322,136 @@ def test_a_server_that_never_answers(objects: dict[str, Any], tmp_path: Path) ->
 
 
 # --- finding the server ---
+
+
+def read_with(
+    server: ApiServer,
+    folder: Path,
+    *,
+    cluster: Mapping[str, object] | None = None,
+    user: Mapping[str, object] | None = None,
+    timeout: float = 10,
+) -> list[ruleaudit.Source]:
+    """Read through a kubeconfig whose cluster has other fields beside its own, and whose user has these instead."""
+    path = Path(server.kubeconfig(folder))
+    document = yaml.safe_load(path.read_text())
+    document["clusters"][0]["cluster"].update(cluster or {})
+    if user is not None:
+        document["users"][0]["user"] = user
+    path.write_text(yaml.safe_dump(document))
+    return read_objects(connect(ClusterOptions(str(path), None, timeout)))
+
+
+@pytest.mark.parametrize("by", ["tokenFile", "token", "exec"])
+def test_a_token_may_end_with_a_newline(objects: dict[str, Any], tmp_path: Path, by: str) -> None:
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
+    status = json.dumps(
+        {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": f"{TOKEN}\n"}}
+    )
+    users: dict[str, dict[str, object]] = {
+        "tokenFile": {"tokenFile": "token"},  # relative to the kubeconfig
+        "token": {"token": f"{TOKEN}\n"},
+        "exec": {"exec": {"apiVersion": "client.authentication.k8s.io/v1", "command": "echo", "args": [status]}},
+    }
+    with ApiServer(objects) as server:
+        assert len(read_with(server, tmp_path, user=users[by])) == len(objects)
+
+
+def test_a_token_that_no_header_can_have_is_not_shown(objects: dict[str, Any], tmp_path: Path) -> None:
+    with ApiServer(objects) as server, pytest.raises(LiveError) as raised:
+        read_with(server, tmp_path, user={"token": "hid\u2028den"})
+    assert "hid" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("plugin", "words"),
+    [
+        (
+            {"command": "no-such-plugin", "installHint": "get it\nthere"},
+            r"no-such-plugin .*cannot be run \(No such file.*; get it there",
+        ),
+        ({"command": "sh", "args": ["-c", "echo not logged in >&2; exit 3"]}, "failed with status 3: not logged in"),
+        ({"command": "echo", "args": ["junk"]}, "printed no credential, but 'junk'"),
+        ({"command": "echo", "args": ['{"status": {}}']}, "printed no credential, but"),
+        ({"command": "true"}, "printed nothing"),
+        ({"command": "sleep", "args": ["20"]}, r"did not end within 0\.5 seconds; --request-timeout"),
+    ],
+)
+def test_a_program_for_credentials_that_gives_none(
+    objects: dict[str, Any], tmp_path: Path, plugin: dict[str, Any], words: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    since = time.monotonic()
+    described = {"apiVersion": "client.authentication.k8s.io/v1", "interactiveMode": "Never", **plugin}
+    with ApiServer(objects) as server, pytest.raises(LiveError, match=f"no credentials: the program .*{words}") as raised:
+        read_with(server, tmp_path, user={"exec": described}, timeout=0.5)
+    assert "\n" not in str(raised.value)
+    assert not caplog.records
+    assert waited(since) < 8
+
+
+def test_a_program_for_credentials_is_told_and_asked_again(objects: dict[str, Any], tmp_path: Path) -> None:
+    """Its credential expires at once, so that each request asks for another one."""
+    script = tmp_path / "bin" / "plugin"
+    script.parent.mkdir()
+    script.write_text(
+        f"""#!/bin/sh
+echo "$KUBERNETES_EXEC_INFO" >>{tmp_path}/told
+echo '{{"status": {{"token": "'$GIVEN'", "expirationTimestamp": "2026-01-01T00:00:00Z"}}}}'
+"""
+    )
+    script.chmod(0o755)
+    extension = {"name": "client.authentication.k8s.io/exec", "extension": {"audience": "x"}}
+    described = {
+        "apiVersion": "client.authentication.k8s.io/v1beta1",
+        "command": "./bin/plugin",  # relative to the kubeconfig
+        "env": [{"name": "GIVEN", "value": TOKEN}],
+        "provideClusterInfo": True,
+    }
+    with ApiServer(objects) as server:
+        assert len(read_with(server, tmp_path, cluster={"extensions": [extension]}, user={"exec": described})) == len(objects)
+    told = [json.loads(line) for line in (tmp_path / "told").read_text().splitlines()]
+    assert len(told) > len(objects)
+    assert told[0]["apiVersion"] == "client.authentication.k8s.io/v1beta1"
+    assert (told[0]["spec"]["cluster"]["server"], told[0]["spec"]["cluster"]["config"]) == (server.url, {"audience": "x"})
+
+
+def test_a_server_that_is_not_verified_is_not_warned_of(
+    objects: dict[str, Any], tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    with ApiServer(objects) as server:
+        path = Path(server.kubeconfig(tmp_path))
+        document = yaml.safe_load(path.read_text())
+        document["clusters"][0]["cluster"] = {"server": server.url, "insecure-skip-tls-verify": True}
+        path.write_text(yaml.safe_dump(document))
+        assert len(read_objects(connect(ClusterOptions(str(path))))) == len(objects)
+    assert [str(one.message) for one in recwarn] == []
+
+
+def test_a_kubeconfig_may_be_a_pipe(objects: dict[str, Any], tmp_path: Path) -> None:
+    with ApiServer(objects) as server:
+        text = Path(server.kubeconfig(tmp_path)).read_text()
+        os.mkfifo(tmp_path / "pipe")
+        threading.Thread(target=(tmp_path / "pipe").write_text, args=(text,), daemon=True).start()
+        assert len(read_objects(connect(ClusterOptions(str(tmp_path / "pipe"))))) == len(objects)
+
+
+def test_several_kubeconfigs_are_one(objects: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ApiServer(objects) as server:
+        document = yaml.safe_load(Path(server.kubeconfig(tmp_path)).read_text())
+        parts = []
+        for number, name in enumerate(("users", "clusters", "contexts")):
+            (tmp_path / str(number)).mkdir()
+            part = {"current-context": "other" if number == 2 else "test" if number == 1 else "", name: document[name]}
+            parts.append(tmp_path / str(number) / "config")
+            parts[-1].write_text(yaml.safe_dump(part))
+        monkeypatch.setenv("KUBECONFIG", os.pathsep.join(map(str, [tmp_path / "absent", *parts])))
+        assert len(read_objects(connect(ClusterOptions()))) == len(objects)
+
+
+def test_it_says_who_asks(objects: dict[str, Any], tmp_path: Path) -> None:
+    with ApiServer(objects) as server:
+        read(server, tmp_path)
+    assert {one.headers["user-agent"] for one in server.asked} == {f"ruleaudit/{ruleaudit.__version__}"}
 
 
 def test_no_configuration_at_all() -> None:
@@ -289,7 +466,21 @@ def test_no_configuration_at_all() -> None:
         ("", None, "cannot be used"),
         ("{", None, "cannot be used"),
         ("[]", None, "cannot be used"),
-        ("VALID", "other", "cannot be used: .*other.*--context"),
+        ("VALID", "other", "cannot be used: it has no context 'other' \\(there are: test\\).*--context"),
+        ("a: 1\nb: [", None, "kubeconfig:2 cannot be used: it is no YAML"),
+        ("contexts: [{}]", None, "an entry of its contexts has no name"),
+        ("contexts: [{name: x}]", None, "no current-context"),
+        ("contexts: [{name: x}]\ncurrent-context: x", None, "context 'x' names the cluster None, which is not there"),
+        (
+            "contexts: [{name: x, context: {cluster: c, user: nobody}}]\ncurrent-context: x\nclusters: [{name: c, cluster: {}}]\nusers: [{name: u}]",
+            None,
+            "context 'x' names the user 'nobody', which is not there \\(there are: u\\)",
+        ),
+        (
+            "contexts: [{name: x, context: {cluster: c}}]\ncurrent-context: x\nclusters: [{name: c, cluster: {server: 127.0.0.1}}]",
+            None,
+            "the server of cluster 'c' is no URL",
+        ),
     ],
 )
 def test_a_kubeconfig_that_cannot_be_used(
@@ -313,7 +504,7 @@ def test_the_environment_names_a_kubeconfig(objects: dict[str, Any], tmp_path: P
 
 def test_the_service_account_of_a_pod(objects: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with ApiServer(objects) as server:
-        (tmp_path / "token").write_text(TOKEN)
+        (tmp_path / "token").write_text(f"{TOKEN}\n")
         (tmp_path / "ca.crt").write_bytes(server.authority.cert_pem.bytes())
         monkeypatch.setattr(kubernetes.config.incluster_config, "SERVICE_TOKEN_FILENAME", str(tmp_path / "token"))
         monkeypatch.setattr(kubernetes.config.incluster_config, "SERVICE_CERT_FILENAME", str(tmp_path / "ca.crt"))

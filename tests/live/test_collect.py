@@ -146,6 +146,19 @@ def test_all_nodes_of_a_cluster(
     assert findings(report) == findings(by_files)
 
 
+def test_a_node_may_be_called_like_the_objects(
+    tmp_path: Path, objects: dict[str, Any], programs: dict[str, Printed], single: dict[str, Any]
+) -> None:
+    name = "objects.json"
+    pods = [*objects["/api/v1/pods"], kube_proxy("kube-proxy-x", name)]
+    there = {**objects, "/api/v1/pods": pods, "/api/v1/nodes": [*objects["/api/v1/nodes"], {"metadata": {"name": name}}]}
+    on_all = {one["metadata"]["name"]: programs for one in pods}
+    with ApiServer(there, single=single, programs=on_all) as server:
+        assert collect(server, tmp_path, "--output", str(tmp_path / "out")) == 0
+    assert json.loads((tmp_path / "out" / "Node-objects.json" / "meta.json").read_text())["node"] == name
+    assert json.loads((tmp_path / "out" / "objects.json").read_text())["kind"] == "List"
+
+
 @pytest.mark.parametrize("output", ["capture", "capture.tar.gz"])
 def test_what_is_written_of_a_cluster_is_taken_as_it_is(
     tmp_path: Path,
@@ -189,6 +202,22 @@ def test_only_what_the_roles_allow_is_asked_for(
         *(f"{tool}{backend}-save" for tool in ("iptables", "ip6tables") for backend in ("", "-legacy", "-nft")),
         *("ipset", "ipvsadm", "ip", "nft", "kube-proxy"),
     }
+
+
+def test_a_node_whose_pod_shows_no_rules_is_broken(
+    tmp_path: Path,
+    objects: dict[str, Any],
+    programs: dict[str, Printed],
+    single: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    image = {**programs, "iptables-nft-save": "", "ip6tables-nft-save": ""}
+    with ApiServer(objects, single=single, programs={"kube-proxy-0": image}) as server:
+        assert collect(server, tmp_path, "--node", "node-a", "--output", str(tmp_path / "out")) == 0
+    capsys.readouterr()
+    assert cli.main(["check", str(tmp_path / "out"), "--format", "json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert [one["code"] for one in report["findings"] if one["severity"] == "error"] == ["RA005"]
 
 
 def test_one_node_lies_at_the_top(
@@ -438,6 +467,7 @@ def test_a_capture_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: p
         ("there", "is there already"),
         ("there.tar.gz/x", "no such folder"),
         ("no/such/place", "no such folder"),
+        ("x.zip", r"name one that ends in \.tar\.gz or \.tgz, or a folder"),
     ):
         with pytest.raises(LiveError, match=words):
             write_capture({"a": b"b"}, str(tmp_path / output))
@@ -539,6 +569,75 @@ def test_the_script_writes_what_collect_writes(nodes: Path, tmp_path: Path, shel
 @pytest.mark.kernel
 @pytest.mark.skipif(_REASON is not None, reason=_REASON or "")
 @pytest.mark.usefixtures("namespace")
+def test_that_a_node_has_no_rules_is_in_its_capture(nodes: Path, tmp_path: Path, shell: list[str]) -> None:
+    done = script(tmp_path, shell, "out")
+    assert (done.returncode, done.stderr) == (0, "collect.sh: wrote out\n")
+    assert cli.main(["collect", "--output", str(tmp_path / "by-collect")]) == 0
+    files = [{one.name: one.read_text() for one in (tmp_path / name).iterdir()} for name in ("out", "by-collect")]
+    assert files[0]["iptables-save.txt"] == files[1]["iptables-save.txt"]
+    assert files[0]["ip6tables-save.txt"] == files[1]["ip6tables-save.txt"]
+    assert cli.main(["anonymize", str(tmp_path / "by-collect"), "--output", str(tmp_path / "anonymous")]) == 0
+    objects = str(nodes / "changed-destination" / "objects.json.xz")
+    for name in ("out", "by-collect", "anonymous"):
+        report = ruleaudit.audit_inputs(ruleaudit.read([str(tmp_path / name), objects]), node="node-a")
+        assert [one.code for one in report.findings if one.severity.value == "error"] == ["RA005"]
+        assert "RA004" not in {one.code for one in report.findings}
+
+
+@pytest.mark.parametrize("shell", shells(), ids=" ".join)
+@pytest.mark.parametrize("output", ["-x", "-x.tar.gz", "--help", "--.tgz"])
+@pytest.mark.kernel
+@pytest.mark.skipif(_REASON is not None, reason=_REASON or "")
+@pytest.mark.usefixtures("namespace")
+def test_the_script_writes_what_begins_with_a_dash(tmp_path: Path, shell: list[str], output: str) -> None:
+    done = script(tmp_path, shell, output)
+    assert (done.returncode, done.stderr) == (0, f"collect.sh: wrote ./{output}\n")
+    assert sorted(one.name for one in tmp_path.iterdir()) == sorted([output, "collect.sh"])
+    assert {one.kind.value for one in ruleaudit.read([str(tmp_path / output)])} >= {"iptables-save", "capture-description"}
+
+
+@pytest.mark.parametrize("shell", shells(), ids=" ".join)
+@pytest.mark.kernel
+@pytest.mark.skipif(_REASON is not None, reason=_REASON or "")
+@pytest.mark.usefixtures("namespace")
+def test_the_script_refuses_where_nothing_can_be_seen(nodes: Path, tmp_path: Path, shell: list[str]) -> None:
+    load(nodes / "changed-destination", "nft")
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    for tool in (
+        "id",
+        "uname",
+        "date",
+        "dirname",
+        "basename",
+        "mkdir",
+        "rm",
+        "cat",
+        "grep",
+        "sed",
+        "tr",
+        "wc",
+        "head",
+        "readlink",
+        "ip",
+    ):
+        (tools / tool).symlink_to(shutil.which(tool) or "")
+    path = "/usr/bin:/bin}:/usr/local/sbin:/usr/sbin:/sbin"
+    text = SCRIPT.read_text()
+    assert path in text
+    (tmp_path / "collect.sh").write_text(text.replace(path, str(tools) + "}"))
+    found = shutil.which(shell[0]) or ""
+    command = [found, *shell[1:], str(tmp_path / "collect.sh"), str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, env={"PATH": str(tools)})
+    assert done.returncode == 2, done.stderr
+    assert "nothing tells whether kube-proxy has rules here: whether iptables-nft holds rules" in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("shell", shells(), ids=" ".join)
+@pytest.mark.kernel
+@pytest.mark.skipif(_REASON is not None, reason=_REASON or "")
+@pytest.mark.usefixtures("namespace")
 def test_the_script_says_what_it_could_not_take(tmp_path: Path, shell: list[str]) -> None:
     run("iptables-legacy-restore", stdin="*nat\n:KUBE-SERVICES - [0:0]\n-A KUBE-SERVICES -m mark --mark 0x1 -j RETURN\nCOMMIT\n")
     tools = tmp_path / "tools"
@@ -601,7 +700,12 @@ def test_the_script_takes_what_ipvs_has(tmp_path: Path, shell: list[str], printe
 
 @pytest.mark.parametrize(
     ("output", "words"),
-    [("there", "is there already"), ("no/where", "no such folder"), ("there.tar.gz", "is a folder")],
+    [
+        ("there", "is there already"),
+        ("no/where", "no such folder"),
+        ("there.tar.gz", "is a folder"),
+        ("new.zip", "ends in .tar.gz or .tgz, or a folder"),
+    ],
 )
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="the script wants root")
 def test_the_script_refuses_what_it_cannot_write(tmp_path: Path, output: str, words: str) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ruleaudit.formats.iptables_save import parse
 from ruleaudit.live.dumps import Kernel, Output, take
 from ruleaudit.live.errors import LiveError
 from ruleaudit.sources import recognise
@@ -22,6 +23,7 @@ ADDR = '[{"ifindex":1,"ifname":"lo","flags":["LOOPBACK"],"mtu":65536,"addr_info"
 IN_NFT = Kernel({4: (), 6: ()}, nft=True, sets=True, ipvs=False, virtual_servers=False)
 WITH_IPVS = Kernel({4: (), 6: ()}, nft=True, sets=True, ipvs=True, virtual_servers=True)
 NFT = {"iptables-nft-save": RULES, "ip6tables-nft-save": "", "ip -j addr": ADDR, "ipset save": ""}
+EMPTY = {**NFT, "iptables-nft-save": "", "nft list tables": "table inet firewalld\n"}
 
 
 class Node:
@@ -119,6 +121,31 @@ class Node:
             "iptables-save ip6tables-save nft",
             id="nftables mode",
         ),
+        pytest.param(EMPTY, IN_NFT, "iptables-save ip6tables-save ip-addr", id="no rule at all"),
+        pytest.param(
+            {"ip -j addr": ADDR},
+            Kernel({4: (), 6: ()}, nft=False, sets=False, ipvs=False),
+            "iptables-save ip6tables-save ip-addr",
+            id="a kernel without anything",
+        ),
+        pytest.param(
+            {"iptables-legacy-save": "", "ip6tables-legacy-save": ""},
+            Kernel(),
+            "iptables-save ip6tables-save",
+            id="no rule in a pod, whose image has no nft",
+        ),
+        pytest.param(
+            {"nft list tables": "table ip kube-proxy\n", "nft -j list ruleset": '{"nftables": []}'},
+            IN_NFT,
+            "nft",
+            id="nftables mode without iptables",
+        ),
+        pytest.param(
+            {"ipvsadm -Sn": SERVERS, "nft list tables": ""},
+            WITH_IPVS,
+            "ipvsadm",
+            id="virtual servers without iptables",
+        ),
     ],
 )
 def test_dumps(programs: Mapping[str, str | tuple[int, str]], kernel: Kernel, names: str) -> None:
@@ -126,6 +153,15 @@ def test_dumps(programs: Mapping[str, str | tuple[int, str]], kernel: Kernel, na
     assert " ".join(one.name for one in dumps) == names
     for one in dumps:
         assert recognise(one.data.decode()).kind is one.kind
+
+
+def test_that_there_are_no_rules_is_a_dump() -> None:
+    four, six, _ = take(Node(EMPTY), IN_NFT).dumps
+    for one, family in ((four, 4), (six, 6)):
+        dump = parse(one.data.decode(), one.name)
+        assert not dump.problems
+        assert [(table.family, table.name) for table in dump.tables] == [(family, "filter"), (family, "nat")]
+        assert not list(dump.rules())
 
 
 @pytest.mark.parametrize(
@@ -154,6 +190,21 @@ def test_dumps(programs: Mapping[str, str | tuple[int, str]], kernel: Kernel, na
         ),
         (NFT, IN_NFT, {}),
         ({**NFT, "ipvsadm -Sn": (2, "Can't initialize ipvs")}, IN_NFT, {}),
+        (
+            {**NFT, "iptables-nft-save": OTHERS},
+            IN_NFT,
+            {"nft": "whether it has an nftables ruleset was not seen: there is no nft here"},
+        ),
+        (
+            {"iptables-save": RULES, "iptables-save --version": "iptables v1.8.7 (legacy)"},
+            Kernel(),
+            {"ip6tables-save": "the rules of IPv6 were not read"},
+        ),
+        (
+            {"iptables-legacy-save": RULES, "ip6tables-legacy-save": RULES, "ip -j addr": ADDR, "nft list tables": ""},
+            Kernel({4: ("nat",), 6: ("nat",)}, nft=None, sets=False, ipvs=False),
+            {"iptables-nft-save": "was not seen", "ip6tables-nft-save": "was not seen"},
+        ),
     ],
 )
 def test_what_is_missing_is_said(programs: Mapping[str, str | tuple[int, str]], kernel: Kernel, what: Mapping[str, str]) -> None:
@@ -175,6 +226,30 @@ def test_what_is_missing_is_said(programs: Mapping[str, str | tuple[int, str]], 
 def test_without_rules_there_is_nothing(programs: Mapping[str, str | tuple[int, str]], words: str) -> None:
     with pytest.raises(LiveError, match=words):
         take(Node(programs), Kernel())
+
+
+@pytest.mark.parametrize(
+    ("programs", "words"),
+    [
+        ({"nft list tables": ""}, "whether iptables-nft holds rules of IPv4 was not seen"),
+        (
+            {**EMPTY, "nft list tables": (1, "no luck")},
+            "whether it has an nftables ruleset was not seen: nft failed with status 1: no luck",
+        ),
+        (
+            {"iptables-nft-save": "", "ip6tables-nft-save": "", "ipset save": ""},
+            "there is no nft here; install the package nftables",
+        ),
+    ],
+)
+def test_where_neither_rules_nor_their_absence_can_be_seen(programs: Mapping[str, str | tuple[int, str]], words: str) -> None:
+    with pytest.raises(LiveError, match=words):
+        take(Node(programs), IN_NFT)
+
+
+def test_a_pod_whose_nft_fails_does_not_say_that_there_are_no_rules() -> None:
+    with pytest.raises(LiveError, match="whether it has an nftables ruleset was not seen: nft failed with status 1: no luck"):
+        take(Node({**EMPTY, "nft list tables": (1, "no luck")}), Kernel())
 
 
 @pytest.mark.parametrize(

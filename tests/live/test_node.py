@@ -93,12 +93,38 @@ def test_a_node_without_any_rule_gets_no_table(nodes: Path) -> None:
     assert before["ip_tables_names"] == ""
     live = node.read_node()
     assert state() == before
-    assert [(one.name, one.data) for one in live.dumps.dumps[:2]] == [("iptables-save", b""), ("ip6tables-save", b"")]
+    assert [one.name for one in live.dumps.dumps] == ["iptables-save", "ip6tables-save", "ip-addr"]
+    assert all(b"-A " not in one.data for one in live.dumps.dumps)
     objects = str(nodes / "healthy" / "objects.json.xz")
     report = ruleaudit.audit_inputs([*ruleaudit.read([objects]), *live.sources()], node="node-a")
     assert not [one for one in report.findings if one.service and not one.code.startswith("RA7")], (
         "what was not there is no fault of a Service"
     )
+    assert [one.code for one in report.findings if one.severity.value == "error"] == ["RA005"]
+    assert not [one for one in report.findings if one.code == "RA004"]
+
+
+@pytest.mark.parametrize("flushed", [["nft", "flush", "ruleset"], None])
+@pytest.mark.usefixtures("namespace")
+def test_a_node_whose_rules_are_gone_is_broken(
+    nodes: Path, flushed: list[str] | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if flushed is not None:
+        load(nodes / "healthy", "nft")
+        run(*flushed)
+    objects = str(nodes / "healthy" / "objects.json.xz")
+    assert cli.main(["check", "--live", "--objects", objects, "--node", "node-a", "--format", "json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert [one["code"] for one in report["findings"] if one["severity"] == "error"] == ["RA005"]
+
+
+@pytest.mark.usefixtures("namespace")
+def test_a_node_in_nftables_mode_is_not_called_broken(nodes: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run("nft", "add", "table", "ip", "kube-proxy")
+    run("nft", "add", "chain", "ip", "kube-proxy", "services")
+    objects = str(nodes / "healthy" / "objects.json.xz")
+    assert cli.main(["check", "--live", "--objects", objects, "--node", "node-a"]) == 0
+    assert "kube-proxy runs in nftables mode here" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("namespace")
@@ -235,11 +261,19 @@ def test_without_any_tool_it_is_said(nodes: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(node, "_SBIN", ())
     monkeypatch.setattr(node, "_READER", "ruleaudit.live.no_such_module")
-    missing = node.read_node().dumps.missing
-    assert [one.what for one in missing][:2] == ["iptables-legacy-save", "iptables-nft-save"]
-    assert "the legacy tables of IPv4 (" in missing[0].message
-    assert "nat" in missing[0].message
-    assert "ruleaudit[live]" in missing[0].hint
+    with pytest.raises(LiveError, match=r"the legacy tables of IPv4 \(.*nat.*ruleaudit\[live\].*iptables-nft-save"):
+        node.read_node()
+
+
+@pytest.mark.usefixtures("namespace")
+def test_without_any_tool_nothing_is_called_healthy(
+    nodes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load(nodes / "healthy", "nft")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(node, "_SBIN", ())
+    assert cli.main(["check", "--live", "--objects", str(nodes / "healthy" / "objects.json.xz"), "--node", "node-a"]) == 2
+    assert "there is no iptables-nft-save here" in capsys.readouterr().err
 
 
 @pytest.mark.usefixtures("namespace")

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 from tests.reports.samples import FOLDER, MISSING, STALE, USUAL
 
-from ruleaudit.reports.evidence import anchor, occurrences, relative_path
+from ruleaudit.findings import InputSummary, ProxySummary, Report, Severity
+from ruleaudit.reports.evidence import anchor, facts, is_unchecked, occurrences, relative_path, severity_counts, statement, title
 
 if TYPE_CHECKING:
     from ruleaudit.findings import Finding
@@ -56,3 +57,29 @@ def test_fingerprints_are_unique_and_of_their_node() -> None:
     assert fingerprints[0].partition(":")[0] == fingerprints[1].partition(":")[0]
     again = replace(USUAL, findings=(replace(STALE, locations=(), message="changed"),))
     assert [one for _, _, one in occurrences([again])] == fingerprints[:1]
+
+
+def test_facts_are_told_in_one_order_and_words() -> None:
+    assert list(facts(replace(STALE, certainty=MISSING.certainty))) == ["expected", "observed", "objects", "possible", "to do"]
+    assert facts(STALE)["objects"] == "Service demo/np, Pod demo/np-0"
+    assert facts(STALE, 1)["objects"] == "Service demo/np and 1 more"
+    assert facts(replace(STALE, expected="", observed="", hint="", objects=())) == {}
+    assert (title(STALE), title(MISSING)) == ("RA206 stale-endpoint", "RA102 missing-cluster-ip (possible)")
+    assert statement(STALE) == STALE.message
+    assert statement(replace(STALE, message="it is stale")) == "demo/np: it is stale"
+    assert severity_counts({Severity.INFO: 2, Severity.ERROR: 1}) == ["1 error", "2 notes"]
+
+
+@pytest.mark.parametrize(
+    ("services", "frontends", "kind", "used", "unchecked"),
+    [
+        pytest.param(3, 5, "iptables-save", True, False, id="asked"),
+        pytest.param(3, 0, "iptables-save", True, True, id="nothing was asked"),
+        pytest.param(0, 0, "iptables-save", True, False, id="rules alone"),
+        pytest.param(0, 0, "iptables-save", False, True, id="rules that are passed over"),
+        pytest.param(0, 0, "capture-description", True, True, id="no rules"),
+    ],
+)
+def test_a_node_of_which_nothing_was_checked(services: int, frontends: int, kind: str, used: bool, unchecked: bool) -> None:
+    inputs = (InputSummary("dump", kind, 4, 9, used),)
+    assert is_unchecked(Report("a", inputs, ProxySummary(), services, frontends, 0)) is unchecked

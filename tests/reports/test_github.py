@@ -9,9 +9,10 @@ from typing import NamedTuple
 import pytest
 from tests.reports.samples import FOLDER, HOSTILE_TEXTS, STALE, USUAL, hostile
 
-from ruleaudit.findings import ProxySummary, Report, Severity
+from ruleaudit.findings import ProxySummary, Report, Severity, Suppressed
 from ruleaudit.reports.evidence import Context
 from ruleaudit.reports.github import github_report
+from ruleaudit.reports.nodes import Failure, compared
 
 
 class Command(NamedTuple):
@@ -73,6 +74,30 @@ def test_nothing_found_is_said() -> None:
     (command,) = github(Report(None, (), ProxySummary(), 0, 0, 0))
     assert command.name == "notice"
     assert "no faults found" in command.message
+
+
+def test_many_nodes_have_one_summary() -> None:
+    clean = [replace(USUAL, node=f"node-{number}", findings=()) for number in range(400)]
+    (command,) = github(*clean)
+    assert (command.name, command.message) == ("notice", "400 nodes: no faults found")
+    commands = github(USUAL, *clean)
+    assert [command.name for command in commands] == ["error", "error", "error", "warning", "notice"]
+    assert commands[-1].message == "401 nodes: 3 errors, 1 warning on 1 node; 1 note on 1 node; 1 part not checked on 1 node"
+
+
+def test_what_is_expected_is_said_as_such() -> None:
+    suppressed = (Suppressed(STALE, "expected", "", "expected.json"),)
+    (command,) = github(replace(USUAL, findings=(), suppressed=suppressed))
+    assert command.message.startswith("node-a: 1 finding as expected in 4 services")
+
+
+def test_a_node_that_was_not_audited_is_an_error_and_comes_first() -> None:
+    comparison = compared([USUAL], failures=[Failure("b::c,\n/", "holds\nnothing")])
+    commands = parsed(github_report([USUAL], Context(folder=FOLDER, comparison=comparison)))
+    assert commands[0].name == "error"
+    assert commands[0].properties == {"title": "ruleaudit: not audited"}
+    assert commands[0].message == r"b::c,\n/: holds\nnothing"
+    assert commands[-1].message.endswith("; 1 not audited")
 
 
 @pytest.mark.parametrize("text", HOSTILE_TEXTS.values(), ids=HOSTILE_TEXTS)

@@ -14,6 +14,7 @@ from tests.reports.samples import FOLDER, HOSTILE_TEXTS, MISSING, STALE, USUAL, 
 from ruleaudit.findings import ProxySummary, Report
 from ruleaudit.reports.evidence import Context
 from ruleaudit.reports.gitlab import gitlab_report
+from ruleaudit.reports.nodes import Failure, compared
 
 VALIDATOR = jsonschema.Draft7Validator(json.loads((Path(__file__).parent / "schemas" / "gitlab-code-quality.json").read_text()))
 
@@ -53,6 +54,18 @@ def test_fingerprints_are_unique() -> None:
 )
 def test_little_is_enough(report: Report) -> None:
     assert len(gitlab(report)) == len(report.findings)
+
+
+def test_a_node_that_was_not_audited_is_an_issue() -> None:
+    """Without it GitLab would show all that the node had before as repaired."""
+    failures = [Failure(f"{FOLDER}/nodes/{name}/", "holds\nnothing") for name in "bc"]
+    comparison = compared([USUAL], failures=failures)
+    issues = json.loads(gitlab_report([USUAL], Context(folder=FOLDER, comparison=comparison)))
+    assert [error.message for error in VALIDATOR.iter_errors(issues)] == []
+    assert issues[0]["severity"] == "critical"
+    assert issues[0]["description"] == f"not audited: {FOLDER}/nodes/b/: holds\\nnothing"
+    assert [issue["location"]["path"] for issue in issues[:2]] == ["nodes/b", "nodes/c"]
+    assert len({issue["fingerprint"] for issue in issues}) == len(issues) == 8
 
 
 @pytest.mark.parametrize("text", HOSTILE_TEXTS.values(), ids=HOSTILE_TEXTS)

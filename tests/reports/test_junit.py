@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -12,6 +13,7 @@ from tests.reports.samples import FOLDER, HOSTILE_TEXTS, STALE, USUAL, hostile, 
 from ruleaudit.findings import ProxySummary, Report, Severity
 from ruleaudit.reports.evidence import Context
 from ruleaudit.reports.junit import junit_report
+from ruleaudit.reports.nodes import Failure, compared
 from ruleaudit.reports.printable import printable
 
 SCHEMA = xmlschema.XMLSchema(Path(__file__).parent / "schemas" / "junit-10.xsd")
@@ -76,6 +78,29 @@ def test_a_failure_holds_the_evidence() -> None:
     assert [line for line in text.splitlines() if line.startswith("  node-a/")] == [
         f"  {one.file}:{one.line}: {one.text}" for one in (STALE.locations[3], STALE.locations[1], *STALE.locations[::2])
     ]
+
+
+def test_a_node_of_which_nothing_was_checked_does_not_pass() -> None:
+    quiet = replace(USUAL, frontends=0, findings=USUAL.findings[4:])
+    (suite,) = junit(quiet)
+    assert (suite.get("tests"), suite.get("failures"), suite.get("skipped")) == ("5", "0", "5")
+    assert {one.get("message") for one in suite.iter("skipped")} == {"not checked: no nft dump"}
+    (suite,) = junit(replace(USUAL, frontends=0))
+    assert (suite.get("failures"), suite.get("skipped")) == ("3", "2")
+
+
+def test_a_node_that_was_not_audited_is_an_error() -> None:
+    comparison = compared([USUAL], failures=[Failure("nodes/b/", "holds nothing")])
+    text = junit_report([USUAL], Context(folder=FOLDER, comparison=comparison))
+    SCHEMA.validate(text)
+    root = ElementTree.fromstring(text)
+    assert (root.get("tests"), root.get("failures"), root.get("errors")) == ("6", "3", "1")
+    assert [(one.get("name"), one.get("id"), one.get("errors")) for one in root] == [
+        ("ruleaudit node-a", "0", "0"),
+        ("ruleaudit nodes/b/", "1", "1"),
+    ]
+    (error,) = root.iter("error")
+    assert error.get("message") == "holds nothing"
 
 
 @pytest.mark.parametrize("text", HOSTILE_TEXTS.values(), ids=HOSTILE_TEXTS)

@@ -14,6 +14,7 @@ from tests.reports.samples import FOLDER, HOSTILE_TEXTS, STALE, USUAL, hostile, 
 from ruleaudit.findings import Finding, Location, ProxySummary, Report, Severity
 from ruleaudit.reports.evidence import Context
 from ruleaudit.reports.markdown import markdown_report
+from ruleaudit.reports.nodes import Failure, compared
 from ruleaudit.reports.printable import printable
 
 if TYPE_CHECKING:
@@ -82,12 +83,93 @@ def test_a_finding_has_its_facts_and_lines() -> None:
     assert [token.content for token in tokens(text) if token.type == "code_inline"] == ["kubectl get pods -A -o wide"]
 
 
+LIMIT = 65_536
+"""Characters of a comment on GitHub."""
+
+
+def left_out(text: str) -> int:
+    left = re.search(r"\*([\d,]+) findings? more; ", text)
+    return 0 if left is None else int(left[1].replace(",", ""))
+
+
+def told(text: str) -> int:
+    """How many findings have a heading or a line of their own."""
+    return len(re.findall(r"^(?:###|-) (?:error|warning) RA", text, re.MULTILINE))
+
+
 def test_a_long_report_fits_into_a_comment() -> None:
+    text = markdown(large(1500))
+    assert 50_000 < len(text) < LIMIT
+    assert told(text) + left_out(text) == 1500
+
+
+def test_what_nodes_share_is_told_once() -> None:
     text = markdown(large(500), large(500, "node-b"))
-    assert 50_000 < len(text) < 65_536
-    left = re.search(r"\*(\d+) findings more; ", text)
-    assert left is not None
-    assert text.count("### ") + int(left[1]) == 1000
+    assert len(text) < LIMIT
+    assert headings(text)[:2] == ["ruleaudit: 2 nodes", "on both nodes"]
+    assert told(text) + left_out(text) == 500
+    assert left_out(text)
+    assert f"and {left_out(text)} more here" in text
+
+
+def node(number: int, *findings: Finding) -> Report:
+    return replace(USUAL, node=f"node-{number:03}", findings=tuple(replace(one, node=f"node-{number:03}") for one in findings))
+
+
+NOTE = Finding("RA701", "no-matching-pod", Severity.INFO, "its selector matches no pod", service="demo/none")
+
+
+def test_many_nodes_are_a_table_and_every_broken_one_is_told_of() -> None:
+    broken = [node(number, *large(30 + number).findings[-5:], NOTE) for number in range(9)]
+    text = markdown(*(node(number, NOTE) for number in range(9, 60)), *broken)
+    assert len(text) < LIMIT
+    assert "**60 nodes: 40 errors, 5 warnings on 9 nodes; 60 notes on 60 nodes**" in text
+    seen = [token.content for token in tokens(text) if token.type == "inline"]
+    for number in range(9):
+        assert f"node-{number:03}" in seen
+    assert "node-020" not in text
+    assert "| 51 other nodes | - | - | 51 | - | |" in text
+    order = headings(text)
+    assert order[-1] == "Notes"
+    assert {f"on node-{number:03} alone" for number in range(9)} & set(order)
+    assert told(text) == len({one.fingerprint for report in broken for one in report.findings}) - 1
+    assert text.count("RA701 no-matching-pod: ") == 1
+    assert "(on all 60 nodes)" in text
+
+
+def test_a_node_with_much_does_not_keep_the_others_out() -> None:
+    first = large(3000, "node-000")
+    others = [node(number, replace(STALE, subject=f"{number}")) for number in range(1, 6)]
+    text = markdown(first, *others)
+    assert len(text) < LIMIT
+    for report in others:
+        assert f"on {report.node} alone" in headings(text)
+    assert told(text) + left_out(text) == 3005
+
+
+def test_nothing_exceeds_the_limit() -> None:
+    """Four hundred nodes whose findings, names and oddities all differ."""
+    nodes = [
+        replace(node(number, *large(10 + number).findings[-3:]), node=f"node-{number}-{'x' * 200}", services=number % 7)
+        for number in range(400)
+    ]
+    failures = [Failure(f"folder-{number}-{'y' * 300}/", "holds nothing " * 100) for number in range(200)]
+    notices = tuple(f"notice {number} {'z' * 3000}" for number in range(100))
+    for reports in (nodes, nodes[:1], [node(number, NOTE) for number in range(400)], []):
+        context = Context(Severity.WARNING, FOLDER, notices, comparison=compared(reports, failures=failures))
+        text = markdown_report(reports, context)
+        assert len(text) < LIMIT
+        assert "- and 170 more" in text
+    assert len(markdown(*(node(number, NOTE) for number in range(400)))) < 2_000
+
+
+def test_nodes_that_were_not_audited_or_not_checked_are_named() -> None:
+    unchecked = replace(node(2), frontends=0)
+    comparison = compared([node(1), unchecked], failures=[Failure("c/", "it is *empty*")])
+    text = markdown_report(comparison.reports, Context(folder=FOLDER, comparison=comparison))
+    assert "| node-002 | - | - | - | all | iptables |" in text
+    assert "- c/: it is \\*empty\\*" in text
+    assert "1 of 3 nodes not checked: node-002; 1 not audited" in text
 
 
 @pytest.mark.parametrize("text", HOSTILE_TEXTS.values(), ids=HOSTILE_TEXTS)
@@ -102,6 +184,20 @@ def test_hostile_text_is_inert(text: str, threshold: Severity) -> None:
     # GitHub makes mentions, references and links of plain text, too.
     plain = " ".join(token.content for token in tokens(written) if token.type == "text")
     assert not re.search(r"@\w|#\d|://", plain)
+
+
+@pytest.mark.parametrize("text", [*HOSTILE_TEXTS.values(), "a|b @team", "a | `b|c` | d"])
+def test_hostile_names_of_nodes_are_inert(text: str) -> None:
+    reports = [hostile(text), replace(hostile(text), proxy=ProxySummary(text, text)), *(node(number) for number in range(6))]
+    comparison = compared(reports, [text, f"{text}2"], [Failure(text, text)])
+    written = markdown_report(reports, Context(folder=FOLDER, notices=(text,), comparison=comparison))
+    assert all(line.isprintable() for line in written.split("\n"))
+    found = list(tokens(written))
+    assert {token.type.removesuffix("_open").removesuffix("_close") for token in found} <= KINDS
+    assert not re.search(r"@\w|#\d|://", " ".join(token.content for token in found if token.type == "text"))
+    first, end = (next(at for at, token in enumerate(found) if token.type == f"table_{which}") for which in ("open", "close"))
+    cells = [token.content for token in found[first:end] if token.type == "inline"]
+    assert [cells[row + 1 : row + 5] for row in (6, 12)] == [["1", "1", "1", "1"]] * 2  # no name ends its cell
 
 
 def test_no_line_ends_its_fence() -> None:

@@ -23,6 +23,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import Select, WebDriverWait
 from tests.reports.samples import FOLDER, HOSTILE_TEXTS, USUAL, hostile, large
 
+from ruleaudit.findings import Finding, Severity
 from ruleaudit.reports.evidence import Context
 from ruleaudit.reports.html import html_report
 
@@ -238,6 +239,77 @@ def test_the_table_leads_to_the_findings(browser: Browser) -> None:
     assert 0 <= top < 900
 
 
+def linked() -> Report:
+    """A node with a cause in one namespace and what follows from it in another."""
+    cause = Finding("RA208", "stale-reject", Severity.ERROR, "refuses", service="demo/np")
+    follower = Finding("RA106", "missing-endpoint", Severity.ERROR, "gets nothing", service="other/web", cause=cause.fingerprint)
+    return replace(large(12), findings=(cause, follower, *large(12).findings))
+
+
+@pytest.mark.parametrize(
+    ("filters", "cleared"),
+    [
+        pytest.param({"code": "RA106"}, "code", id="code"),
+        pytest.param({"namespace": "other"}, "namespace", id="namespace"),
+        pytest.param({"text": "gets nothing"}, "text", id="text"),
+        pytest.param({"code": "RA106", "text": "nothing"}, "code, text", id="code and text"),
+    ],
+)
+def test_a_link_leads_to_a_finding_that_the_filters_hide(browser: Browser, filters: dict[str, str], cleared: str) -> None:
+    browser.open(linked())
+    browser.wait("14 of 14 findings shown")
+    for name, value in filters.items():
+        browser.driver.find_element(By.NAME, name).send_keys(value)
+    browser.wait("1 of 14 findings shown")
+    summary = browser.driver.find_element(By.CSS_SELECTOR, ".finding:not([hidden]) summary")
+    summary.click()
+    browser.driver.find_element(By.LINK_TEXT, "RA208 stale-reject (demo/np)").send_keys(Keys.ENTER)
+    browser.wait(f"14 of 14 findings shown; cleared to show this one: {cleared}")
+    assert str(browser.ask("document.activeElement.textContent")).startswith("error RA208 ")
+    assert browser.ask("document.activeElement.parentElement.open") is True
+    browser.driver.find_element(By.LINK_TEXT, "RA106 missing-endpoint (other/web)").send_keys(Keys.ENTER)
+    WebDriverWait(browser.driver, SECONDS, 0.02).until(
+        lambda _: str(browser.ask("document.activeElement.textContent")).startswith("error RA106 ")
+    )
+    assert browser.complaints() == []
+
+
+def test_a_severity_that_is_switched_off_is_switched_on_for_a_link(browser: Browser) -> None:
+    report = linked()
+    cause, follower, *rest = report.findings
+    browser.open(replace(report, findings=(replace(cause, severity=Severity.WARNING), follower, *rest)))
+    browser.driver.find_element(By.CSS_SELECTOR, "input[value=warning]").click()
+    browser.wait("12 of 14 findings shown")
+    browser.driver.find_element(By.ID, "open").click()
+    browser.driver.find_element(By.LINK_TEXT, "RA208 stale-reject (demo/np)").send_keys(Keys.ENTER)
+    browser.wait("14 of 14 findings shown; cleared to show this one: severity")
+
+
+def test_a_link_that_is_followed_while_the_filters_wait_is_told(browser: Browser) -> None:
+    browser.open(linked())
+    browser.driver.execute_script("""
+        const form = document.getElementById("filters");
+        form.elements.code.value = "RA106";
+        form.dispatchEvent(new Event("input"));
+        form.elements.text.value = "nothing";
+        location.hash = document.querySelector("[data-code=RA208]").id;
+        form.dispatchEvent(new Event("input"));
+    """)
+    browser.wait("14 of 14 findings shown; cleared to show this one: code, text")
+    time.sleep(0.2)  # longer than the filters wait
+    browser.wait("14 of 14 findings shown; cleared to show this one: code, text")
+
+
+def test_a_link_is_followed_again(browser: Browser) -> None:
+    browser.open(linked())
+    browser.driver.find_element(By.ID, "open").click()
+    for _ in range(2):  # the second time the address of the page does not change
+        browser.driver.find_element(By.LINK_TEXT, "RA208 stale-reject (demo/np)").send_keys(Keys.ENTER)
+        WebDriverWait(browser.driver, SECONDS, 0.02).until(
+            lambda _: str(browser.ask("document.activeElement.textContent")).startswith("error RA208 ")
+        )
+
+
 def test_what_scrolls_can_be_reached(browser: Browser) -> None:
     browser.open(USUAL, width=400)
     unreachable = """[...document.querySelectorAll("*")].filter((one) => {
@@ -372,3 +444,28 @@ def test_paper_shows_closed_findings_and_no_filters(browser: Browser) -> None:
         assert browser.shown(".finding .body") == 30
     finally:
         browser.command("Emulation.setEmulatedMedia", media="", features=[])
+
+
+SHEET = 794
+"""The width of an A4 sheet in pixels; its margins take off some."""
+
+
+@pytest.mark.parametrize("nodes", [1, 4, 5, 12, 13, 40])
+def test_many_nodes_fit_on_a_sheet(browser: Browser, nodes: int) -> None:
+    long = "ip-10-12-34-56.eu-central-1.compute.internal"
+    reports = [replace(USUAL, node=f"{long}-{number}") for number in range(nodes)]
+    browser.open(*reports, media="print", width=SHEET - 80)
+    try:
+        assert browser.shown(".matrix tbody td") > 0
+        outside = "[...document.querySelectorAll('th, td, p')].filter((one) => one.getBoundingClientRect().right > innerWidth + 1).length"
+        assert browser.ask(outside) == 0
+    finally:
+        browser.command("Emulation.setEmulatedMedia", media="", features=[])
+
+
+def test_heads_of_narrow_columns_stand_upright_and_whole(browser: Browser) -> None:
+    browser.open(*(replace(USUAL, node=f"node-{number}") for number in range(8)))
+    sizes = browser.ask("[...document.querySelectorAll('.wide .node span')].map((one) => [one.offsetWidth, one.offsetHeight])")
+    assert isinstance(sizes, list)
+    assert len(sizes) == 8
+    assert all(height > 1.5 * width for width, height in sizes)

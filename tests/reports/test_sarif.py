@@ -12,8 +12,9 @@ import pytest
 from tests.reports.samples import FOLDER, HOSTILE_TEXTS, MISSING, STALE, USUAL, hostile, large
 
 from ruleaudit.catalogue import CATALOGUE
-from ruleaudit.findings import Finding, ProxySummary, Report, Severity, Suppressed
+from ruleaudit.findings import Finding, InputSummary, ProxySummary, Report, Severity, Suppressed
 from ruleaudit.reports.evidence import Context
+from ruleaudit.reports.nodes import Failure, compared
 from ruleaudit.reports.sarif import sarif_report
 
 SCHEMA = json.loads((Path(__file__).parent / "schemas" / "sarif-schema-2.1.0.json").read_text())
@@ -59,21 +60,54 @@ def test_the_schema_accepts_it(reports: list[Report]) -> None:
     ] == []
 
 
-def test_suppressed_results_stay_and_say_why() -> None:
-    """SARIF 3.27.23 and 3.27.24: all results or none have a baselineState."""
+def test_what_is_suppressed_is_counted_and_no_result() -> None:
+    """GitHub opens an alert for every result, whatever its suppressions say; and nobody knows what of the rest is new."""
     ignored = Suppressed(STALE, "ignore", "by design", "ruleaudit.toml:3")
     known = Suppressed(MISSING, "baseline", "", "known.json")
     left = tuple(one for one in USUAL.findings if one not in (STALE, MISSING))
-    report = replace(USUAL, findings=left, suppressed=(ignored, known), known={MISSING.fingerprint: 1})
+    report = replace(USUAL, findings=left, suppressed=(ignored, known))
     log = sarif(report)
     assert [error.message for error in VALIDATOR.iter_errors(log)] == []
-    found = log["runs"][0]["results"]
-    assert len(found) == len(USUAL.findings)
-    assert [
-        (one["ruleId"], one["baselineState"], one["suppressions"][0]["justification"]) for one in found if "suppressions" in one
-    ] == [("RA206", "new", "by design"), ("RA102", "unchanged", "known in known.json")]
-    assert {one["baselineState"] for one in found if "suppressions" not in one} == {"new"}
-    assert not any("baselineState" in one or "suppressions" in one for one in results(USUAL))
+    run = log["runs"][0]
+    assert [one["ruleId"] for one in run["results"]] == [one.code for one in left]
+    assert not any("baselineState" in one or "suppressions" in one for one in run["results"])
+    assert not {"RA206", "RA102"} & {rule["id"] for rule in run["tool"]["driver"]["rules"]}
+    assert run["properties"]["suppressed"] == [
+        {"by": "ignore", "reason": "by design", "place": "ruleaudit.toml:3", "findings": 1},
+        {"by": "baseline", "reason": "", "place": "known.json", "findings": 1},
+    ]
+
+
+def test_an_input_of_several_nodes_is_one_artifact() -> None:
+    """`artifacts` is a set by the schema; nodes share objects, and one file may hold several dumps."""
+    stream = (InputSummary("all.txt", "iptables-save", 4, 9, True), InputSummary("all.txt", "ipset", None, 3, False))
+    shared = (
+        InputSummary("objects.json", "objects", None, 900, True),
+        InputSummary("./objects.json", "objects", None, 900, True),
+    )
+    reports = [replace(USUAL, node=name, inputs=(one, *stream)) for name, one in zip("ab", shared, strict=True)]
+    log = sarif(*reports)
+    assert [error.message for error in VALIDATOR.iter_errors(log)] == []
+    assert [(one["location"]["uri"], one["properties"]) for one in log["runs"][0]["artifacts"]] == [
+        ("objects.json", {"kind": "objects", "lines": 900, "used": True}),
+        ("all.txt", {"kind": "iptables-save, ipset", "lines": 12, "used": True}),
+    ]
+
+
+def test_a_node_that_was_not_audited_is_an_error_of_the_run() -> None:
+    silent = replace(USUAL, node="node-c", frontends=0)
+    comparison = compared([USUAL, silent], failures=[Failure("nodes/b/", "holds nothing")])
+    context = Context(folder=FOLDER, notices=("1 hidden",), comparison=comparison)
+    log = json.loads(sarif_report(comparison.reports, context))
+    assert [error.message for error in VALIDATOR.iter_errors(log)] == []
+    (invocation,) = log["runs"][0]["invocations"]
+    assert invocation["executionSuccessful"] is False
+    assert [(one["level"], one["message"]["text"]) for one in invocation["toolExecutionNotifications"]] == [
+        ("error", "not audited: nodes/b/: holds nothing"),
+        ("warning", "not checked: node-c"),
+        ("note", "1 hidden"),
+    ]
+    assert sarif(USUAL)["runs"][0]["invocations"][0]["executionSuccessful"] is True
 
 
 def test_the_schema_is_not_blind() -> None:

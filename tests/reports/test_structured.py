@@ -126,7 +126,12 @@ def test_every_field_has_its_place_and_value() -> None:
             ],
         ],
         ["suppressed", []],
+        ["notices", []],
     ]
+
+
+def test_what_is_said_of_the_report_as_a_whole() -> None:
+    assert json.loads(json_report(REPORT, ("an ignore has ended",)))["notices"] == ["an ignore has ended"]
 
 
 def test_what_is_suppressed_stands_apart() -> None:

@@ -89,7 +89,8 @@ def check_ingresses(nodes: Nodes) -> int:
             codes = {one.code for one in found.findings}
             assert ("RA704" in codes) is backend.broken, where
             if backend.problem is None:
-                assert {one.way for one in found.outcomes} == {"service", "endpoints"}, where
+                ways = {one.way[-1].label for one in found.outcomes if one.way}
+                assert ways == {"by the Service", "straight to its endpoints"}, where
     return count
 
 

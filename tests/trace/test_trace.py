@@ -151,7 +151,7 @@ CASES = {
     "a port's name": Case("pod/demo/web-0", "multi:metrics", True, FORWARD, ("10.96.1.5:9090/TCP",)),
     "SRV": Case("pod/demo/web-0", "_https._tcp.multi.demo.svc.cluster.local", True, FORWARD, ("10.96.1.5:443/TCP",)),
     "both families": Case("pod/demo/web-0", "dual:80", True, FORWARD, ("packets for 10.96.1.54:80", "packets for [fd00:10:96::136]:80", "its own affair")),
-    "one family is enough": Case("198.51.100.7", "10.96.1.54:80", True, FORWARD, ("outside of the cluster a cluster IP is led to no node",)),
+    "one family is enough": Case("198.51.100.7", "10.96.1.54:80", True, FORWARD, ("outside of the cluster a cluster IP is led to no node", "provided that the network leads 10.96.1.54 to node-a")),
     "a headless Service": Case("pod/demo/web-0", "headless", True, PASS, ("headless Service demo/headless", "routed, untranslated")),
     "the Service's port instead of the pods'": Case("pod/demo/web-0", "headless:80", False, PASS, ("no rule translates the port of a headless Service",)),
     "an alias that leads outside": Case("pod/demo/web-0", "extname:80", False, NO_RULES, ("an alias of db.example.com", "cannot be known from the objects")),
@@ -161,7 +161,7 @@ CASES = {
     "a port that the Service has not": Case("pod/demo/web-0", "10.96.1.1:81", False, PASS, ("which has no port 81/TCP: it has 80/TCP (http)",)),
     "a node port": Case("198.51.100.7", "192.168.100.11:30080", True, FORWARD, ("KUBE-NODEPORTS", "the pod sees an address of node node-a as the client")),
     "by the node's name": Case("198.51.100.7", "node-a:30080", True, FORWARD, ("node-a is a node",)),
-    "loopback by its name": Case("node", "localhost:30080", False, FORWARD | LOCAL, ("may be reached: to pod demo/np-0", "localhost: 127.0.0.1, ::1", "packets for 127.0.0.1:30080/TCP")),
+    "loopback by its name": Case("node", "localhost:30080", False, FORWARD | LOCAL, ("may be reached: by 127.0.0.1 to pod demo/np-0", "localhost: 127.0.0.1, ::1", "packets for 127.0.0.1:30080/TCP")),
     "another port of the node": Case("node", "192.168.100.11:10250", False, LOCAL, ("whether anybody listens is not known",)),
     "a node port that the rules lack": Case("node", "192.168.100.11:30999", False, LOCAL, ()),
     "a pod of a StatefulSet without its name": Case("pod/demo/web-0", "gone-0.headless:80", False, NO_RULES, ()),
@@ -174,10 +174,13 @@ CASES = {
     "a load balancer that connects itself": Case("198.51.100.7", "203.0.113.14:80", True, FORWARD, ("node port 30103 of a node itself", "192.168.100.11:30103")),
     "the same from a pod": Case("pod/demo/web-0", "203.0.113.14:80", True, FORWARD, ("routed on, untranslated", "node port 30103")),
     "a load balancer that asks for health": Case("198.51.100.7", "203.0.113.18:80", True, FORWARD, ("their health check on port",)),
-    "a load balancer that does not use the node": Case("198.51.100.7", "203.0.113.19:80", False, DROP, ("it uses none of node-a",)),
+    "a load balancer that does not use the node": Case("198.51.100.7", "203.0.113.19:80", False, DROP, ("it does not use node-a", "as the objects ask: demo/lb-local-remote has no ready endpoint on this node",)),
     "a load balancer with a name": Case("198.51.100.7", "lb.example.com:80", False, FORWARD, ("it has a name only",)),
     "source ranges admit": Case("198.51.100.7", "203.0.113.11:80", True, FORWARD, ("-s 198.51.100.0/24",)),
-    "source ranges refuse": Case("192.0.2.77", "203.0.113.11:80", False, DROP, ("KUBE-PROXY-FIREWALL",)),
+    "source ranges refuse": Case("192.0.2.77", "203.0.113.11:80", False, DROP, ("KUBE-PROXY-FIREWALL", "as the objects ask: 192.0.2.77 is in none of loadBalancerSourceRanges, 198.51.100.0/24")),
+    "endpoints that are not ready": Case("pod/demo/web-0", "notready:80", False, REJECT, ("as the objects ask: demo/notready has", "none of them ready")),
+    "an endpoint without a pod": Case("pod/demo/web-0", "172.16.5.5:8080", True, PASS, ("routed, untranslated, to 172.16.5.5:8080, an endpoint without a pod, ready",)),
+    "the health check of a load balancer": Case("198.51.100.7", "192.168.100.11:32009", True, LOCAL, ("503, no ready endpoint on this node",)),
     "an external IP": Case("198.51.100.7", "198.51.100.77:80", True, FORWARD, ("which the objects do not show",)),
     "session affinity": Case("pod/demo/web-0", "aff:80", True, FORWARD, ("session affinity: a client comes back",)),
     "only terminating endpoints": Case("pod/demo/web-0", "term-only:80", False, FORWARD, ("terminating",)),
@@ -655,6 +658,34 @@ def test_pictures(healthy: Nodes) -> None:
     assert '  n1 -->|"33.3%"| n2' in mermaid
 
 
+def test_pictures_name_the_file_once_and_say_what_the_tree_says(tmp_path: Path) -> None:
+    rule = "-A FORWARD -d 10.244.2.25/32 -m time --timestart 08:00 -j DROP"
+    folder = changed(tmp_path, "possible", before("FORWARD", rule))
+    found = trace(read_nodes([folder]), "198.51.100.7", "192.168.100.11:30080")
+    for picture in (dot_trace(found), mermaid_trace(found)):
+        assert picture.count("/iptables-save.txt") == 1
+        assert "nat KUBE-NODEPORTS " in picture
+        assert picture.count("masqueraded: sees an address of node node-a as the") == 3
+    dot, mermaid = dot_trace(found), mermaid_trace(found)
+    dropped = next(line for line in dot.splitlines() if "filter FORWARD" in line and "dropped" in line)
+    assert "(other software's)" in dropped
+    assert "[possible]" in dropped
+    assert "style=dashed" in dropped
+    assert "#91;possible#93;" in mermaid
+    assert "stroke-dasharray:5" in mermaid
+    elsewhere = trace(read_nodes([folder]), "pod/demo/web-0", "192.168.100.12:30081")
+    assert re.search(r"routed on.*shape=cds", dot_trace(elsewhere))
+    assert 'n2>"routed on' in mermaid_trace(elsewhere)
+    kept = dot_trace(trace(read_nodes([folder]), "pod/demo/web-0", "10.96.1.8:80"))
+    assert "sees 10.244.1.12 as the client" in kept
+    assert "masqueraded" not in kept
+    folder = changed(
+        tmp_path, "undecided", lambda text: re.sub(r"(-A KUBE-POSTROUTING .*)-j MASQ", r"\1-m limit --limit 1/sec -j MASQ", text)
+    )
+    both = dot_trace(trace(read_nodes([folder]), "198.51.100.7", "192.168.100.11:30080"))
+    assert both.count("masqueraded: sees an address of node node-a") == both.count("lsees 198.51.100.7 as the client") == 3
+
+
 def test_texts_of_inputs_cannot_break_a_picture(tmp_path: Path) -> None:
     rule = '-A FORWARD -d 10.244.2.25/32 -m comment --comment "a\\"b] ; <script>" -j DROP'
     found = trace(
@@ -762,4 +793,88 @@ def test_a_url_of_another_service_does_not_go_through_a_default_backend(tmp_path
 
 def test_a_load_balancer_that_is_to_use_other_nodes_only(healthy: Nodes) -> None:
     """What a node does that it does not use is no answer for the connection."""
-    assert trace(healthy, "198.51.100.7", "203.0.113.19:80").answer == "not known to be reached: dropped"
+    assert trace(healthy, "198.51.100.7", "203.0.113.19:80").answer == (
+        "not known to be reached: dropped by iptables-save.txt:39 on node-a; nothing is known of node-b and node-c, whose dumps were not given"
+    )
+
+
+# --- what is said of what is not known, and of what is not alike ---
+
+
+def test_each_address_of_a_name_has_an_answer_of_its_own(tmp_path: Path) -> None:
+    """Which of them a client takes is its own affair: no share of one is a share of the whole."""
+    half = changed(tmp_path, "half", before("FORWARD", "-A FORWARD -d 10.244.2.0/24 -j DROP"))
+    found = trace(read_nodes([half]), "pod/demo/web-0", "dual:80")
+    assert re.search(r"partly reached: by 10\.96\.1\.54 .*% dropped by .*; by fd00:10:96::136 to pod", found.answer), found.answer
+    assert sum(one.share for one in found.outcomes) == pytest.approx(1)
+    ways = [one["way"] for one in json.loads(json_trace(found))["outcomes"]]
+    assert {tuple(one) for one in ways} == {("by 10.96.1.54",), ("by fd00:10:96::136",)}
+
+
+def test_what_differs_from_its_neighbours_is_never_left_out(tmp_path: Path) -> None:
+    """Of 23 endpoints, one is another's and one is dropped: both are shown, the rest are counted."""
+    rules = (FIXTURES / "healthy" / "iptables-save.txt").read_text()
+    ends = re.findall(r'"demo/many:http -> ([0-9.]+):', rules)
+    wrong, lost = ends[17], ends[18]
+    change = before("FORWARD", f"-A FORWARD -d {lost}/32 -j DROP")
+    node = changed(
+        tmp_path, "node", lambda text: change(text.replace(f"--to-destination {wrong}:", "--to-destination 10.9.9.9:"))
+    )
+    text = text_of(trace(read_nodes([node]), "pod/demo/web-0", "many:80"))
+    assert "--to-destination 10.9.9.9:" in text
+    assert f"on its way to {lost}:" in text
+    assert "more to ready endpoints; --format json gives them all" in text
+
+
+def test_without_objects_nothing_is_said_of_who_is_where() -> None:
+    rules = read_nodes([str(FIXTURES / "healthy" / "iptables-save.txt")])
+    found = trace(rules, "node", "10.96.1.1:80")
+    assert found.answer.startswith("not known to be reached: to 10.244.1.12:8080")
+    assert "of which nothing is known: no endpoints and pods were given" in text_of(found)
+    assert not trace(rules, "198.51.100.7", "192.168.100.11:30080").reached
+
+
+def test_a_source_that_is_guessed_is_no_proof(tmp_path: Path) -> None:
+    """With an overlay network masqueraded packets leave with the address of its interface: a rule of the next node for the primary one may not
+    match.
+    """
+    drop = before("FORWARD", "-A FORWARD -s 192.168.100.11/32 -d 10.244.2.0/24 -j DROP")
+    nodes = read_nodes([str(FIXTURES / "healthy"), changed(tmp_path, "b", drop, node="node-b")])
+    found = trace(nodes, "198.51.100.7", "192.168.100.11:30080")
+    text = text_of(found)
+    assert {one.certainty for one in found.outcomes if one.verdict is Verdict.DROP} == {Certainty.POSSIBLE}
+    assert "hangs on which address of node node-a it comes from" in text
+    assert "an address of node node-a" in text
+    always = before("FORWARD", "-A FORWARD -d 10.244.2.0/24 -j DROP")
+    nodes = read_nodes([str(FIXTURES / "healthy"), changed(tmp_path, "c", always, node="node-b")])
+    dropped = [one for one in trace(nodes, "198.51.100.7", "192.168.100.11:30080").outcomes if one.verdict is Verdict.DROP]
+    assert {one.certainty for one in dropped} == {Certainty.DEFINITE}
+
+
+def test_each_node_is_given_its_own_file(tmp_path: Path) -> None:
+    """Also where no rule of the first decides."""
+    nodes = read_nodes([str(FIXTURES / "healthy"), changed(tmp_path, "b", lambda text: text, node="node-b")])
+    lines = text_of(trace(nodes, "pod/demo/web-0", "192.168.100.12:30080")).splitlines()
+    first = next(line for line in lines if "node node-a: packets for" in line)
+    assert "node-b" not in first.partition("packets for")[2]
+    assert "/b/iptables-save.txt" not in first
+
+
+@pytest.mark.parametrize(("target", "source"), [("10.244.1.12:8080", "192.168.100.11"), ("10.96.1.1:80", "10.96.1.1")])
+def test_with_which_address_a_node_asks_in_ipvs_mode(target: str, source: str) -> None:
+    """Its own for a pod; for what kube-ipvs0 has the very address that is asked (KPR 9.3)."""
+    found = trace(read_nodes([str(FIXTURES / "ipvs-healthy")]), "node", target)
+    step = next(one for one in found.all_steps() if one.kind is StepKind.NODE_RULES)
+    assert step.before is not None
+    assert step.before.source == source
+    loops = [rule.text for one in found.outcomes for rule in one.rules if "KUBE-LOOP-BACK" in rule.text]
+    assert not loops
+
+
+def test_the_lines_that_prove_a_finding_are_shown() -> None:
+    """Also those by which no packet came: a real server of weight 0."""
+    found = trace(read_nodes([str(FIXTURES / "ipvs-drained-endpoint")]), "pod/demo/web-0", "web:80")
+    (remark,) = {one for step in found.all_steps() for one in step.remarks if one.places}
+    shown = text_of(found)
+    assert all(place.text.strip() in shown for place in remark.places)
+    assert any(" -w 0" in place.text or re.search(r"Masq +0 ", place.text) for place in remark.places)

@@ -19,11 +19,12 @@ from ruleaudit.anonymize.dumps import (
 )
 from ruleaudit.anonymize.mapping import KEPT_NAMES, KEPT_PORT_NAMES, Mapping
 from ruleaudit.anonymize.objects import objects_without_names
-from ruleaudit.anonymize.settings import settings_without_names
+from ruleaudit.anonymize.settings import description_without_names, settings_without_names
+from ruleaudit.capture_description import not_collected
 from ruleaudit.cluster import load
 from ruleaudit.errors import InputError
 from ruleaudit.formats.iptables_save import MAX_LINE_LENGTH, MAX_LINES, parse
-from ruleaudit.settings import read_settings
+from ruleaudit.settings import find_settings
 from ruleaudit.sources import Captures, InputKind, read_captures
 
 if TYPE_CHECKING:
@@ -121,9 +122,20 @@ def _rewritten(sources: Sequence[Source], known: Cluster, written: Cluster, mapp
         elif kind is InputKind.IP_ADDR:
             made.append(("ip-addr.json", interfaces_without_names(ip_addr.parse(source.text, source.path), chains)))
         elif kind in (InputKind.PROXY_CONFIG, InputKind.CAPTURE_META):
-            made.append(settings_without_names(read_settings(source.data, source.path), mapping))
+            settings = find_settings(source.data, source.path)
+            if settings is None:
+                left_out.append(f"{source.path}: it holds no settings of kube-proxy")
+            elif kind is InputKind.CAPTURE_META:
+                lacking = not_collected(source.data, source.path)
+                made.append(("meta.json", description_without_names(settings, lacking, mapping)))
+            else:
+                made.append(settings_without_names(settings, mapping))
         elif kind is InputKind.EMPTY:
             made.append(("empty.txt", ""))
+        elif kind is InputKind.NFT:
+            # That there is one says in which mode kube-proxy runs.
+            made.append(("nft.json", '{"nftables": []}\n'))
+            left_out.append(f"{source.path}: what the nftables ruleset holds, which no audit looks at")
         elif kind is not InputKind.OBJECTS:
             left_out.append(f"{source.path}: {source.reason or f'{kind.value}, which no audit looks at'}")
     made += [(_OBJECT_FILES[kind], text.decode()) for kind, text in objects_without_names(written, mapping)]

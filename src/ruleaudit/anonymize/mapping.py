@@ -24,7 +24,31 @@ KEPT_PORT_NAMES: Final = frozenset({"http", "https", "dns", "dns-tcp", "metrics"
 
 _ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz234567"
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*\.?")
-_KNOWN_DOMAINS: Final = ("kubernetes.io", "k8s.io")
+# Keys of labels and annotations that Kubernetes itself defines, or asks everybody to use; what else somebody has under its domains may
+# name them.
+_KNOWN_KEYS: Final = frozenset(
+    {
+        # What kube-proxy, the EndpointSlice controllers and Ingress controllers go by.
+        "service.kubernetes.io/headless", "service.kubernetes.io/service-proxy-name", "service.kubernetes.io/topology-aware-hints",
+        "service.kubernetes.io/topology-mode", "kubernetes.io/service-name", "endpointslice.kubernetes.io/managed-by",
+        "endpointslice.kubernetes.io/skip-mirror", "endpoints.kubernetes.io/last-change-trigger-time", "endpoints.kubernetes.io/over-capacity",
+        "ingressclass.kubernetes.io/is-default-class", "kubernetes.io/ingress.class",
+        # What every Node has: topology keys name these, too.
+        "kubernetes.io/hostname", "kubernetes.io/os", "kubernetes.io/arch", "beta.kubernetes.io/os", "beta.kubernetes.io/arch",
+        "topology.kubernetes.io/zone", "topology.kubernetes.io/region", "failure-domain.beta.kubernetes.io/zone",
+        "failure-domain.beta.kubernetes.io/region", "node.kubernetes.io/instance-type", "beta.kubernetes.io/instance-type",
+        "node.kubernetes.io/exclude-from-external-load-balancers", "node-role.kubernetes.io/control-plane", "node-role.kubernetes.io/master",
+        "node-role.kubernetes.io/worker", "node-role.kubernetes.io/node",
+        # What charts and controllers put on everything (the recommended labels, and those of pods).
+        "app.kubernetes.io/name", "app.kubernetes.io/instance", "app.kubernetes.io/version", "app.kubernetes.io/component",
+        "app.kubernetes.io/part-of", "app.kubernetes.io/managed-by", "kubernetes.io/cluster-service", "kubernetes.io/name",
+        "addonmanager.kubernetes.io/mode", "apps.kubernetes.io/pod-index", "statefulset.kubernetes.io/pod-name", "batch.kubernetes.io/job-name",
+        "controller-revision-hash", "pod-template-hash", "pod-template-generation",
+    }
+)  # fmt: skip
+_SCHEDULERS: Final = frozenset(
+    {"rr", "wrr", "lc", "wlc", "fo", "ovf", "lblc", "lblcr", "dh", "sh", "mh", "sed", "nq", "twos"}
+)  # net/netfilter/ipvs of Linux
 _COMMON_KEYS: Final = frozenset({"app", "k8s-app", "name", "component", "tier", "release", "version", "run"})
 
 # The paths to these networks stay as they are, so that nothing gets in or out of them. What is inside is rewritten, too, but for
@@ -99,11 +123,15 @@ class Mapping:
         return "p" + self.token(text, 9)
 
     def label_key(self, text: str) -> str:
-        """The key of a label or an annotation; those of Kubernetes and the commonest stay."""
+        """The key of a label or an annotation; those that Kubernetes defines and the commonest stay."""
         domain, slash, name = text.rpartition("/")
-        if domain.endswith(_KNOWN_DOMAINS) or (not slash and name in _COMMON_KEYS) or text == "*":
+        if text in _KNOWN_KEYS or (not slash and name in _COMMON_KEYS) or text == "*":
             return text
         return f"{self.name(domain)}{slash}{self.name(name)}"
+
+    def scheduler(self, text: str) -> str:
+        """A scheduler of IPVS; those of Linux stay."""
+        return text if text in _SCHEDULERS else self.name(text)
 
     def service_port(self, text: str) -> str:
         """A service port as kube-proxy writes it: "namespace/name", "namespace/name:port" or "namespace/name:"."""

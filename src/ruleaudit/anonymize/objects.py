@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from ruleaudit.addresses import family_of
+from ruleaudit.ingress_controllers import known_controller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -33,6 +33,22 @@ _KEPT: Final = frozenset(
      "dnsPolicy", "pathType"}
 )  # fmt: skip
 """Fields whose values are words of the API, or times."""
+_WORDS: Final = frozenset(
+    {
+        # Kinds that own, are endpoints of or stand behind something.
+        "Service", "EndpointSlice", "Endpoints", "Node", "Pod", "Ingress", "IngressClass", "ReplicaSet", "ReplicationController", "DaemonSet",
+        "StatefulSet", "Deployment", "Job", "CronJob", "Namespace",
+        # Types of Services, of addresses and of conditions; families and protocols.
+        "ClusterIP", "NodePort", "LoadBalancer", "ExternalName", "InternalIP", "ExternalIP", "Hostname", "InternalDNS", "ExternalDNS", "Ready",
+        "ContainersReady", "Initialized", "PodScheduled", "PodReadyToStartContainers", "DisruptionTarget", "MemoryPressure", "DiskPressure",
+        "PIDPressure", "NetworkUnavailable", "IPv4", "IPv6", "IP", "FQDN", "TCP", "UDP", "SCTP",
+        # Policies, phases and other choices.
+        "Cluster", "Local", "ClientIP", "None", "PreferClose", "PreferSameZone", "PreferSameNode", "VIP", "Proxy", "Pending", "Running",
+        "Succeeded", "Failed", "Unknown", "True", "False", "Always", "OnFailure", "Never", "ClusterFirst", "ClusterFirstWithHostNet", "Default",
+        "Exact", "Prefix", "ImplementationSpecific",
+    }
+)  # fmt: skip
+"""The words that the API itself has in these fields."""
 _ADDRESSES: Final = frozenset(
     {"clusterIP", "clusterIPs", "externalIPs", "ip", "hostIP", "podIP", "addresses", "address", "nameservers"}
 )
@@ -40,17 +56,16 @@ _NETWORKS: Final = frozenset({"loadBalancerSourceRanges", "podCIDR", "podCIDRs"}
 _HOSTS: Final = frozenset({"host", "hosts", "hostname", "externalName", "searches"})
 _PORT_NAMES: Final = frozenset({"targetPort", "servicePort"})
 _LABELS: Final = frozenset({"labels", "selector", "topology", "deprecatedTopology"})
-_API_WORD: Final = re.compile(r"[A-Za-z0-9:.+-]{0,64}")
-# What of annotations changes what kube-proxy and controllers do, or says when it happened.
-_ANNOTATIONS: Final = frozenset(
-    {
-        "service.kubernetes.io/topology-aware-hints",
-        "service.kubernetes.io/topology-mode",
-        "endpoints.kubernetes.io/last-change-trigger-time",
-        "ingressclass.kubernetes.io/is-default-class",
-        "kubernetes.io/ingress.class",
-    }
-)
+_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9:]{8}(?:\.[0-9]{1,9})?(?:Z|[+-][0-9]{2}:[0-9]{2})")
+_TIMES: Final = frozenset({"creationTimestamp", "deletionTimestamp"})
+# What of annotations changes what kube-proxy and controllers do, or says when it happened; and the values that mean something there.
+_ANNOTATIONS: Final = {
+    "service.kubernetes.io/topology-aware-hints": re.compile("[Aa]uto|[Dd]isabled"),
+    "service.kubernetes.io/topology-mode": re.compile("[Aa]uto|[Dd]isabled"),
+    "endpoints.kubernetes.io/last-change-trigger-time": _TIME,
+    "ingressclass.kubernetes.io/is-default-class": re.compile("true|false"),
+    "kubernetes.io/ingress.class": None,
+}
 _KEPT_LABELS: Final = frozenset(
     {"endpointslice-controller.k8s.io", "endpoint-controller", "endpointslicemirroring-controller.k8s.io"}
 )
@@ -109,8 +124,9 @@ def _value(value: object, field: str, parent: str, mapping: Mapping) -> object:
 
 
 def _text(text: str, field: str, parent: str, mapping: Mapping) -> str:
-    if field in _KEPT and _API_WORD.fullmatch(text) and family_of(text) is None:
-        return text
+    if field in _KEPT:
+        known = _TIME.fullmatch(text) if field in _TIMES else text.isdigit() if field == "resourceVersion" else text in _WORDS
+        return text if known or not text else mapping.name(text)
     if field in _ADDRESSES:
         return text if text in ("", "None") else mapping.host(text)
     if field in _NETWORKS:
@@ -126,9 +142,9 @@ def _text(text: str, field: str, parent: str, mapping: Mapping) -> str:
             mapping.name(part) if re.fullmatch(r"[\w.-]+", part) else mapping.token(part) if part else ""
             for part in text.split("/")
         )
-    if field == "controller" and text.startswith("k8s.io/"):
-        return text
-    if field in ("controller", "apiGroup"):
+    if field == "controller":
+        return _controller(text, mapping)
+    if field == "apiGroup":
         return "/".join(mapping.name(part) for part in text.split("/"))
     if parent == "options" and re.fullmatch(r"[a-z0-9-]{1,20}", text):
         return text  # of resolv.conf
@@ -140,4 +156,11 @@ def _label(text: str, mapping: Mapping) -> str:
 
 
 def _annotation(key: str, text: str, mapping: Mapping) -> str:
-    return mapping.name(text) if key == "kubernetes.io/ingress.class" or not _API_WORD.fullmatch(text) else text
+    kept = _ANNOTATIONS[key]
+    return text if kept is not None and kept.fullmatch(text) else mapping.name(text)
+
+
+def _controller(text: str, mapping: Mapping) -> str:
+    """The controller of an IngressClass: the name of a well-known one stays, what follows it does not."""
+    known = known_controller(text) or ""
+    return known + "/".join(mapping.name(part) for part in text[len(known) :].split("/"))

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ruleaudit.audit.coverage import UnknownNodeError, follow_settings, objects_alone, time_skew
-from ruleaudit.audit.inputs import FAMILIES
+from ruleaudit.audit.inputs import FAMILIES, require_usable_dumps
 from ruleaudit.audit.iptables import Summary, audit_family
 from ruleaudit.audit.ipvs import audit_ipvs_family
 from ruleaudit.audit.model import FamilyModel, NodeModel, open_node, without_collection
@@ -48,6 +48,8 @@ def audit_inputs(
     Raises InputError when an input is unusable, UnknownNodeError for a node that is not
     among the objects.
     """
+    if shared is None:  # else some of `sources` are no part of this node's capture
+        require_usable_dumps(sources)
     with without_collection():
         return _audit(sources, node, settings, progress or (lambda _step, _part: None), limit_factor, shared, place)
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
-from ruleaudit.addresses import canonical_address, family_of
+from ruleaudit.addresses import canonical, family_of, known_family
 from ruleaudit.audit.inputs import FAMILIES, OTHER_MODE, Inputs, header_time, note
 from ruleaudit.catalogue import CATALOGUE
 from ruleaudit.checks import objects, objects_oddities
@@ -15,6 +14,7 @@ from ruleaudit.errors import RuleauditError
 from ruleaudit.findings import Certainty, Finding, Location, Severity
 from ruleaudit.forwarding import split_endpoint
 from ruleaudit.kubeproxy import SERVICE_CHAIN, Signs, is_kube_proxy_chain, other_proxy
+from ruleaudit.near import unknown
 from ruleaudit.release import ProxyMode
 from ruleaudit.settings import LocalDetection
 from ruleaudit.sources import InputKind
@@ -57,9 +57,7 @@ def node_name(
     """
     if asked is not None:
         if cluster.nodes and asked not in cluster.nodes:
-            near = get_close_matches(asked, cluster.nodes, 3, 0.4)
-            known = ", ".join(near) if near else ", ".join(sorted(cluster.nodes)[:5])
-            raise UnknownNodeError(f"no Node {asked!r} among the objects; {'near matches' if near else 'there are'}: {known}")
+            raise UnknownNodeError(unknown("node", asked, cluster.nodes, cutoff=0.4))
         return asked
     if given is not None and given.node:
         return given.node
@@ -72,10 +70,7 @@ def node_name(
     found = [
         name
         for name, node in cluster.nodes.items()
-        if any(
-            one.type == "InternalIP" and canonical_address(one.address, 6 if ":" in one.address else 4) in own
-            for one in node.status.addresses
-        )
+        if any(one.type == "InternalIP" and canonical(one.address) in own for one in node.status.addresses)
     ]
     return found[0] if own and len(found) == 1 else None
 
@@ -116,17 +111,11 @@ def serving(
         for table in tables:
             if is_cut(table) and signs[table.family].served:
                 signs[table.family] = Signs(served=False)
+        if not any(is_cut(table) for table in tables):
+            yield from _nothing_of_kube_proxy(inputs, tables, rulesets, signs, cluster)
         return
     served = [family for family in FAMILIES if signs[family].served]
-    seen = bool(served)
-    services = {4: False, 6: False}
-    for service in cluster.services.values():
-        spec = service.spec
-        if spec.type == "ExternalName":
-            continue
-        for address in (*spec.cluster_ips, spec.cluster_ip or ""):
-            if address and address != "None":
-                services[6 if ":" in address else 4] = True
+    services = _families_of_services(cluster)
     cut = set()
     for table in tables:
         if is_cut(table) and table.name == "nat":
@@ -141,7 +130,7 @@ def serving(
         names = present[family]
         tool = "iptables-save" if family == 4 else "ip6tables-save"
         if not names:
-            if inputs.dumps and services[family]:
+            if inputs.dumps and family in services:
                 yield note(
                     f"family {family}", f"no IPv{family} table was given: IPv{family} is not checked", f"add the output of {tool}"
                 )
@@ -153,22 +142,47 @@ def serving(
                 f"take the whole of {tool}, without -t",
             )
             continue
+        if family in services and family not in (*served, *cut) and served:
+            yield note(
+                f"unserved {family}",
+                f"no rules of kube-proxy are in the nat table of IPv{family}: its services are not checked",
+                "if kube-proxy is to serve this family, look at its log",
+            )
         if (family, "filter") not in given and family in served and family not in cut:
             yield note(
                 f"filter {family}",
                 f"the filter table of IPv{family} is not in the dump: refusals and forwarding are not checked",
                 f"take the whole of {tool}, without -t",
             )
-    if seen or cut or not any("nat" in present[family] for family in FAMILIES):
+    if not cut:
+        yield from _nothing_of_kube_proxy(inputs, tables, rulesets, signs, cluster)
+
+
+def _families_of_services(cluster: Cluster) -> set[int]:
+    """The families in which Services have addresses."""
+    return {
+        known_family(address)
+        for service in cluster.services.values()
+        if service.spec.type != "ExternalName"
+        for address in (*service.spec.cluster_ips, service.spec.cluster_ip or "")
+        if address and address != "None"
+    }
+
+
+def _nothing_of_kube_proxy(
+    inputs: Inputs, tables: Sequence[Table], rulesets: dict[int, Ruleset], signs: dict[int, Signs], cluster: Cluster
+) -> Iterator[Finding]:
+    """RA005 where a nat table was given, and kube-proxy has written none; as RA004 where it need not have."""
+    if any(one.served for one in signs.values()) or not any(table.name == "nat" for table in tables):
         return
-    if not any(services.values()):
+    if not _families_of_services(cluster):
         return
     if (inputs.given is not None and inputs.given.mode == "nftables") or any(
         one.kind == InputKind.NFT.value for one in inputs.summaries
     ):
         yield note("mode", "kube-proxy runs in nftables mode here, which is not audited yet", OTHER_MODE)
         return
-    chains = [name for family in FAMILIES for table in present[family] for name in rulesets[family].chains(table)]
+    chains = [name for table in tables for name in rulesets[table.family].chains(table.name)]
     other = other_proxy(chains)
     traces = [name for name in chains if is_kube_proxy_chain(name) or name.startswith("KUBE-")]
     entry = CATALOGUE["RA005"]
@@ -177,7 +191,7 @@ def serving(
         f"{other} serves the Services of this node; ruleaudit audits kube-proxy only"
         if other
         else "the dump may come from the other iptables backend: compare `iptables-legacy-save` and `iptables-nft-save`"
-        if traces or len(backends) == 1
+        if traces or (len(backends) == 1 and backends != {None})
         else entry.action
     )
     yield Finding(

@@ -8,15 +8,15 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from ruleaudit.capture_description import not_collected
 from ruleaudit.catalogue import CATALOGUE
 from ruleaudit.cluster import Cluster, load
-from ruleaudit.documents import plain_documents
 from ruleaudit.errors import InputError
 from ruleaudit.findings import Finding, InputSummary, Location, ObjectReference, Severity
 from ruleaudit.formats.completeness import Gap, gap_of
 from ruleaudit.formats.iptables_save import MAX_LINE_LENGTH, MAX_LINES, parse
 from ruleaudit.kubeproxy import is_kube_proxy_chain
-from ruleaudit.settings import GivenSettings, combine, read_settings
+from ruleaudit.settings import GivenSettings, combine, find_settings
 from ruleaudit.sources import UNKNOWN, InputKind, Source
 
 if TYPE_CHECKING:
@@ -28,7 +28,18 @@ if TYPE_CHECKING:
     from ruleaudit.rules import Dump, Table
     from ruleaudit.virtual_servers import IpvsDump
 
-__all__ = ["FAMILIES", "OTHER_MODE", "Inputs", "Progress", "chosen_tables", "header_time", "note", "partial_dumps", "read_inputs"]
+__all__ = [
+    "FAMILIES",
+    "OTHER_MODE",
+    "Inputs",
+    "Progress",
+    "chosen_tables",
+    "header_time",
+    "note",
+    "partial_dumps",
+    "read_inputs",
+    "require_usable_dumps",
+]
 
 
 Progress = Callable[[str, float], None]
@@ -37,6 +48,8 @@ OTHER_MODE = "audit it with a release of ruleaudit that knows this mode"
 
 
 _OF_IPVS = (InputKind.IPVSADM, InputKind.IPSET, InputKind.IP_ADDR)
+_BESIDE = frozenset({"ConfigMap"})
+"""Kinds that say something beside the objects, and are none of those that are audited."""
 _USED = frozenset({InputKind.IPTABLES_SAVE, InputKind.OBJECTS, InputKind.PROXY_CONFIG, InputKind.CAPTURE_META, *_OF_IPVS})
 
 
@@ -96,17 +109,33 @@ def read_inputs(
         elif kind is InputKind.OBJECTS:
             parts.append((source.path, source.data))
         elif kind in (InputKind.PROXY_CONFIG, InputKind.CAPTURE_META):
-            held = read_settings(source.data, source.path)
+            held = find_settings(source.data, source.path)
             common = shared is not None and shared.holds(source)
-            given.append(replace(held, node=None, node_addresses=None) if common else held)
+            if held is not None:
+                given.append(replace(held, node=None, node_addresses=None) if common else held)
+            elif kinds := _kinds_beside(source):
+                parts.append((source.path, source.data))
+                ours -= kinds <= _BESIDE  # nothing can be audited by it alone
+            else:
+                used = False
+                if source.given:
+                    inputs.findings.append(
+                        note(
+                            f"other {source.path}",
+                            f"{source.path} is left out: it holds neither kube-proxy's settings nor objects that are audited",
+                            "leave it away, or give what holds kube-proxy's own settings",
+                        )
+                    )
             if kind is InputKind.CAPTURE_META:
-                inputs.findings.extend(_not_collected(source))
+                inputs.findings.extend(
+                    note(f"absent {one.what}", one.why, one.hint) for one in not_collected(source.data, source.path)
+                )
         elif kind is InputKind.EMPTY:
             inputs.findings.append(
                 note(
                     f"empty {source.path}",
-                    f"{source.path} is empty",
-                    "if it should hold a dump, take it again; an empty ip6tables-save means that no IPv6 table exists",
+                    f"{source.path} is empty: whether there are rules is not known",
+                    "take it again, as root; an empty ip6tables-save may mean that no IPv6 table exists, which `ruleaudit collect` and --live tell",
                 )
             )
         elif kind is InputKind.OTHER and (source.given or source.reason not in ("", UNKNOWN)):
@@ -122,14 +151,12 @@ def read_inputs(
             inputs.findings.append(note(f"absent {source.path}", source.reason, source.hint))
         elif kind in _OF_IPVS:
             used = _read_of_ipvs(inputs, source)
-        elif kind in (InputKind.NFT, InputKind.CONNTRACK):
-            inputs.findings.append(
-                note(
-                    f"{kind.value} {source.path}",
-                    f"{source.path} ({kind.value}) is not looked at: the iptables and IPVS modes are audited yet",
-                    OTHER_MODE,
-                )
-            )
+        elif kind is InputKind.NFT:
+            what = f"{source.path} (nft) is not looked at: only kube-proxy's iptables and IPVS modes are audited so far"
+            inputs.findings.append(note(f"nft {source.path}", what, OTHER_MODE))
+        elif kind is InputKind.CONNTRACK:
+            what = f"{source.path} (conntrack) is not looked at: rules are audited, not the connections that are open"
+            inputs.findings.append(note(f"conntrack {source.path}", what, "leave it out"))
         ours += used
         inputs.summaries.append(InputSummary(source.path, kind.value, family, lines - source.lines_before, used))
     if not ours:
@@ -147,7 +174,7 @@ def read_inputs(
         else:
             inputs.cluster = shared.cluster(parts, limit_factor)
             inputs.expectations = shared.expectations(inputs.cluster)
-        inputs.has_objects = True
+        inputs.has_objects = bool(inputs.cluster.kinds - _BESIDE)
         for problem in inputs.cluster.problems:
             inputs.findings.append(
                 Finding(
@@ -167,13 +194,27 @@ def read_inputs(
     return inputs
 
 
-def _not_collected(source: Source) -> Iterator[Finding]:
-    """What `collect` could not take, as it wrote it down."""
-    for document in plain_documents(source.data, source.path):
-        entries = document.get("not_collected") if isinstance(document, dict) else None
-        for entry in entries if isinstance(entries, list) else ():
-            if isinstance(entry, dict) and isinstance(entry.get("why"), str):
-                yield note(f"absent {entry.get('what')}", entry["why"], str(entry.get("hint") or "collect it again"))
+def _kinds_beside(source: Source) -> frozenset[str]:
+    """Of which kinds objects that are read stand in a text that begins with another program's ConfigMap or DaemonSet: CoreDNS' ConfigMap itself,
+    Services behind it.
+    """
+    cluster = load([(source.path, source.data)])
+    return cluster.kinds if cluster.config_maps else cluster.kinds - _BESIDE
+
+
+def require_usable_dumps(sources: Sequence[Source]) -> None:
+    """Raise InputError for a captured node of which nothing can be checked, because what lies where its dumps should be is none.
+
+    A capture that has no dump at all is not refused: it says itself why it has none, or is of the objects' sake.
+    """
+    kinds = {source.kind for source in sources}
+    if InputKind.CAPTURE_META not in kinds or kinds & {InputKind.IPTABLES_SAVE, InputKind.IPVSADM, InputKind.NFT}:
+        return
+    unusable = [source for source in sources if source.kind in (InputKind.EMPTY, InputKind.OTHER)]
+    if unusable:
+        # A file of which nothing is known may belong where it is; the others should be dumps.
+        first = min(unusable, key=lambda one: one.reason == UNKNOWN)
+        raise InputError(f"{first.reason or 'is empty'}; no other file of this capture holds the rules of its node", first.path)
 
 
 def _read_of_ipvs(inputs: Inputs, source: Source) -> bool:

@@ -13,6 +13,7 @@ from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
 from ruleaudit.audit import audit_inputs
+from ruleaudit.audit.inputs import require_usable_dumps
 from ruleaudit.audit.shared import Shared
 from ruleaudit.errors import RuleauditError
 from ruleaudit.sources import InputKind
@@ -130,8 +131,10 @@ class _Work:
         """The outcome of the node whose capture this is."""
         path = capture.path
         try:
+            own = capture.read(limit_factor=self.limit_factor)
+            require_usable_dumps(own)
             report = audit_inputs(
-                [*self.sources, *capture.read(limit_factor=self.limit_factor)],
+                [*self.sources, *own],
                 settings=self.settings,
                 limit_factor=self.limit_factor,
                 shared=self.shared,

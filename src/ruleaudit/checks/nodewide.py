@@ -9,6 +9,7 @@ from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
 from ruleaudit.addresses import parse_network, within
+from ruleaudit.checks.context import service_port_of
 from ruleaudit.compare import equal
 from ruleaudit.dataplane.evaluator import Evaluator
 from ruleaudit.dataplane.observe import Observation, observe
@@ -145,7 +146,7 @@ def hooks(audit: FamilyAudit) -> Iterator[Finding]:
             message = "nat KUBE-SERVICES does not jump to KUBE-NODEPORTS"
             yield audit.finding(
                 "RA108",
-                f"{message}: {_count(node_ports, 'node port')} of IPv{audit.family} cannot be reached"
+                f"{message}: {_node_ports(audit, node_ports)} cannot be reached"
                 if node_ports
                 else f"{message}; no Service has a node port",
                 severity=None if node_ports else Severity.WARNING,
@@ -162,7 +163,7 @@ def hooks(audit: FamilyAudit) -> Iterator[Finding]:
         # Without its nat hooks kube-proxy does nothing at all for those clients, whether or not it has anything to do now.
         severity = None if traffic or hook.table == "nat" else Severity.WARNING
         effect = (
-            f"{_count(affected[0], 'frontend')} of {affected[1]} behave otherwise for {_and(affected[2])}"
+            f"{_frontends(audit, affected[0], affected[1])} otherwise for {_and(affected[2])}"
             if traffic
             else "no service's traffic changes by it now"
         )
@@ -178,6 +179,24 @@ def hooks(audit: FamilyAudit) -> Iterator[Finding]:
             ],
             subject=f"{hook} IPv{audit.family}",
         )
+
+
+def _frontends(audit: FamilyAudit, changed: int, total: int) -> str:
+    """How many frontends behave, with the verb. Where a single service port is looked at, they are called its own: nothing is said of others."""
+    behave = "behaves" if changed == 1 else "behave"
+    ports = audit.expectation.service_ports
+    if len(ports) != 1:
+        return f"{_count(changed, 'frontend')} of {total} {behave}"
+    whose = service_port_of(ports[0])
+    return f"{whose} behaves" if total == 1 else f"{changed} of the {total} frontends of {whose} {behave}"
+
+
+def _node_ports(audit: FamilyAudit, count: int) -> str:
+    """How many node ports of the family, in the same way."""
+    ports = audit.expectation.service_ports
+    if len(ports) != 1:
+        return f"{_count(count, 'node port')} of IPv{audit.family}"
+    return f"the IPv{audit.family} node port of {service_port_of(ports[0])}"
 
 
 def _affected(audit: FamilyAudit, hook: Hook) -> tuple[int, int, list[str]]:

@@ -114,7 +114,7 @@ def check(
     with Progress(shown=not quiet) as progress:
         audited = _audited(inputs, jobs, progress.step)
     reports = [one.report for one in audited if one.report is not None] if isinstance(audited, list) else [audited]
-    aside = put_aside(reports, baseline)
+    aside = put_aside(reports, baseline, write_baseline)
     shown, hidden = selection.apply_to_all(aside.reports)
     hidden = aside.hidden(with_origins(hidden))
     known = written_baseline(aside, shown, write_baseline, threshold)

@@ -12,7 +12,7 @@ from click.core import ParameterSource
 from ruleaudit.cli.completion import complete_files
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from ruleaudit.configuration import Configuration
     from ruleaudit.findings import Report, Severity
@@ -98,15 +98,31 @@ def configuration() -> Configuration:
     return found if isinstance(found, Configuration) else Configuration()
 
 
-def put_aside(reports: Sequence[Report], baseline: str | None) -> Aside:
-    """The reports without what the configuration ignores and what the baseline knows. Raises InputError for a baseline that is none."""
+def put_aside(reports: Sequence[Report], baseline: str | None, written: str | None = None) -> Aside:
+    """The reports without what the configuration ignores and what the baseline knows. `written`: the baseline that is to be written, which may
+    be `baseline` itself and not be there yet. Raises InputError for a baseline that is none.
+    """
     from datetime import UTC, datetime
 
     from ruleaudit.baseline import read_baseline
     from ruleaudit.suppressions import put_aside
 
-    known = None if baseline is None else read_baseline(baseline)
-    return put_aside(reports, configuration().ignores, known, datetime.now(UTC).date())
+    is_first = baseline is not None and written is not None and not Path(baseline).exists() and _is_same(baseline, written)
+    known = None if baseline is None or is_first else read_baseline(baseline)
+    return put_aside(reports, configuration().ignores, known, datetime.now(UTC).date(), _ignored_everywhere())
+
+
+def _ignored_everywhere() -> Mapping[str, str]:
+    """The beginnings of codes that the configuration ignores everywhere, where --ignore does not stand in its place; and where it says so."""
+    found = configuration()
+    context = click.get_current_context()
+    if context.get_parameter_source("ignore") is not ParameterSource.DEFAULT_MAP:
+        return {}
+    return dict.fromkeys(context.params["ignore"], found.places["ignore"])
+
+
+def _is_same(one: str, other: str) -> bool:
+    return Path(one).resolve() == Path(other).resolve()
 
 
 def written_baseline(aside: Aside, shown: Sequence[Report], path: str | None, threshold: Severity) -> list[tuple[str, str]]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from ruleaudit.cli.completion import complete_files
-from ruleaudit.cli.configuration import configuration_options, put_aside, with_origins
+from ruleaudit.cli.configuration import configuration, configuration_options, put_aside, with_origins
 from ruleaudit.cli.options import common_options, exit_zero_option, limit_factor_option, report_options, selection_options
 from ruleaudit.cli.output import report_targets, write_all
 from ruleaudit.cli.progress import Progress
@@ -105,9 +105,11 @@ def lint(
 def _linted(folders: Sequence[str], progress: Progress, limit_factor: int, *, write: bool) -> Iterator[Linted]:
     from ruleaudit.lint import lint_folder
 
+    file = configuration().path
+    base = str(Path(file).parent) if file else None
     for number, folder in enumerate(folders):
         progress.step(folder, number / len(folders))
-        yield lint_folder(folder, limit_factor=limit_factor, write=write)
+        yield lint_folder(folder, base=base, limit_factor=limit_factor, write=write)
 
 
 def _rendered(name: str, reports: Sequence[Report], threshold: Severity, notices: Sequence[str]) -> str:
@@ -118,11 +120,14 @@ def _rendered(name: str, reports: Sequence[Report], threshold: Severity, notices
         from ruleaudit.reports.structured import json_report
 
         fixtures = [{"folder": report.node, "report": json.loads(json_report(report))} for report in reports]
-        return json.dumps({"schema": SCHEMA, "fixtures": fixtures}, indent=1) + "\n"
+        return json.dumps({"schema": SCHEMA, "fixtures": fixtures, "notices": list(notices)}, indent=1) + "\n"
     from ruleaudit.reports.evidence import Context
     from ruleaudit.reports.formats import render
+    from ruleaudit.reports.nodes import compared
 
-    return render(name, reports, Context(threshold, str(Path.cwd()), tuple(notices)))
+    return render(
+        name, reports, Context(threshold, str(Path.cwd()), tuple(notices), comparison=compared(reports, noun="fixture"))
+    )
 
 
 def _lines(reports: Sequence[Report], threshold: Severity, notices: Sequence[str], *, quiet: bool) -> Iterator[Line]:
@@ -130,7 +135,7 @@ def _lines(reports: Sequence[Report], threshold: Severity, notices: Sequence[str
     from collections import Counter
 
     from ruleaudit.findings import Severity
-    from ruleaudit.reports.evidence import plural
+    from ruleaudit.reports.evidence import plural, severity_counts
     from ruleaudit.reports.text import Layout, Line, Piece, report_lines
 
     faulty = 0
@@ -140,8 +145,7 @@ def _lines(reports: Sequence[Report], threshold: Severity, notices: Sequence[str
         bad = bool(counts[Severity.ERROR] or counts[Severity.WARNING])
         faulty += bad
         if not quiet or bad:
-            nouns = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
-            said = [plural(counts[severity], noun) for severity, noun in nouns.items() if counts[severity]]
+            said = severity_counts(counts)
             expected = sum(one.by == "expected" for one in report.suppressed)
             said += [f"{plural(expected, 'finding')} as expected"] if expected else []
             style = "bold red" if counts[Severity.ERROR] else "bold yellow" if bad else "green"
@@ -152,5 +156,6 @@ def _lines(reports: Sequence[Report], threshold: Severity, notices: Sequence[str
         return
     for notice in notices:
         yield Line(0, "", (Piece(notice, "yellow"),))
-    rest = f", {faulty:,} with errors or warnings" if faulty else ": no faults found"
-    yield Line(0, "", (Piece(f"{plural(len(reports), 'fixture')}{rest}", "bold red" if faulty else "green"),))
+    found = "faults found" if len(reports) == 1 else f"faults found in {faulty:,}"
+    rest = found if faulty else "no faults found"
+    yield Line(0, "", (Piece(f"{plural(len(reports), 'fixture')}: {rest}", "bold red" if faulty else "green"),))

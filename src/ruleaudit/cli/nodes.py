@@ -57,23 +57,23 @@ def present_several(
     threshold: Severity,
     notices: Sequence[str],
 ) -> Presentation:
-    """The nodes beside each other. `shown`: of the reports of `outcomes`, in their order, what is to be shown."""
+    """The nodes beside each other, in the order of their names. `shown`: of the reports of `outcomes`, in their order, what is to be shown."""
     from ruleaudit.reports.evidence import Context
     from ruleaudit.reports.formats import render
-    from ruleaudit.reports.nodes import Failure, compared, nodes_lines, nodes_summary
+    from ruleaudit.reports.nodes import Failure, compared, in_order, natural, nodes_lines, nodes_summary
     from ruleaudit.reports.printable import printable
-    from ruleaudit.reports.structured import json_reports
     from ruleaudit.reports.text import hidden_text
 
     paths = [one.path for one in outcomes if one.report is not None]
     failures = [Failure(one.path, one.error.removeprefix(f"{one.path}: ")) for one in outcomes if one.report is None]
-    comparison = compared(shown, paths, failures)
-    said = [f"not audited: {one.path}: {one.error}" for one in failures]
-    said += [hidden_text(hidden)] if hidden.count else []
-    context = Context(threshold, os.getcwd(), (*said, *notices), hidden)  # noqa: PTH109  a str is wanted
+    failures.sort(key=lambda one: natural(one.path))
+    order = in_order(shown, paths)
+    comparison = compared([shown[number] for number in order], [paths[number] for number in order], failures)
+    said = (hidden_text(hidden),) if hidden.count else ()
+    context = Context(threshold, os.getcwd(), (*said, *notices), hidden, comparison)  # noqa: PTH109  a str is wanted
     return Presentation(
         lines=lambda: nodes_lines(comparison, layout, hidden, notices),
-        render=lambda name: json_reports(comparison) if name == "json" else render(name, comparison.reports, context),
-        summary=lambda: nodes_summary(comparison),
+        render=lambda name: render(name, comparison.reports, context),
+        summary=lambda: nodes_summary(comparison, hidden),
         failures=tuple(f"{printable(one.path)}: not audited: {printable(one.error)}" for one in failures),
     )

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ruleaudit.reports.formats import Target
     from ruleaudit.reports.text import Line
 
-__all__ = ["OutputError", "report_targets", "write", "write_all", "write_bytes", "write_lines"]
+__all__ = ["OutputError", "report_targets", "write", "write_all", "write_lines"]
 
 
 class OutputError(RuleauditError):
@@ -81,16 +81,6 @@ def write_all(texts: Sequence[tuple[str, str]]) -> None:
     for text, output in texts:
         if output == "-":
             _print(text)
-
-
-def write_bytes(data: bytes, output: str) -> None:
-    """One file, as a whole or not at all."""
-    for temporary, target, _ in _prepared(data, output):
-        try:
-            temporary.replace(target)
-        except OSError as error:
-            temporary.unlink(missing_ok=True)
-            raise OutputError(f"{output}: cannot be written: {error.strerror or error}") from error
 
 
 def _print(text: str) -> None:

@@ -8,6 +8,7 @@ beside it, whether the fixture is whole, is what its description says, and holds
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     from ruleaudit.lint.expectation import Expected
     from ruleaudit.sources import Source
 
-__all__ = ["EXPECTED", "Linted", "fixture_folders", "lint_folder"]
+__all__ = ["EXPECTED", "Linted", "fixture_folders", "fixture_name", "lint_folder"]
 
 _DEEP: Final = 8
 """How deep below a named folder fixtures are looked for."""
@@ -40,7 +41,7 @@ _RAISED: Final = ("RA7", "RA8")
 
 @dataclass(frozen=True, slots=True)
 class Linted:
-    """What lint says of one fixture. `report`: its node is the fixture's folder, so that fixtures of one node are told apart. `expected`: the
+    """What lint says of one fixture. `report`: its node is the fixture's name, so that fixtures of one node are told apart. `expected`: the
     text that its expected.json would have to be for everything found on the node to be expected; None where that cannot be said.
     """
 
@@ -64,7 +65,7 @@ def fixture_folders(paths: Sequence[str]) -> tuple[list[str], list[str]]:
     of rules and objects; of a folder that is named, dumps alone will do. Raises InputError where a path is not there, or a folder holds no
     fixture.
     """
-    folders: dict[str, None] = {}
+    folders: dict[Path, str] = {}  # by where they are, however they are spelt
     strays = []
     for path in paths:
         where = Path(path)
@@ -72,7 +73,8 @@ def fixture_folders(paths: Sequence[str]) -> tuple[list[str], list[str]]:
             found = list(_fixtures_below(where, path, _DEEP, named=True))
             if not found:
                 raise InputError(f"holds no fixture: no folder with a {META}, an {EXPECTED}, or with dumps and objects", path)
-            folders.update(dict.fromkeys(found))
+            for one in found:
+                folders.setdefault(Path(one).resolve(), one)
         elif where.exists():
             folder = next((one for one in where.parents if _is_marked(one)), None)
             if folder is None and _is_capture(where.parent, alone=False):
@@ -80,10 +82,10 @@ def fixture_folders(paths: Sequence[str]) -> tuple[list[str], list[str]]:
             if folder is None:
                 strays.append(path)
             else:
-                folders[str(folder)] = None
+                folders.setdefault(folder.resolve(), str(folder))
         else:
             raise InputError("there is no such file or folder", path)
-    return list(folders), strays
+    return list(folders.values()), strays
 
 
 def _fixtures_below(folder: Path, shown: str, depth: int, *, named: bool = False) -> Iterator[str]:
@@ -135,8 +137,18 @@ def _regular_files(folder: Path, depth: int) -> Iterator[Path]:
 # --- one fixture ---
 
 
-def lint_folder(folder: str, *, limit_factor: int = 1, write: bool = False) -> Linted:
-    """Lint one fixture. With `write` what is found counts as expected, as if `Linted.expected` had been written already."""
+def fixture_name(folder: str, base: str | None) -> str:
+    """What a fixture is called in ignores and reports: its folder, however it was spelt, relative to `base`, the folder of the
+    configuration, or to the working directory where that is None; with slashes.
+    """
+    return Path(os.path.relpath(folder, base)).as_posix()
+
+
+def lint_folder(folder: str, *, base: str | None = None, limit_factor: int = 1, write: bool = False) -> Linted:
+    """Lint one fixture. `base`: as for `fixture_name`. With `write` what is found counts as expected, as if `Linted.expected` had been
+    written already.
+    """
+    name = fixture_name(folder, base)
     secrets = list(_secrets(folder))
     try:
         sources = read([folder], limit_factor=limit_factor)
@@ -144,12 +156,14 @@ def lint_folder(folder: str, *, limit_factor: int = 1, write: bool = False) -> L
         inputs = read_inputs(sources, None, lambda _step, _part: None, limit_factor)
     except RuleauditError as error:
         unreadable = _finding("RA001", f"the fixture cannot be audited: {error}", folder)
-        empty = Report(folder, (), ProxySummary(), 0, 0, 0)
-        return Linted(folder, _named(empty, folder, [unreadable, *secrets]), None)
+        empty = Report(name, (), ProxySummary(), 0, 0, 0)
+        return Linted(folder, _named(empty, name, _identified([unreadable, *secrets], folder)), None)
     description, path = read_description(sources)
     capture = Capture(folder, sources, inputs, audited, description, path)
-    found = [*map(_raised, audited.findings), *_unread(sources)]
     own = [*gaps(capture), *wrong_description(capture), *secrets]
+    found = [*map(_raised, audited.findings), *_unread(sources, audited)]
+    identified = _identified([*own, *found], folder)
+    found = identified[len(own) :]
     file = os.path.join(folder, EXPECTED)  # noqa: PTH118  keeps the path as it was given
     before: Expected | None = None
     try:
@@ -157,12 +171,26 @@ def lint_folder(folder: str, *, limit_factor: int = 1, write: bool = False) -> L
         text = expected_text(found, before)
         expected = read_expected_text(text, file) if write else before
     except InputError as error:
-        return Linted(folder, _named(audited, folder, [_finding("RA001", str(error), file), *own, *found]), None)
+        unusable = _identified([_finding("RA001", str(error), file)], folder)
+        return Linted(folder, _named(audited, name, [*unusable, *identified]), None)
     if expected is None:
         note = _finding("RA004", f"no {EXPECTED} says what must be found here: every error and warning counts", folder)
-        return Linted(folder, _named(audited, folder, [*own, *found, replace(note, hint=_WRITE)]), text)
-    kept, met = compared([*own, *found], expected)
-    return Linted(folder, replace(_named(audited, folder, kept), suppressed=tuple(met)), text)
+        notes = _identified([replace(note, hint=_WRITE)], folder)
+        return Linted(folder, _named(audited, name, [*identified, *notes]), text)
+    kept, met = compared(identified, expected, audited.service_names)
+    return Linted(folder, replace(_named(audited, name, kept), suppressed=tuple(met)), text)
+
+
+def _identified(findings: Sequence[Finding], folder: str) -> list[Finding]:
+    """The findings, known again by files as the fixture has them: how its folder was spelt is not what they are about."""
+    prefix = re.compile(rf"(?<![\w./-]){re.escape(os.path.join(folder, ''))}(?:\./)*|(?<![\w./-]){re.escape(folder)}(?![\w./-])")  # noqa: PTH118
+    renamed = {}
+    found = []
+    for one in findings:
+        other = replace(one, subject=prefix.sub("", one.subject)) if one.subject else one
+        renamed[one.fingerprint] = other.fingerprint
+        found.append(other)
+    return [one if one.cause is None else replace(one, cause=renamed.get(one.cause, one.cause)) for one in found]
 
 
 _WRITE: Final = "`ruleaudit lint --write-expected` writes it"
@@ -177,8 +205,8 @@ def read_expected_text(text: str, path: str) -> Expected:
     return expected_of(json.loads(text), text, path)
 
 
-def _named(report: Report, folder: str, findings: Sequence[Finding]) -> Report:
-    """The report as that of the fixture, in the order of reports."""
+def _named(report: Report, name: str, findings: Sequence[Finding]) -> Report:
+    """The report as that of the fixture of that name, in the order of reports."""
     ordered = sorted(
         findings,
         key=lambda one: (
@@ -190,7 +218,7 @@ def _named(report: Report, folder: str, findings: Sequence[Finding]) -> Report:
             one.message,
         ),
     )
-    return replace(report, node=folder, findings=tuple(replace(one, node=folder) for one in ordered))
+    return replace(report, node=name, findings=tuple(replace(one, node=name) for one in ordered))
 
 
 def _raised(finding: Finding) -> Finding:
@@ -208,9 +236,15 @@ def _finding(code: str, message: str, path: str, hint: str = "") -> Finding:
     )
 
 
-def _unread(sources: Sequence[Source]) -> Iterator[Finding]:
+def _unread(sources: Sequence[Source], audited: Report) -> Iterator[Finding]:
     """RA001 for files that should be dumps or objects and cannot be used, RA004 for those that are none."""
+    passed_over = {one.path for one in audited.inputs if one.kind == InputKind.PROXY_CONFIG.value and not one.used}
     for source in sources:
+        if source.path in passed_over:
+            yield replace(
+                _finding("RA004", f"{source.path} holds no settings of kube-proxy: it is not looked at", source.path), hint=""
+            )
+            continue
         name = source.path.replace(":", "/").rpartition("/")[2]
         if source.kind is not InputKind.OTHER or name == EXPECTED:
             continue

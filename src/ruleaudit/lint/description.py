@@ -15,7 +15,7 @@ from ruleaudit.dataplane.ruleset import Ruleset
 from ruleaudit.findings import Finding, Location, ObjectReference, Severity
 from ruleaudit.kubeproxy import Signs, read_ipvs_signs, read_signs
 from ruleaudit.near import did_you_mean, near_matches
-from ruleaudit.settings import GivenSettings, combine, read_settings
+from ruleaudit.settings import GivenSettings, combine, find_settings, read_settings
 from ruleaudit.sources import InputKind
 
 if TYPE_CHECKING:
@@ -136,7 +136,8 @@ def _families(capture: Capture) -> set[int]:
 
 def _configured(capture: Capture) -> list[GivenSettings]:
     """What kube-proxy's own configuration and command line say; what cannot be read of them, the audit tells."""
-    return [read_settings(one.data, one.path) for one in capture.sources if one.kind is InputKind.PROXY_CONFIG]
+    held = (find_settings(one.data, one.path) for one in capture.sources if one.kind is InputKind.PROXY_CONFIG)
+    return [one for one in held if one is not None]
 
 
 def _gap(capture: Capture, subject: str, message: str, hint: str = "") -> Finding:

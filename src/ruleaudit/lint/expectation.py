@@ -146,8 +146,12 @@ def _line(entry: Mapping[str, object], text: str) -> int:
     return 0
 
 
-def compared(findings: Sequence[Finding], expected: Expected) -> tuple[list[Finding], list[Suppressed]]:
-    """What remains of the findings, with RA013 for what the expectation is not met in; and those that are expected."""
+def compared(
+    findings: Sequence[Finding], expected: Expected, services: Sequence[str] = ()
+) -> tuple[list[Finding], list[Suppressed]]:
+    """What remains of the findings, with RA013 for what the expectation is not met in; and those that are expected. `services`: those of the
+    objects, of which an entry that is not met may have misspelt one.
+    """
     kept: list[Finding] = []
     met: list[Suppressed] = []
     used: set[int] = set()
@@ -163,16 +167,31 @@ def compared(findings: Sequence[Finding], expected: Expected) -> tuple[list[Find
         else:
             kept.append(finding)
     unmet = [
-        *_not_found([entry for number, entry in enumerate(expected.found) if number not in used], expected),
+        *_not_found([entry for number, entry in enumerate(expected.found) if number not in used], findings, expected, services),
         *_found(findings, expected),
     ]
     return [*unmet, *kept], met
 
 
-def _not_found(entries: Sequence[Entry], expected: Expected) -> Iterator[Finding]:
+def _not_found(
+    entries: Sequence[Entry], findings: Sequence[Finding], expected: Expected, services: Sequence[str]
+) -> Iterator[Finding]:
     for entry in entries:
         name = CATALOGUE[entry.code].name
-        yield _unmet(f"{entry} ({name}) must be found, and is not", entry, expected, f"not {entry}")
+        message = f"{entry} ({name}) must be found, and is not{_meant(entry, findings, services)}"
+        yield _unmet(message, entry, expected, f"not {entry}")
+
+
+def _meant(entry: Entry, findings: Sequence[Finding], services: Sequence[str]) -> str:
+    """What somebody may have meant by the first place of an entry that is not there: Services by the objects, the others by what is found."""
+    for place, value in entry.places.items():
+        alike = [one for one in findings if one.code.startswith(entry.code)]
+        known = {found for one in alike if (found := getattr(one, place)) is not None}
+        if place == "service":
+            known.update(services)
+        if value is not None and value not in known:
+            return did_you_mean(near_matches(value, known, 1))
+    return ""
 
 
 def _found(findings: Sequence[Finding], expected: Expected) -> Iterator[Finding]:

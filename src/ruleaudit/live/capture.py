@@ -1,4 +1,4 @@
-"""A capture: what `collect` writes and `check` reads, as a folder or an archive, whole or not at all."""
+"""A capture: what `collect` and `anonymize` write and `check` reads, as a folder or an archive, whole or not at all."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import os
+import re
 import shutil
 import tarfile
 import tempfile
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 __all__ = ["About", "capture_files", "require_writable", "write_capture"]
 
 _ARCHIVES: Final = (".tar.gz", ".tgz")
+_OTHER_FILE: Final = re.compile(r"\.(?:zip|7z|rar|tar(?:\.[a-z0-9]+)?|t[bxz]z?2?|gz|xz|bz2|zst|json|ya?ml|txt)/*$", re.IGNORECASE)
+"""What a file is called: who names one does not mean a folder."""
 _ENDINGS: Final = {InputKind.IP_ADDR: ".json", InputKind.NFT: ".json", InputKind.PROXY_CONFIG: ""}
 
 
@@ -63,7 +66,7 @@ def capture_files(dumps: Sequence[Dump], missing: Sequence[Missing], about: Abou
         "dump_seconds": round(time.time() - about.began, 3),
         "kernel": about.kernel,
         "tools": dict(about.tools or {}),
-        "commands": {one.name: one.command for one in dumps},
+        "commands": {one.name: one.command for one in dumps if one.command},
         "not_collected": [{"what": one.what, "why": one.message, "hint": one.hint} for one in missing],
         "collected_by": "ruleaudit collect",
     }
@@ -72,29 +75,36 @@ def capture_files(dumps: Sequence[Dump], missing: Sequence[Missing], about: Abou
     return files
 
 
-def require_writable(output: str) -> None:
-    """Raises LiveError where a capture cannot be written to `output`: said before the work, not after it."""
+def require_writable(output: str, *, into_empty: bool = False) -> None:
+    """Raises LiveError where a capture cannot be written to `output`: said before the work, not after it.
+
+    `into_empty`: it may be a folder that is there already and empty.
+    """
     path = Path(output)
     if not path.absolute().parent.is_dir():
         raise LiveError(f"{output}: there is no such folder to write to")
     if _is_archive(output):
         if path.is_dir():
             raise LiveError(f"{output}: is a folder; name a file")
-    elif path.exists() or path.is_symlink():
-        raise LiveError(f"{output}: is there already; name a folder that is not, or an archive (.tar.gz)")
+    elif _OTHER_FILE.search(output):
+        raise LiveError(f"{output}: no such file is written; name one that ends in .tar.gz or .tgz, or a folder")
+    elif (path.exists() or path.is_symlink()) and not (into_empty and path.is_dir() and not any(path.iterdir())):
+        wanted = "a new or an empty folder" if into_empty else "a folder that is not"
+        raise LiveError(f"{output}: is there already; name {wanted}, or an archive (.tar.gz)")
 
 
-def write_capture(files: Mapping[str, bytes], output: str) -> None:
+def write_capture(files: Mapping[str, bytes], output: str, *, into_empty: bool = False, moment: int | None = None) -> None:
     """Write `files` (path within the capture -> content) as a folder, or an archive where `output` ends in .tar.gz or .tgz.
 
-    Readable for the owner alone: a capture names what runs in a cluster. Raises LiveError; then nothing is left.
+    Readable for the owner alone: a capture names what runs in a cluster. `into_empty` is that of require_writable; `moment`: the time
+    that an archive says it is from, in seconds since the epoch, None for now. Raises LiveError; then nothing is left.
     """
-    require_writable(output)
+    require_writable(output, into_empty=into_empty)
     target = Path(output).absolute()
     try:
         if _is_archive(output):
             with _beside(target, folder=False) as temporary:
-                temporary.write_bytes(_packed(files, _stem(target.name)))
+                temporary.write_bytes(_packed(files, _stem(target.name), int(time.time()) if moment is None else moment))
                 temporary.chmod(0o600)
                 temporary.replace(target)
         else:
@@ -138,17 +148,16 @@ def _beside(target: Path, *, folder: bool) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def _packed(files: Mapping[str, bytes], folder: str) -> bytes:
+def _packed(files: Mapping[str, bytes], folder: str, moment: int) -> bytes:
     packed = io.BytesIO()
-    now = int(time.time())
     with (
-        gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=6, mtime=now) as stream,
+        gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=6, mtime=moment) as stream,
         tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive,
     ):
         for name, data in files.items():
             member = tarfile.TarInfo(f"{folder}/{name}")
             member.size = len(data)
-            member.mtime = now
+            member.mtime = moment
             member.mode = 0o600
             archive.addfile(member, io.BytesIO(data))
     return packed.getvalue()

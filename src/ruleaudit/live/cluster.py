@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,9 @@ import msgspec
 
 from ruleaudit.errors import RAISE_LIMIT
 from ruleaudit.live.errors import PIP, LiveError, Missing
+from ruleaudit.live.kubeconfig import first_line, load_files, load_service_account
 from ruleaudit.sources import MAX_BYTES, InputKind, Source
+from ruleaudit.version import __version__
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -29,6 +32,7 @@ __all__ = [
     "ClusterOptions",
     "Connection",
     "Resource",
+    "api_client",
     "connect",
     "list_objects",
     "pods",
@@ -43,11 +47,13 @@ MAX_PAGES: Final = 10_000
 MAX_RESTARTS: Final = 3
 """How often a list is begun again when its continue token has expired."""
 MAX_REPEATS: Final = 3
-"""How often a request is repeated that the server put off (429, 503)."""
+"""How often a request is repeated that the server put off, or that something before it could not pass on: it only reads."""
+_PUT_OFF: Final = frozenset({429, 500, 502, 503, 504})
 _MOST_WAIT: Final = 10.0
 """Seconds that are waited at most before such a repetition, whatever Retry-After says."""
 _PATIENCE: Final = 10
 """A page may take this many timeouts as a whole: a server that sends a byte now and then never exceeds one."""
+_BYTES_READ: Final = re.compile(r"IncompleteRead\(([1-9]\d*) bytes read")
 _CHUNK: Final = 1 << 16
 _CONFIG_MAP: Final = 4 << 20
 """Bytes: an API server takes no object of more than 1.5 MiB."""
@@ -73,6 +79,8 @@ RESOURCES: Final = (
     Resource("ingressclasses", (("networking.k8s.io", "v1"), ("networking.k8s.io", "v1beta1"))),
 )
 """What an audit reads, in this order: what belongs together is read together."""
+_ALWAYS_SERVED: Final = frozenset({"services", "nodes", "pods"})
+"""What there is no Kubernetes without; EndpointSlices and Ingresses came later, and Endpoints may end one day."""
 _PODS: Final = next(one for one in RESOURCES if one.plural == "pods")
 _LOST: Final = {
     "endpointslices": "endpoints are taken from Endpoints, as kube-proxy up to 1.21 may",
@@ -141,7 +149,7 @@ def connect(options: ClusterOptions) -> Connection:
     As kubectl looks for it: `options`, else $KUBECONFIG, else ~/.kube/config, else the service account. Raises LiveError.
     """
     try:
-        from kubernetes import client, config
+        from kubernetes import client
     except ImportError as error:
         raise LiveError(f"reading the cluster needs the package kubernetes ({error}): {PIP}") from error
     configuration = client.Configuration()
@@ -150,32 +158,29 @@ def connect(options: ClusterOptions) -> Connection:
     if not path and (options.context is not None or default.exists()):
         path = str(default)
     if path:
-        # A list of files is not looked for: the package says itself which of them it cannot read.
-        if os.pathsep not in path and not Path(path).is_file():
-            raise LiveError(f"{path}: there is no such kubeconfig; name one with --kubeconfig")
-        try:
-            config.load_kube_config(path, options.context, client_configuration=configuration, persist_config=False)
-        except Exception as error:  # the package lets KeyError, TypeError, YAML errors and its own through
-            raise LiveError(
-                f"{path} cannot be used: {_first_line(error)}; see `kubectl config view`, or choose with --context"
-            ) from error
+        load_files(path, options.context, options.timeout, configuration)
     elif os.environ.get("KUBERNETES_SERVICE_HOST"):
-        try:
-            config.load_incluster_config(client_configuration=configuration)
-        except Exception as error:
-            raise LiveError(f"the pod's service account cannot be used: {_first_line(error)}; name a --kubeconfig") from error
+        load_service_account(configuration)
     else:
         raise LiveError(
             "no configuration of a cluster: there is no ~/.kube/config, $KUBECONFIG is not set, and this is no pod with a service"
             " account; name one with --kubeconfig"
         )
     configuration.retries = False
+    if not configuration.verify_ssl:
+        import urllib3
+
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # whoever wrote insecure-skip-tls-verify knows
     return Connection(configuration, str(configuration.host), options.timeout)
 
 
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0] if text else type(error).__name__
+def api_client(connection: Connection) -> Any:  # noqa: ANN401  of a package without types
+    """What makes requests of the package's calls, for one use."""
+    from kubernetes import client
+
+    api = client.ApiClient(connection.configuration)
+    api.user_agent = f"ruleaudit/{__version__}"
+    return api
 
 
 # --- lists ---
@@ -190,6 +195,7 @@ def read_objects(
     """
     sources: list[Source] = []
     forbidden: list[Missing] = []
+    absent: set[str] = set()
     left = limit
     for number, resource in enumerate(RESOURCES):
         if progress is not None:
@@ -209,20 +215,21 @@ def read_objects(
                 )
             )
             continue
-        if listed is not None:
+        if listed is None:
+            absent.add(resource.plural)
+        else:
             left -= len(listed[1])
             sources.append(Source(listed[0], InputKind.OBJECTS, "", listed[1], given=True))
-    if {"endpointslices", "endpoints"} <= {one.what for one in forbidden}:
-        raise LiveError(
-            f"{connection.server} forbids to list endpointslices and endpoints: without both nothing can be compared; {RBAC_HINT}"
-        )
+    if {"endpointslices", "endpoints"} <= {one.what for one in forbidden} | absent:
+        what = "has neither endpointslices nor endpoints" if not forbidden else "forbids to list endpointslices and endpoints"
+        raise LiveError(f"{connection.server} {what}: without both nothing can be compared; {RBAC_HINT}")
     return [*sources, *(one.source() for one in forbidden)]
 
 
 def list_objects(
     connection: Connection, resource: Resource, limit: int = MAX_BYTES, *, selector: str | None = None
 ) -> tuple[str, bytes] | None:
-    """(path at the server, the pages one after another) of one kind; None where the server does not serve it.
+    """(path at the server, the pages one after another) of one kind; None where the server does not serve it and need not.
 
     `selector`: of labels. Raises LiveError.
     """
@@ -245,6 +252,11 @@ def _listed(connection: Connection, resource: Resource, limit: int, selector: st
             try:
                 return path, b"\n".join(_pages(connection, resource, group, version, path, limit, selector))
             except _RefusedError as error:
+                if error.status == 404 and resource.plural in _ALWAYS_SERVED:
+                    raise LiveError(
+                        f"{connection.server} serves no Kubernetes API: it has no {path} (404: {error.text}); see whether the server in the"
+                        " kubeconfig is right, and the path in it, or choose with --context"
+                    ) from error
                 if error.status == 404:
                     break
                 if error.status != 410:
@@ -262,7 +274,7 @@ def _pages(
 ) -> Iterator[bytes]:
     from kubernetes import client
 
-    with client.ApiClient(connection.configuration) as api:
+    with api_client(connection) as api:
         api.set_default_header("Accept-Encoding", "gzip")
         call = (
             getattr(client.CoreV1Api(api), resource.core_call)
@@ -287,8 +299,10 @@ def _pages_of(connection: Connection, call: Callable[..., Any], path: str, limit
         try:
             page = _page_decoder.decode(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            begun = data.lstrip()[:1] in (b"{", b"[")
+            why = "it was cut short or damaged on its way; try again" if begun else "perhaps a login page of a proxy"
             raise LiveError(
-                f"{where}: the answer is no Kubernetes list ({error}): perhaps a login page of a proxy; see `kubectl get --raw /{path}`"
+                f"{where}: the answer is no Kubernetes list ({error}): {why}; see `kubectl get --raw /{path}`"
             ) from error
         if not (page.kind or "").endswith("List") or page.items is msgspec.UNSET:
             raise LiveError(f"{where}: the answer is {page.kind or 'no Kubernetes object'}, not a list; is this the API server?")
@@ -307,7 +321,7 @@ def read_config_map(connection: Connection, namespace: str, name: str) -> dict[s
 
     path = f"api/v1/namespaces/{namespace}/configmaps/{name}"
     try:
-        with client.ApiClient(connection.configuration) as api:
+        with api_client(connection) as api:
             call = client.CoreV1Api(api).read_namespaced_config_map
             data = _asked(connection, call, {"name": name, "namespace": namespace}, _CONFIG_MAP, path)
         return msgspec.json.decode(data, type=_ConfigMap).data or {}
@@ -319,14 +333,16 @@ def read_config_map(connection: Connection, namespace: str, name: str) -> dict[s
 
 def _asked(connection: Connection, call: Callable[..., Any], options: dict[str, Any], limit: int, path: str) -> bytes:
     """One answer as bytes, unpacked. Repeats what the server puts off. Raises LiveError and _RefusedError."""
+    until = time.monotonic() + connection.timeout
     for number in range(MAX_REPEATS + 1):
         try:
             return _answer(connection, call, options, limit, path)
         except _RefusedError as error:
-            if error.status not in (429, 503) or number == MAX_REPEATS:
+            asked = error.retry_after
+            wait = min(float(asked) if asked is not None and asked.isdigit() else 0.5 * 2.0**number, _MOST_WAIT)
+            if error.status not in _PUT_OFF or number == MAX_REPEATS or time.monotonic() + wait > until:
                 raise
-            wait = error.retry_after
-            time.sleep(min(float(wait) if wait is not None and wait.isdigit() else 2.0**number, _MOST_WAIT, connection.timeout))
+            time.sleep(wait)
     raise AssertionError("unreachable")
 
 
@@ -338,6 +354,8 @@ def _answer(connection: Connection, call: Callable[..., Any], options: dict[str,
     where = f"{connection.server}/{path}"
     try:
         response = call(**options, _preload_content=False, _request_timeout=(connection.timeout, connection.timeout))
+        if 300 <= response.status < 400:
+            raise _led_elsewhere(where, response.status, response.headers.get("Location"))
         if response.status >= 400:
             raise _RefusedError(response.status, _message(response.read()), response.headers.get("Retry-After"))
         chunks: list[bytes] = []
@@ -359,10 +377,12 @@ def _answer(connection: Connection, call: Callable[..., Any], options: dict[str,
             response.close()
         return b"".join(chunks)
     except ApiException as error:
+        headers = error.headers or {}
+        if 300 <= (error.status or 0) < 400:
+            raise _led_elsewhere(where, error.status, headers.get("Location")) from error
         if error.status:
-            headers = error.headers or {}
             raise _RefusedError(error.status, _message(error.body), headers.get("Retry-After")) from error
-        raise LiveError(_no_trust(connection, error.reason)) from error
+        raise LiveError(_no_trust(connection, error)) from error
     except urllib3.exceptions.SSLError as error:
         raise LiveError(_no_trust(connection, error)) from error
     except urllib3.exceptions.ReadTimeoutError as error:
@@ -370,20 +390,51 @@ def _answer(connection: Connection, call: Callable[..., Any], options: dict[str,
             f"{where}: the server did not go on for {connection.timeout:g} seconds; --request-timeout gives it more"
         ) from error
     except (urllib3.exceptions.ProtocolError, urllib3.exceptions.DecodeError) as error:
-        raise LiveError(f"{where}: the answer was cut short or damaged ({_first_line(error)}); try again") from error
+        read = _BYTES_READ.search(str(error))
+        inner = _innermost(error)
+        how = f" after {read[1]} bytes" if read is not None else "" if isinstance(inner, ValueError) else f" ({_cause(error)})"
+        raise LiveError(f"{where}: the answer was cut short or damaged{how}; try again") from error
     except (urllib3.exceptions.HTTPError, OSError) as error:
         raise LiveError(
             f"{connection.server} cannot be reached: {_cause(error)}; see whether `kubectl get nodes` works from here"
         ) from error
+    except ValueError as error:  # of http.client, for what it would have to send
+        raise LiveError(
+            f"{connection.server} cannot be asked: a header or an address cannot be sent; see the server, the proxy-url and the credentials"
+            " in the kubeconfig"  # what it was is not said: it may be a token
+        ) from error
+
+
+def _led_elsewhere(where: str, status: int, location: str | None) -> LiveError:
+    return LiveError(
+        f"{where}: the server leads elsewhere ({status}, to {location or 'no place that it names'}), as an API server never does: perhaps"
+        " to a login page; see the server in the kubeconfig"
+    )
+
+
+def _innermost(error: BaseException) -> BaseException:
+    """The error that others were made of: as their reason, among their arguments, or while it was handled."""
+    seen = {id(error)}
+    while True:
+        parts = [getattr(error, "reason", None), *reversed(error.args), error.__cause__, error.__context__]
+        inner = next((one for one in parts if isinstance(one, BaseException) and id(one) not in seen), None)
+        if inner is None:
+            return error
+        seen.add(id(inner))
+        error = inner
 
 
 def _cause(error: BaseException) -> str:
-    """The reason behind urllib3's own words ("<HTTPConnection object at ...>: Failed to establish ...")."""
-    return _first_line(error).rpartition(">: ")[2]
+    """What went wrong in the end, without Python's own words for it ("<HTTPConnection object at ...>: Failed to establish ...")."""
+    inner = _innermost(error)
+    said = inner.strerror if isinstance(inner, OSError) and inner.strerror else first_line(inner).rpartition(">: ")[2]
+    through = "through the proxy: " if "proxy" in str(error).lower() else ""
+    return f"{through}{said}"
 
 
-def _no_trust(connection: Connection, reason: object) -> str:
-    text = _first_line(RuntimeError(str(reason).replace("SSLError\n", ""))).rpartition("SSLError(")[2].strip("()")
+def _no_trust(connection: Connection, error: BaseException) -> str:
+    inner = _innermost(error)
+    text = getattr(inner, "verify_message", "") or getattr(inner, "reason", "") or first_line(inner)
     return (
         f"{connection.server}: no secure connection: {text}; the certificate-authority, the client certificate or the server's address in"
         " the kubeconfig does not fit this server"

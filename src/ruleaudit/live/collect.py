@@ -101,7 +101,8 @@ def collect_cluster(
             if _FOLDER.fullmatch(node) is None:
                 failures[node] = "its name is none that a folder can have"
                 continue
-            files.update({(name if len(names) == 1 else f"{node}/{name}"): data for name, data in found.items()})
+            folder = f"Node-{node}" if node == _OBJECTS else node  # no Node has a capital in its name
+            files.update({(name if len(names) == 1 else f"{folder}/{name}"): data for name, data in found.items()})
     read = tuple(node for node in results if node not in failures)
     if not read:
         raise LiveError(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from ruleaudit.errors import RAISE_LIMIT
-from ruleaudit.live.cluster import RBAC_HINT, Connection, list_objects, pods, read_config_map
+from ruleaudit.live.cluster import RBAC_HINT, Connection, api_client, list_objects, pods, read_config_map
 from ruleaudit.live.dumps import Dump, Output
 from ruleaudit.live.errors import LiveError, Missing
 from ruleaudit.live.objects import documents
@@ -184,7 +184,7 @@ class _Runner:
         from kubernetes.stream import stream
         from websocket import WebSocketException, WebSocketTimeoutException
 
-        api = client.CoreV1Api(client.ApiClient(self.connection.configuration))  # one each: stream() changes it while it runs
+        api = client.CoreV1Api(api_client(self.connection))  # one each: stream() changes it while it runs
         try:
             opened = stream(
                 api.connect_get_namespaced_pod_exec,
@@ -201,6 +201,8 @@ class _Runner:
             )
         except ApiException as error:
             raise LiveError(self._refused(command, str(error.reason))) from error
+        except ValueError as error:  # of what would have to be sent; it may be a token, so it is not said
+            raise LiveError(self._says(command, "it cannot be asked for: see the credentials in the kubeconfig")) from error
         results.put(None)
         try:
             opened.sock.settimeout(self.connection.timeout)

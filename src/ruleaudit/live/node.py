@@ -121,7 +121,7 @@ def tool_versions(dumps: Dumps, run: Run | None = None) -> dict[str, str]:
     found: dict[str, str] = {}
     for one in dumps.dumps:
         program = one.command.partition(" ")[0]
-        if one.data and program not in found and program != "python-iptables" and not program.startswith(unwanted):
+        if program and program not in found and program != "python-iptables" and not program.startswith(unwanted):
             version = (program, "-V" if program == "ip" else "--version")
             output = _run(version, 10) if run is None else run(version)
             text = (output.out.decode("utf-8", "replace") or output.err).strip()

@@ -1,4 +1,4 @@
-"""What proves a finding, and where it is said to be: shared by all reports.
+"""What a report says of a finding, what proves it, and where it is said to be: shared by all reports.
 
 Systems that show reports of linters want a file, a line and a fingerprint for every finding, unique within a report. Not every finding
 of ruleaudit has a line: what is missing has none. Such a finding is put at the first line of the dump that it is missing from.
@@ -12,30 +12,42 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
-from ruleaudit.findings import Severity
+from ruleaudit.findings import Certainty, Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ruleaudit.findings import Finding, Location, ObjectReference, Report
+    from ruleaudit.reports.nodes import Comparison
     from ruleaudit.reports.selection import Hidden
 
 __all__ = [
+    "NOT_CHECKED",
     "Anchor",
     "Context",
     "anchor",
+    "facts",
+    "is_unchecked",
     "node_name",
     "object_name",
     "occurrences",
     "place",
     "plural",
     "relative_path",
+    "severity_counts",
+    "statement",
     "subject",
     "telling",
+    "title",
 ]
+
+NOT_CHECKED = "RA004"
+"""The code of what was not checked: reports tell it apart from what was found."""
 
 _STDIN = "<stdin>"
 _DUMP_KINDS = ("iptables-save",)
+_RULE_KINDS = (*_DUMP_KINDS, "ipvsadm")
+_NOUNS = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +57,19 @@ class Context:
     `threshold`: findings of this severity or worse count as failures (`--fail-on`). `folder`: the absolute path of the working
     directory; files below it are named relative to it. `notices`: sentences for the reader about the report as a whole, such as how
     many findings are not shown. `hidden`: what a selection left out, None when nothing was: a report of which it left nothing is not
-    clean.
+    clean. `comparison`: the nodes beside each other with those that could not be audited, None for a single one.
     """
 
     threshold: Severity = Severity.WARNING
     folder: str = "/"
     notices: tuple[str, ...] = ()
     hidden: Hidden | None = None
+    comparison: Comparison | None = None
+
+    @property
+    def noun(self) -> str:
+        """What each report is of: a node, or a fixture."""
+        return "node" if self.comparison is None else self.comparison.noun
 
     def fails(self, finding: Finding) -> bool:
         """Whether the finding is at or above the threshold."""
@@ -110,6 +128,37 @@ def subject(finding: Finding) -> str:
     return f"{finding.service}: " if finding.service and finding.service not in finding.message else ""
 
 
+def statement(finding: Finding) -> str:
+    """What is the matter, in one sentence that names the Service."""
+    return subject(finding) + finding.message
+
+
+def title(finding: Finding) -> str:
+    """The code, its name, and whether it is only possible: "RA206 stale-endpoint (possible)"."""
+    possible = " (possible)" if finding.certainty is Certainty.POSSIBLE else ""
+    return f"{finding.code} {finding.name}{possible}"
+
+
+def facts(finding: Finding, objects: int | None = None) -> Mapping[str, str]:
+    """What a report says of a finding beside its statement and its lines, by label and in the order of telling; what there is not is left out.
+
+    The labels are "expected", "observed", "objects", "possible" and "to do". `objects`: so many of them are named before the rest is
+    counted, None: all.
+    """
+    shown = finding.objects[:objects]
+    more = len(finding.objects) - len(shown)
+    told = {
+        "expected": finding.expected,
+        "observed": finding.observed,
+        "objects": ", ".join(map(object_name, shown)) + (f" and {more:,} more" if more else ""),
+        "possible": "it rests on a rule or an input that is not modelled or not given"
+        if finding.certainty is Certainty.POSSIBLE
+        else "",
+        "to do": finding.hint,
+    }
+    return {label: text for label, text in told.items() if text}
+
+
 def place(location: Location) -> str:
     """A location as "file:line", or the file alone where the whole of it is meant."""
     return f"{location.file}:{location.line}" if location.line else location.file
@@ -128,3 +177,18 @@ def node_name(report: Report) -> str:
 def plural(number: int, noun: str) -> str:
     """A number with its noun: "1 finding", "2,000 findings"."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def severity_counts(counts: Mapping[Severity, int]) -> list[str]:
+    """The counts that are not zero, the worst first: "2 errors", "1 note"."""
+    return [plural(counts[severity], noun) for severity, noun in _NOUNS.items() if counts.get(severity)]
+
+
+def is_unchecked(report: Report) -> bool:
+    """Whether nothing of the node was checked: its silence is no health.
+
+    No frontend of any Service was asked, or, where no object says which there are, no rule was given.
+    """
+    if report.services:
+        return not report.frontends
+    return bool(report.inputs) and not any(one.used and one.kind in _RULE_KINDS for one in report.inputs)

@@ -92,12 +92,11 @@ def render(name: str, reports: Sequence[Report], context: Context) -> str:
     Ends with a line feed. `json` of several reports is of another schema than that of one.
     """
     if name == "json":
-        from ruleaudit.reports.nodes import compared
+        from ruleaudit.reports.nodes import comparison_of
         from ruleaudit.reports.structured import json_report, json_reports
 
-        if len(reports) == 1:
-            return json_report(reports[0])
-        return json_reports(compared(reports))
+        comparison = comparison_of(reports, context)
+        return json_report(reports[0], context.notices) if comparison is None else json_reports(comparison, context.notices)
     if name == "sarif":
         from ruleaudit.reports.sarif import sarif_report
 

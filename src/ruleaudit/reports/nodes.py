@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 from ruleaudit.findings import Severity, Traits
-from ruleaudit.reports.evidence import plural
+from ruleaudit.reports.evidence import NOT_CHECKED, is_unchecked, plural, severity_counts
 from ruleaudit.reports.text import (
     Line,
     Piece,
@@ -16,8 +17,8 @@ from ruleaudit.reports.text import (
     finding_lines,
     groups,
     hidden_text,
-    severity_counts,
     short_finding,
+    silence_text,
     statistics,
 )
 
@@ -25,12 +26,27 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ruleaudit.findings import Finding, Report
+    from ruleaudit.reports.evidence import Context
     from ruleaudit.reports.selection import Hidden
     from ruleaudit.reports.text import Layout
 
-__all__ = ["Comparison", "Failure", "Lack", "Oddity", "Recurring", "compared", "nodes_lines", "nodes_summary"]
+__all__ = [
+    "Comparison",
+    "Failure",
+    "Lack",
+    "Oddity",
+    "Recurring",
+    "compared",
+    "comparison_of",
+    "in_order",
+    "listed",
+    "natural",
+    "nodes_lines",
+    "nodes_summary",
+    "unchecked_text",
+    "where",
+]
 
-_NOT_CHECKED = "RA004"
 _SHOWN = 5
 """How many nodes are named before the rest is counted."""
 _NOTES = 3
@@ -80,28 +96,46 @@ class Lack:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """Several nodes' reports with a name for each that no other one has, and what a look at all of them at once shows."""
+    """Several nodes' reports with a name for each that no other one has, and what a look at all of them at once shows.
+
+    `failures`: the nodes that could not be audited; they have no report and no name. `noun`: what the reader calls a node.
+    """
 
     names: tuple[str, ...]
     reports: tuple[Report, ...]
     recurring: tuple[Recurring, ...]
     oddities: tuple[Oddity, ...]
     failures: tuple[Failure, ...] = ()
+    noun: str = "node"
     lacks: tuple[Lack, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """How many nodes there are, those included that could not be audited."""
+        return len(self.names) + len(self.failures)
+
+    @property
+    def unchecked(self) -> tuple[str, ...]:
+        """The names of the nodes of which nothing was checked."""
+        return tuple(name for name, report in zip(self.names, self.reports, strict=True) if is_unchecked(report))
 
 
 # --- comparing -------------------------------------------------------------------------------------------------------------------------
 
 
-def compared(reports: Sequence[Report], paths: Sequence[str] = (), failures: Sequence[Failure] = ()) -> Comparison:
-    """The reports beside each other, in the order of their names (w2 before w10).
+def comparison_of(reports: Sequence[Report], context: Context) -> Comparison | None:
+    """The nodes beside each other, as `context` has them or made anew; None where there is one node only."""
+    known = context.comparison
+    if len(reports) + (0 if known is None else len(known.failures)) == 1:
+        return None
+    return compared(reports) if known is None else known
 
-    `paths`: where the nodes' inputs lie, for those whose name is not known or not their own alone.
-    """
+
+def compared(
+    reports: Sequence[Report], paths: Sequence[str] = (), failures: Sequence[Failure] = (), noun: str = "node"
+) -> Comparison:
+    """The reports beside each other. `paths`: where the nodes' inputs lie, for those whose name is not known or not their own alone."""
     names = _names(reports, paths)
-    order = sorted(range(len(names)), key=lambda number: _natural(names[number]))
-    names, reports = tuple(names[number] for number in order), [reports[number] for number in order]
-    failures = sorted(failures, key=lambda one: _natural(one.path))
     found: dict[tuple[str, Severity], list[tuple[str, Finding]]] = {}
     for name, report in zip(names, reports, strict=True):
         for key, finding in {(one.fingerprint, one.severity): one for one in reversed(report.findings)}.items():
@@ -126,8 +160,9 @@ def compared(reports: Sequence[Report], paths: Sequence[str] = (), failures: Seq
             one.finding.message,
         )
     )
-    oddities = tuple(_oddities(names, reports))
-    return Comparison(names, tuple(reports), tuple(recurring), oddities, tuple(failures), tuple(_lacks(names, reports, oddities)))
+    oddities = tuple(_oddities(names, reports)) if noun == "node" else ()  # fixtures are of different clusters
+    lacks = tuple(_lacks(names, reports, oddities)) if noun == "node" else ()
+    return Comparison(names, tuple(reports), tuple(recurring), oddities, tuple(failures), noun, lacks)
 
 
 def _names(reports: Sequence[Report], paths: Sequence[str]) -> tuple[str, ...]:
@@ -143,10 +178,16 @@ def _names(reports: Sequence[Report], paths: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
+def in_order(reports: Sequence[Report], paths: Sequence[str]) -> list[int]:
+    """The places of the reports in the order of the names that `compared` gives them: w2 before w10."""
+    names = _names(reports, paths)
+    return sorted(range(len(names)), key=lambda number: natural(names[number]))
+
+
 _NUMBER = re.compile(r"(\d+)")
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
+def natural(name: str) -> list[tuple[int, str]]:
     """The key by which names are put in order as people do: numbers by their value."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in _NUMBER.split(name)]
 
@@ -262,7 +303,7 @@ def nodes_lines(
     for one in full:
         sets.setdefault(one.nodes, []).append(one)
     for members in sets.values():
-        yield Line(0, "", (Piece(where(members[0], total), "bold underline"),))
+        yield Line(0, "", (Piece(where(members[0], total, comparison.noun), "bold underline"),))
         findings = [one.finding for one in members]
         other = {id(one.finding) for one in members if not one.alike}
         for heading, roots, tree in groups(
@@ -279,9 +320,9 @@ def nodes_lines(
     if layout.quiet:
         return
     yield from _short(
-        comparison, "notes", [one for one in comparison.recurring if one not in full and one.finding.code != _NOT_CHECKED]
+        comparison, "notes", [one for one in comparison.recurring if one not in full and one.finding.code != NOT_CHECKED]
     )
-    yield from _short(comparison, "not checked", [one for one in comparison.recurring if one.finding.code == _NOT_CHECKED])
+    yield from _short(comparison, "not checked", [one for one in comparison.recurring if one.finding.code == NOT_CHECKED])
     if layout.statistics:
         yield from statistics([finding for report in comparison.reports for finding in report.findings])
     if full:
@@ -290,28 +331,29 @@ def nodes_lines(
         yield Line(0, "", (Piece(hidden_text(hidden), "yellow"),))
     for notice in notices:
         yield Line(0, "", (Piece(notice, "yellow"),))
-    yield nodes_summary(comparison)
+    yield nodes_summary(comparison, hidden)
 
 
-def where(one: Recurring, total: int) -> str:
+def where(one: Recurring, total: int, noun: str = "node") -> str:
     """On which of `total` nodes a finding is, in words: the shorter of those that have it and those that lack it are named."""
     count = len(one.nodes)
     if count == total > 1:
-        return "on both nodes" if total == 2 else f"on all {plural(total, 'node')}"
+        return f"on both {noun}s" if total == 2 else f"on all {plural(total, noun)}"
     if count == 1:
         return f"on {one.nodes[0]} alone" if total > 1 else f"on {one.nodes[0]}"
     if len(one.lacking) * 3 <= total:
-        return f"on {count:,} of {total:,} nodes: all but {_listed(one.lacking)}"
-    return f"on {count:,} of {total:,} nodes: {_listed(one.nodes)}"
+        return f"on {count:,} of {plural(total, noun)}: all but {listed(one.lacking)}"
+    return f"on {count:,} of {plural(total, noun)}: {listed(one.nodes)}"
 
 
-def _listed(names: Sequence[str]) -> str:
+def listed(names: Sequence[str]) -> str:
+    """The first of the names, and how many more there are."""
     more = len(names) - _SHOWN
     return ", ".join(names[:_SHOWN]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _is_full(one: Recurring, layout: Layout) -> bool:
-    return one.finding.code != _NOT_CHECKED and (layout.notes or one.finding.severity is not Severity.INFO)
+    return one.finding.code != NOT_CHECKED and (layout.notes or one.finding.severity is not Severity.INFO)
 
 
 def _table(comparison: Comparison, *, every: bool) -> Iterator[Line]:
@@ -323,6 +365,7 @@ def _table(comparison: Comparison, *, every: bool) -> Iterator[Line]:
         ("errors", "right"),
         ("warnings", "right"),
         ("notes", "right"),
+        ("unchecked", "right"),
         ("mode", "left"),
         ("layout", "left"),
     ]
@@ -330,11 +373,11 @@ def _table(comparison: Comparison, *, every: bool) -> Iterator[Line]:
     for name, report in zip(comparison.names, comparison.reports, strict=True):
         if name in left_out:
             continue
-        counts = Counter(one.severity for one in report.findings if one.code != _NOT_CHECKED)
+        counts = Counter(one.severity for one in report.findings if one.code != NOT_CHECKED)
         numbers = [f"{counts[severity]:,}" if counts[severity] else "-" for severity in Severity]
-        rows.append((name, *numbers, report.proxy.mode or "?", report.proxy.layout or "?"))
+        rows.append((name, *numbers, unchecked_text(report), report.proxy.mode or "?", report.proxy.layout or "?"))
     widths = [max(len(title), *(len(row[at]) for row in rows)) if rows else len(title) for at, (title, _) in enumerate(columns)]
-    styles = ("bold", "bold red", "bold yellow", "cyan", "", "")
+    styles = ("bold", "bold red", "bold yellow", "cyan", "yellow", "", "")
 
     def cells(row: Sequence[str]) -> Iterator[str]:
         for text, width, (_, side) in zip(row, widths, columns, strict=True):
@@ -360,7 +403,7 @@ def _inconspicuous(comparison: Comparison) -> list[str]:
     return [
         name
         for name, report in zip(comparison.names, comparison.reports, strict=True)
-        if name not in odd and all(one.severity is Severity.INFO for one in report.findings)
+        if name not in odd and not is_unchecked(report) and all(one.severity is Severity.INFO for one in report.findings)
     ]
 
 
@@ -373,13 +416,13 @@ def _odd_ones(comparison: Comparison) -> Iterator[Line]:
         for name, value in one.nodes:
             told.setdefault(name, []).append(f"{one.what} {value} ({usual})")
     for lack in comparison.lacks:
-        told.setdefault(lack.node, []).append(f"lacks what the others have: {_listed(lack.what)}")
+        told.setdefault(lack.node, []).append(f"lacks what the others have: {listed(lack.what)}")
     alike: dict[str, list[str]] = {}
     for name in comparison.names:
         if name in told:
             alike.setdefault("; ".join(told[name]), []).append(name)
     for text, names in alike.items():
-        yield Line(2, "", (Piece(_listed(names), "bold"), Piece(f": {text}")))
+        yield Line(2, "", (Piece(listed(names), "bold"), Piece(f": {text}")))
     yield _BLANK
 
 
@@ -392,35 +435,53 @@ def _short(comparison: Comparison, heading: str, members: Sequence[Recurring]) -
         by_code.setdefault(one.finding.code, []).append(one)
     for code, found in sorted(by_code.items()):
         for one in found[:_NOTES]:
-            on = Piece(f" ({where(one, len(comparison.names))})", "dim")
-            yield Line(2, "", (*short_finding(one.finding, titled=code != _NOT_CHECKED), on))
+            on = Piece(f" ({where(one, len(comparison.names), comparison.noun)})", "dim")
+            yield Line(2, "", (*short_finding(one.finding, titled=code != NOT_CHECKED), on))
         if len(found) > _NOTES:
             yield Line(2, "", (Piece(f"and {len(found) - _NOTES:,} more {code}; --format json gives them all", "dim"),))
     yield _BLANK
 
 
-def nodes_summary(comparison: Comparison) -> Line:
-    """How much was found on how many nodes."""
-    total = len(comparison.names) + len(comparison.failures)
-    counts = Counter(one.severity for report in comparison.reports for one in report.findings if one.code != _NOT_CHECKED)
-    touched = sum(any(one.severity is not Severity.INFO for one in report.findings) for report in comparison.reports)
-    head = Piece(f"{plural(total, 'node')}: ", "bold")
-    failed = Piece(f"; {len(comparison.failures):,} not audited", "bold red") if comparison.failures else Piece("")
+def unchecked_text(report: Report) -> str:
+    """How much of a node was not checked: "all", a number of parts, or "-"."""
+    if is_unchecked(report):
+        return "all"
+    return f"{_parts(report):,}" if _parts(report) else "-"
+
+
+def _parts(report: Report) -> int:
+    return sum(one.code == NOT_CHECKED for one in report.findings)
+
+
+def nodes_summary(comparison: Comparison, hidden: Hidden | None = None) -> Line:
+    """How much was found on how many nodes, and how much was not checked. `hidden` is what a selection left out."""
+    nodes, reports = partial(plural, noun=comparison.noun), comparison.reports
+    head = Piece(f"{nodes(comparison.count)}: ", "bold")
+    counts = Counter(one.severity for report in reports for one in report.findings if one.code != NOT_CHECKED)
+    touched = sum(any(one.severity is not Severity.INFO for one in report.findings) for report in reports)
+    noted = sum(any(one.severity is Severity.INFO and one.code != NOT_CHECKED for one in report.findings) for report in reports)
+    rest: list[Piece] = []
+    if counts[Severity.INFO]:
+        rest.append(Piece(f"; {plural(counts[Severity.INFO], 'note')} on {nodes(noted)}"))
+    unchecked = comparison.unchecked
+    if unchecked:
+        rest.append(Piece(f"; {len(unchecked):,} of {nodes(comparison.count)} not checked: {listed(unchecked)}", "bold yellow"))
+    parts = [count for report in reports if not is_unchecked(report) and (count := _parts(report))]
+    if parts:
+        rest.append(Piece(f"; {plural(sum(parts), 'part')} not checked on {nodes(len(parts))}"))
+    if comparison.failures:
+        rest.append(Piece(f"; {len(comparison.failures):,} not audited", "bold red"))
+    if not reports:
+        return Line(0, "", (head, Piece("none could be audited", "bold red")))
     if touched:
         worst = "bold red" if counts[Severity.ERROR] else "bold yellow"
-        return Line(
-            0, "", (head, Piece(", ".join(severity_counts(counts)), worst), Piece(f" on {plural(touched, 'node')}"), failed)
-        )
-    if not comparison.reports:
-        return Line(0, "", (head, Piece("none could be audited", "bold red")))
-    silent = [
-        name
-        for name, report in zip(comparison.names, comparison.reports, strict=True)
-        if report.services and not report.frontends
-    ]
-    if silent:  # silence is no health
-        return Line(0, "", (head, Piece(f"no faults found, and no Service checked on {_listed(silent)}", "bold yellow"), failed))
-    noted = f"; {plural(counts[Severity.INFO], 'note')}" if counts[Severity.INFO] else ""
-    if any(report.suppressed for report in comparison.reports):
-        return Line(0, "", (head, Piece("nothing to show"), Piece(noted), failed))
-    return Line(0, "", (head, Piece("no faults found", "green"), Piece(noted), failed))
+        loud = severity_counts({one: counts[one] for one in (Severity.ERROR, Severity.WARNING)})
+        return Line(0, "", (head, Piece(f"{', '.join(loud)} on {nodes(touched)}", worst), *rest))
+    silence = silence_text(reports, hidden)
+    if silence:
+        return Line(0, "", (head, Piece(silence), *rest))
+    checked = len(reports) - len(unchecked)
+    if not checked:  # silence is no health
+        return Line(0, "", (head, Piece("no Service was checked", "bold yellow"), *rest))
+    found = "no faults found" + (f" on {nodes(checked)}" if checked < comparison.count else "")
+    return Line(0, "", (head, Piece(found, "green"), *rest))

@@ -7,21 +7,21 @@ result, partialFingerprints.primaryLocationLineHash), it gets that. Nothing in t
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from collections import Counter
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
 from ruleaudit import __version__
 from ruleaudit.catalogue import CATALOGUE, GROUPS
 from ruleaudit.findings import Severity
-from ruleaudit.reports.evidence import Anchor, anchor, object_name, occurrences, place, relative_path, subject, telling
+from ruleaudit.reports.evidence import Anchor, anchor, facts, object_name, occurrences, place, relative_path, statement, telling
 from ruleaudit.reports.printable import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from ruleaudit.catalogue import Entry
-    from ruleaudit.findings import Finding, Report, Suppressed
+    from ruleaudit.findings import Finding, InputSummary, Report
     from ruleaudit.reports.evidence import Context
 
 __all__ = ["SCHEMA", "sarif_report"]
@@ -35,14 +35,12 @@ _RELATED = 20
 
 
 def sarif_report(reports: Sequence[Report], context: Context) -> str:
-    """One run with a result for every finding of every node; ASCII, with a line feed at its end."""
-    # What is suppressed stays, marked as such (SARIF 3.27.23): a service would otherwise take it for repaired.
-    whole = [
-        replace(report, findings=(*report.findings, *(one.finding for one in report.suppressed))) if report.suppressed else report
-        for report in reports
-    ]
-    suppressions = {id(one.finding): one for report in reports for one in report.suppressed}
-    codes = sorted({finding.code for report in whole for finding in report.findings})
+    """One run with a result for every finding of every node; ASCII, with a line feed at its end.
+
+    What is suppressed is no result: GitHub does not look at `suppressions` and would open an alert for it. Nor does a result have a
+    baselineState (SARIF 3.27.24): a baseline holds what was loud when it was written, so what it does not hold need not be new.
+    """
+    codes = sorted({finding.code for report in reports for finding in report.findings})
     run = {
         "tool": {
             "driver": {
@@ -54,25 +52,11 @@ def sarif_report(reports: Sequence[Report], context: Context) -> str:
         },
         "columnKind": "unicodeCodePoints",
         "originalUriBaseIds": {_BASE: {"description": {"text": "The folder in which ruleaudit ran."}}},
-        "artifacts": [
-            {
-                "location": _artifact(one.path, context.folder),
-                "properties": {"kind": printable(one.kind), "lines": one.lines, "used": one.used},
-            }
-            for report in reports
-            for one in report.inputs
-        ],
-        "invocations": [
-            {
-                "executionSuccessful": True,
-                "toolExecutionNotifications": [
-                    {"level": "note", "message": {"text": _message_text(notice)}} for notice in context.notices
-                ],
-            }
-        ],
+        "artifacts": list(_artifacts(reports, context.folder)),
+        "invocations": [_invocation(context)],
         "results": [
-            _result(report, finding, fingerprint, codes.index(finding.code), context, suppressions.get(id(finding)))
-            for report, finding, fingerprint in occurrences(whole)
+            _result(report, finding, fingerprint, codes.index(finding.code), context)
+            for report, finding, fingerprint in occurrences(reports)
         ],
         "properties": {
             "nodes": [
@@ -84,10 +68,32 @@ def sarif_report(reports: Sequence[Report], context: Context) -> str:
                     "endpoints": report.endpoints,
                 }
                 for report in reports
-            ]
+            ],
+            "suppressed": list(_suppressed(reports)),
         },
     }
     return json.dumps({"$schema": SCHEMA, "version": "2.1.0", "runs": [run]}, indent=1) + "\n"
+
+
+def _invocation(context: Context) -> Mapping[str, object]:
+    """Whether every node was audited, and what is to be said of the whole (SARIF 3.20.14, 3.20.21)."""
+    failures = () if context.comparison is None else context.comparison.failures
+    unchecked = () if context.comparison is None else context.comparison.unchecked
+    return {
+        "executionSuccessful": not failures,
+        "toolExecutionNotifications": [
+            *(
+                {
+                    "level": "error",
+                    "message": {"text": _message_text(f"not audited: {one.path}: {one.error}")},
+                    "locations": [{"physicalLocation": {"artifactLocation": _artifact(one.path, context.folder)}}],
+                }
+                for one in failures
+            ),
+            *({"level": "warning", "message": {"text": _message_text(f"not checked: {name}")}} for name in unchecked),
+            *({"level": "note", "message": {"text": _message_text(notice)}} for notice in context.notices),
+        ],
+    }
 
 
 def _rule(entry: Entry) -> Mapping[str, object]:
@@ -114,14 +120,42 @@ def _first_sentence(text: str) -> str:
     return first + ("." if stop else "")
 
 
-def _result(
-    report: Report, finding: Finding, fingerprint: str, rule: int, context: Context, suppression: Suppressed | None
-) -> Mapping[str, object]:
-    parts = [subject(finding) + finding.message]
-    if finding.expected:
-        parts.append(f"Expected: {finding.expected}.")
-    if finding.observed:
-        parts.append(f"Observed: {finding.observed}.")
+def _artifacts(reports: Sequence[Report], folder: str) -> Iterator[Mapping[str, object]]:
+    """Every input once, those too that several nodes have in common: artifacts are a set (SARIF 3.14.15).
+
+    A file into which several dumps were written, one after the other, is one artifact.
+    """
+    by_path: dict[str, Sequence[InputSummary]] = {}
+    for report in reports:
+        own: dict[str, list[InputSummary]] = {}
+        for one in report.inputs:
+            own.setdefault(relative_path(one.path, folder), []).append(one)
+        for path, inputs in own.items():
+            by_path.setdefault(path, inputs)
+    for members in by_path.values():
+        yield {
+            "location": _artifact(members[0].path, folder),
+            "properties": {
+                "kind": ", ".join(dict.fromkeys(printable(one.kind) for one in members)),
+                "lines": sum(one.lines for one in members),
+                "used": any(one.used for one in members),
+            },
+        }
+
+
+def _suppressed(reports: Sequence[Report]) -> Iterator[Mapping[str, object]]:
+    """How many findings do not count, by what, and why."""
+    counts = Counter((one.by, one.reason, one.place) for report in reports for one in report.suppressed)
+    for (by, reason, where), count in counts.items():
+        yield {"by": by, "reason": printable(reason), "place": printable(where), "findings": count}
+
+
+def _result(report: Report, finding: Finding, fingerprint: str, rule: int, context: Context) -> Mapping[str, object]:
+    told = facts(finding)
+    parts = [
+        statement(finding),
+        *(f"{label.capitalize()}: {told[label]}." for label in ("expected", "observed") if label in told),
+    ]
     where = anchor(finding, report)
     physical = {} if where is None else {"physicalLocation": _physical(where, context.folder)}
     return {
@@ -139,7 +173,6 @@ def _result(
             for number, one in enumerate(telling(finding)[1 : _RELATED + 1], 1)
         ],
         # GitHub takes alerts of two uploads for one alert by this one; others by ours.
-        **_standing(report, finding, suppression),
         "partialFingerprints": {"primaryLocationLineHash": fingerprint, "ruleaudit/finding/v1": finding.fingerprint},
         "properties": {
             "certainty": finding.certainty.value,
@@ -154,22 +187,6 @@ def _result(
             "hint": printable(finding.hint),
             "objects": [printable(object_name(one)) for one in finding.objects],
         },
-    }
-
-
-def _standing(report: Report, finding: Finding, suppression: Suppressed | None) -> Mapping[str, object]:
-    """Whether a result is new against the baseline, and whether it is suppressed, and why (SARIF 3.27.23, 3.27.24, 3.35)."""
-    state = {}
-    if report.known is not None:
-        is_known = suppression is not None and finding.fingerprint in report.known
-        state["baselineState"] = "unchanged" if is_known else "new"
-    if suppression is None:
-        return state
-    why = suppression.reason or f"known in {suppression.place}"
-    place = {"place": printable(suppression.place), "by": suppression.by}
-    return {
-        **state,
-        "suppressions": [{"kind": "external", "status": "accepted", "justification": _message_text(why), "properties": place}],
     }
 
 

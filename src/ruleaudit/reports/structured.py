@@ -26,8 +26,10 @@ SCHEMA = "ruleaudit/report/v1"
 SCHEMA_OF_NODES = "ruleaudit/reports/v1"
 
 
-def json_report(report: Report) -> str:
-    """The JSON text of `report`, with a line feed at its end: a finding to a line, ASCII throughout."""
+def json_report(report: Report, notices: Sequence[str] = ()) -> str:
+    """The JSON text of `report`, with a line feed at its end: a finding to a line, ASCII throughout. `notices`: sentences on it for the
+    reader, such as which ignores have ended.
+    """
     head = {
         "schema": SCHEMA,
         "node": report.node,
@@ -60,14 +62,15 @@ def json_report(report: Report) -> str:
         for one in report.suppressed
     )
     members.append(f'  "suppressed": [\n{suppressed}\n  ]' if suppressed else '  "suppressed": []')
+    members.append(f'  "notices": {dumps(list(notices))}')
     return "{\n" + ",\n".join(members) + "\n}\n"
 
 
-def json_reports(comparison: Comparison) -> str:
-    """The JSON text of several nodes' reports, each as `json_report` has it, and of what their comparison shows.
+def json_reports(comparison: Comparison, notices: Sequence[str] = ()) -> str:
+    """The JSON text of several nodes' reports, each as `json_report` has it, and of what their comparison shows. `notices` are on all of them.
 
     `common` holds every finding that more than one node has, by its fingerprint; the names of nodes there are those of `names`, which
-    stand in the order of `nodes`.
+    stand in the order of `nodes`. `failed` are nodes that could not be audited, `unchecked` the names of those of which nothing was checked.
     """
     common = [
         {
@@ -95,6 +98,8 @@ def json_reports(comparison: Comparison) -> str:
         f'"odd": [{_lines(odd)}]',
         f'"lacking": [{_lines(lacking)}]',
         f'"failed": [{_lines(failed)}]',
+        f'"unchecked": {dumps(comparison.unchecked)}',
+        f'"notices": {dumps(list(notices))}',
     ]
     return "{\n" + ",\n".join(members) + "\n}\n"
 

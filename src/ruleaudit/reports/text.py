@@ -11,11 +11,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ruleaudit.findings import Certainty, Severity
-from ruleaudit.reports.evidence import node_name, object_name, place, plural, subject, telling
+from ruleaudit.reports.evidence import (
+    NOT_CHECKED,
+    facts,
+    is_unchecked,
+    node_name,
+    place,
+    plural,
+    severity_counts,
+    statement,
+    telling,
+)
 from ruleaudit.reports.printable import printable, shortened
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ruleaudit.catalogue import Entry
     from ruleaudit.findings import Finding, Report
@@ -36,8 +46,8 @@ __all__ = [
     "hidden_text",
     "plain",
     "report_lines",
-    "severity_counts",
     "short_finding",
+    "silence_text",
     "statistics",
     "summary_line",
 ]
@@ -53,7 +63,6 @@ _LOCATIONS = 4
 _CONSEQUENCES = 20
 _NOTES = 3
 _OBJECTS = 4
-_NOT_CHECKED = "RA004"
 _STOPPED = "RA505"
 _STYLES = {Severity.ERROR: "bold red", Severity.WARNING: "bold yellow", Severity.INFO: "cyan"}
 
@@ -142,8 +151,8 @@ def colored(lines: Iterable[Line], width: int | None) -> str:
 
 def report_lines(report: Report, layout: Layout, hidden: Hidden | None = None, notices: Sequence[str] = ()) -> Iterator[Line]:
     """The report, a summary of one line last. `hidden` is what a selection left out of it; `notices` are sentences on the whole."""
-    full = [one for one in report.findings if one.code != _NOT_CHECKED and (layout.notes or one.severity is not Severity.INFO)]
-    notes = [one for one in report.findings if one.code != _NOT_CHECKED and not layout.notes and one.severity is Severity.INFO]
+    full = [one for one in report.findings if one.code != NOT_CHECKED and (layout.notes or one.severity is not Severity.INFO)]
+    notes = [one for one in report.findings if one.code != NOT_CHECKED and not layout.notes and one.severity is Severity.INFO]
     for heading, roots, tree in groups(full, report, layout.grouping):
         yield Line(0, "", (Piece(heading, "bold"),))
         for root in roots:
@@ -177,8 +186,8 @@ def hidden_text(hidden: Hidden) -> str:
 
 def summary_line(report: Report, hidden: Hidden | None = None) -> Line:
     """What was found, in how much: the last line of a report."""
-    counts = Counter(one.severity for one in report.findings if one.code != _NOT_CHECKED)
-    unchecked = sum(one.code == _NOT_CHECKED for one in report.findings)
+    counts = Counter(one.severity for one in report.findings if one.code != NOT_CHECKED)
+    unchecked = sum(one.code == NOT_CHECKED for one in report.findings)
     node = Piece(f"{node_name(report)}: ", "bold")
     mode = f"{report.proxy.mode} mode, " if report.proxy.mode else ""
     rules = sum(one.lines for one in report.inputs if one.used and one.kind == "iptables-save")
@@ -193,10 +202,11 @@ def summary_line(report: Report, hidden: Hidden | None = None) -> Line:
         worst = Severity.ERROR if counts[Severity.ERROR] else Severity.WARNING
         return Line(0, "", (node, Piece(", ".join(severity_counts(counts)), _STYLES[worst]), Piece(f" in {of} {size}{rest}")))
     noted = f"; {plural(counts[Severity.INFO], 'note')}" if counts[Severity.INFO] else ""
-    if report.suppressed or (hidden is not None and hidden.count):
-        return Line(0, "", (node, Piece(f"nothing to show{noted} in {of} {size}{rest}")))
-    if report.services and not report.frontends:  # another mode, or nothing that says which rules are whose: silence is no health
+    if is_unchecked(report):  # another mode, or nothing that says which rules are whose: silence is no health
         return Line(0, "", (node, Piece("no Service was checked", "bold yellow"), Piece(f" {size}{noted}{rest}")))
+    silence = silence_text((report,), hidden)
+    if silence:
+        return Line(0, "", (node, Piece(f"{silence}{noted} in {of} {size}{rest}")))
     if not report.services:
         return Line(0, "", (node, Piece("no faults found", "green"), Piece(f" {size}{noted}{rest}")))
     return Line(
@@ -206,10 +216,13 @@ def summary_line(report: Report, hidden: Hidden | None = None) -> Line:
     )
 
 
-def severity_counts(counts: Mapping[Severity, int]) -> list[str]:
-    """The counts that are not zero, the worst first: "2 errors", "1 note"."""
-    nouns = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
-    return [plural(counts[severity], noun) for severity, noun in nouns.items() if counts.get(severity)]
+def silence_text(reports: Sequence[Report], hidden: Hidden | None) -> str:
+    """Why nothing loud is left to show, where that is because of what was put aside or left out: "7 findings as expected"; "" where nothing was."""
+    put = [one.by for report in reports for one in report.suppressed]
+    expected = put.count("expected")
+    if expected:
+        return f"{plural(expected, 'finding')} as expected"
+    return "nothing to show" if put or (hidden is not None and hidden.count) else ""
 
 
 # --- groups, causes and consequences ---
@@ -288,7 +301,7 @@ def consequences(root: Finding, tree: Tree, indent: int) -> Iterator[Line]:
     yield Line(indent, "", (Piece(f"{len(found):,} {follow} from it{where}:", "bold"),))
     for depth, finding in found[:_CONSEQUENCES]:
         at = Piece(f" ({place(telling(finding)[0])})" if finding.locations else "", "cyan")
-        yield Line(indent + 2 + 2 * depth, "", (*_title(finding), Piece(f": {subject(finding)}{finding.message}"), at))
+        yield Line(indent + 2 + 2 * depth, "", (*_title(finding), Piece(f": {statement(finding)}"), at))
     if len(found) > _CONSEQUENCES:
         yield Line(indent + 2, "", (Piece(f"and {len(found) - _CONSEQUENCES:,} more; --format json gives them all", "dim"),))
 
@@ -304,12 +317,12 @@ def _title(finding: Finding) -> tuple[Piece, ...]:
 
 def finding_lines(finding: Finding, indent: int) -> Iterator[Line]:
     """A finding with all that proves it."""
-    yield Line(indent, "", (*_title(finding), Piece(f": {subject(finding)}{finding.message}", "bold")))
+    yield Line(indent, "", (*_title(finding), Piece(f": {statement(finding)}", "bold")))
     detail = indent + 2
-    if finding.expected:
-        yield Line(detail, "expected: ", (Piece(finding.expected, "green"),))
-    if finding.observed:
-        yield Line(detail, "observed: ", (Piece(finding.observed, "red"),))
+    told = dict(facts(finding, _OBJECTS))
+    for label, style in (("expected", "green"), ("observed", "red")):
+        if label in told:
+            yield Line(detail, f"{label}: ", (Piece(told.pop(label), style),))
     for number, location in enumerate(telling(finding)[:_LOCATIONS]):
         text = f": {shortened(location.text, _LINE_WIDTH)}" if location.text else ""
         yield Line(detail, "lines:    " if number == 0 else " " * 10, (Piece(place(location), "cyan"), Piece(text)))
@@ -317,14 +330,8 @@ def finding_lines(finding: Finding, indent: int) -> Iterator[Line]:
         yield Line(
             detail, " " * 10, (Piece(f"and {len(finding.locations) - _LOCATIONS:,} more; --format json gives them all", "dim"),)
         )
-    if finding.objects:
-        names = [object_name(one) for one in finding.objects]
-        more = f" and {len(names) - _OBJECTS:,} more" if len(names) > _OBJECTS else ""
-        yield Line(detail, "objects:  ", (Piece(", ".join(names[:_OBJECTS]) + more),))
-    if finding.certainty is Certainty.POSSIBLE:
-        yield Line(detail, "possible: ", (Piece("it rests on a rule or an input that is not modelled or not given"),))
-    if finding.hint:
-        yield Line(detail, "to do:    ", (Piece(finding.hint),))
+    for label, text in told.items():
+        yield Line(detail, f"{label}:".ljust(10), (Piece(text),))
 
 
 # --- the rest ---
@@ -332,7 +339,7 @@ def finding_lines(finding: Finding, indent: int) -> Iterator[Line]:
 
 def short_finding(finding: Finding, *, titled: bool = True) -> tuple[Piece, ...]:
     """A finding in one line, with its code and name where `titled`."""
-    text = f"{subject(finding)}{finding.message}"
+    text = statement(finding)
     return (*_title(finding), Piece(f": {text}")) if titled else (Piece(text),)
 
 
@@ -352,13 +359,13 @@ def _notes(notes: Sequence[Finding]) -> Iterator[Line]:
 
 
 def _not_checked(report: Report) -> Iterator[Line]:
-    unchecked = [finding for finding in report.findings if finding.code == _NOT_CHECKED]
+    unchecked = [finding for finding in report.findings if finding.code == NOT_CHECKED]
     passed_over = [one.path for one in report.inputs if one.kind == "other"]  # what else is not used has its RA004
     if unchecked:
         yield Line(0, "", (Piece("not checked", "bold"),))
     for finding in unchecked:
         hint = f" ({finding.hint})" if finding.hint else ""
-        yield Line(2, "", (Piece(f"{subject(finding)}{finding.message}"), Piece(hint, "dim")))
+        yield Line(2, "", (Piece(statement(finding)), Piece(hint, "dim")))
     if passed_over:
         more = f" and {len(passed_over) - _NOTES:,} more" if len(passed_over) > _NOTES else ""
         yield Line(0, "", (Piece("inputs passed over: ", "bold"), Piece(f"{', '.join(passed_over[:_NOTES])}{more}")))

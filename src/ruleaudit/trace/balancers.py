@@ -6,10 +6,10 @@ from dataclasses import replace
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from ruleaudit.addresses import canonical
+from ruleaudit.addresses import canonical, known_family
 from ruleaudit.findings import Certainty
 from ruleaudit.forwarding import FrontendKind, Vantage, Verdict, endpoint_text
-from ruleaudit.trace.holders import node_with
+from ruleaudit.trace.holders import node_with, where_text
 from ruleaudit.trace.hops import Branch, Follower, Sender, of_several, scaled, with_share
 from ruleaudit.trace.question import QuestionError, node_addresses
 from ruleaudit.trace.values import Endpoint, Outcome, Step, StepKind
@@ -35,7 +35,7 @@ def to_address(follower: Follower, client: Client, address: str, port: int, prot
 
 
 def _to_address(follower: Follower, client: Client, address: str, port: int, protocol: str) -> Branch:
-    family = 6 if ":" in address else 4
+    family = known_family(address)
     if family not in client.addresses and client.addresses:
         if client.model is not None and client.pod is None:
             node = client.model.name or "(name not known)"
@@ -77,14 +77,18 @@ def _to_address(follower: Follower, client: Client, address: str, port: int, pro
     if frontend is None:
         return branch
     if frontend.kind is FrontendKind.CLUSTER_IP:
-        note = "outside of the cluster a cluster IP is led to no node, as a rule: this is what happens if it is led here"
+        if client.party.node is not None:
+            note = f"the rules of node {client.party.node} meet it first: this is what happens if they leave it as it is, and it is led here"
+        else:
+            note = "outside of the cluster a cluster IP is led to no node, as a rule: this is what happens if it is led here"
     else:
         note = f"the network outside leads {address} to a node, which the objects do not show; this is what happens here"
+    follower.conditions[f"the network leads {address} to {model.name or 'this node'}"] = None
     return replace(branch, steps=tuple(replace(one, notes=(*one.notes, note)) for one in branch.steps))
 
 
 def _owner(follower: Follower, address: str) -> NodeModel | None:
-    family = 6 if ":" in address else 4
+    family = known_family(address)
     return next((one for one in follower.nodes.models if address in node_addresses(one, family)), None)
 
 
@@ -127,11 +131,11 @@ def _beyond(follower: Follower, client: Client, branch: Branch, address: str, po
         if not passed:
             return branch
         if ingress.ip_mode == "Proxy":
-            behind = _proxied(follower, service, service_port, ingress, 6 if ":" in address else 4)
+            behind = _proxied(follower, service, service_port, ingress, known_family(address))
         else:
             behind = _brought(
                 follower,
-                Sender(Vantage.OUTSIDE, client.addresses.get(6 if ":" in address else 4), inside=True),
+                Sender(Vantage.OUTSIDE, client.addresses.get(known_family(address)), inside=True),
                 service,
                 service_port,
                 address,
@@ -146,7 +150,7 @@ def _beyond(follower: Follower, client: Client, branch: Branch, address: str, po
 
 def _appended(step: Step, behind: tuple[Step, ...]) -> Step:
     """The steps behind everything that was routed on."""
-    if step.kind is StepKind.END and not step.steps and step.text.endswith("routed on, untranslated"):
+    if step.kind is StepKind.ROUTED_ON and not step.steps:
         return replace(step, steps=with_share(behind, step.share))
     return replace(step, steps=tuple(_appended(one, behind) for one in step.steps))
 
@@ -154,8 +158,8 @@ def _appended(step: Step, behind: tuple[Step, ...]) -> Step:
 def _brought(follower: Follower, sender: Sender, service: Service, port: ServicePort, address: str, protocol: str) -> Branch:
     """A load balancer that brings packets to a node as they are (ipMode VIP, which is the default)."""
     name = "/".join(service.metadata.key)
-    models, notes, certainty = _nodes_behind(follower, service, port, 6 if ":" in address else 4)
-    branch = of_several([follower.at_node(one, sender, address, port.port, protocol) for one in models])
+    models, notes, certainty = _nodes_behind(follower, service, port, known_family(address))
+    branch = of_several([(f"at {one.name}", follower.at_node(one, sender, address, port.port, protocol)) for one in models])
     text = f"load balancer of Service {name}: brings {endpoint_text(address, port.port)} to a node, addresses unchanged"
     step = Step(StepKind.LOAD_BALANCER, text, certainty=certainty, notes=tuple(notes), steps=branch.steps)
     return Branch((step,), scaled(branch.outcomes, 1.0, certainty))
@@ -179,7 +183,7 @@ def _proxied(
     for one in models:
         address = next(iter(node_addresses(one, family)), None)
         if address is not None:
-            branches.append(follower.at_node(one, Sender(Vantage.OUTSIDE), address, port.node_port, protocol))
+            branches.append((f"at {one.name}", follower.at_node(one, Sender(Vantage.OUTSIDE), address, port.node_port, protocol)))
     if not branches:
         raise QuestionError(f"{lead}: no address of a node in IPv{family} is known to which it could connect")
     branch = of_several(branches)
@@ -206,9 +210,7 @@ def straight(follower: Follower, service: Service, port: ServicePort, family: in
     for one in ready:
         pod = (one.target[0] or service.metadata.namespace, one.target[1]) if one.target is not None else None
         who = Endpoint(one.address, one.port, pod, one.node_name, True)
-        text = (
-            f"to {one.text}, {f'pod {chr(47).join(pod)}' if pod else 'an endpoint without a pod'} on node {one.node_name}, ready"
-        )
+        text = f"to {one.text}, {where_text(follower.cluster, who, None)}"
         steps.append(Step(StepKind.BACKEND, text, one.node_name, share, endpoint=who))
         outcomes.append(
             Outcome(
@@ -270,8 +272,9 @@ def _nodes_behind(
         follower.not_given.update(dict.fromkeys(left))
         notes.append(f"followed on {', '.join(str(one.name) for one in using)} only, not on {_some(left)}")
     if not using:
+        follower.not_given.update(dict.fromkeys(left))
         notes.append(
-            f"it uses none of {', '.join(str(one.name) for one in every)}; this is what happens if a connection comes there all the same"
+            f"it does not use {' or '.join(str(one.name) for one in every)}: this is what happens if a connection comes there all the same"
         )
         return every, notes, Certainty.POSSIBLE if left else Certainty.DEFINITE
     return using, notes, Certainty.DEFINITE

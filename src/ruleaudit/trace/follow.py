@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from ruleaudit.addresses import canonical, family_of
+from ruleaudit.addresses import canonical, family_of, known_family
 from ruleaudit.findings import Certainty
-from ruleaudit.forwarding import Verdict
+from ruleaudit.forwarding import Verdict, endpoint_text
 from ruleaudit.names import Answer, Record, cluster_dns, resolve
 from ruleaudit.near import UnknownNameError, did_you_mean, near_matches
 from ruleaudit.trace import balancers, ingresses
@@ -43,7 +43,7 @@ def trace(nodes: Nodes, client: str, target: str, *, controller: str | None = No
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """One address that is asked, with the pod that a name gives it to."""
+    """One address that is asked, with its port."""
 
     address: str
     port: int
@@ -58,6 +58,8 @@ class _Question:
         self.cluster = nodes.cluster
         self.follower = Follower(nodes)
         self.notes: list[str] = [*nodes.notes, *client.notes]
+        if not self.cluster.kinds:
+            self.notes.append("no objects were given: names, pods, who is ready and what is asked for are not known")
 
     def trace(self) -> Trace:
         branch, party = self._branch()
@@ -72,6 +74,7 @@ class _Question:
             findings=tuple(follower.wanted.findings.values()),
             notes=tuple(dict.fromkeys(self.notes)),
             not_given=tuple(follower.not_given),
+            conditions=tuple(follower.conditions),
         )
         return replace(found, answer=answer_of(found))
 
@@ -137,9 +140,13 @@ class _Question:
     def _port(self, port: int | str | None, protocol: str | None, services: list[Service], address: str) -> int:
         if isinstance(port, int):
             return port
-        if port is None and not services and any(address in node_addresses(one, _family(address)) for one in self.nodes.models):
+        if (
+            port is None
+            and not services
+            and any(address in node_addresses(one, known_family(address)) for one in self.nodes.models)
+        ):
             raise QuestionError(
-                f"--to {self.target.text}: {address} is a node's address; give a port, as {_joined(address, '30080')}"
+                f"--to {self.target.text}: {address} is a node's address; give a port, as {endpoint_text(address, 30080)}"
             )
         ports = [(service, one) for service in services for one in service.spec.ports]
         return _chosen(self.target.text, port, protocol, ports, f"{address}").port
@@ -150,7 +157,7 @@ class _Question:
         if any(one.verdict is not Verdict.PASS for one in branch.outcomes) or follower.wanted.expected:
             return
         known = known_addresses(self.nodes)
-        if address in known:
+        if address in known or not (self.cluster.services and self.cluster.nodes):  # nothing tells whose it may be
             return
         raise UnknownNameError(
             f"--to {self.target.text}: no Service, endpoint, pod or node has {address}, and no rule translates it"
@@ -176,19 +183,19 @@ class _Question:
             return self._unanswered(target, resolution)
         places = self._places(target, resolution)
         families = self.client.addresses
-        usable = [one for one in places if _family(one.address) in families]
+        usable = [one for one in places if known_family(one.address) in families]
         left = [one.address for one in places if one not in usable]
         if left:
             self.notes.append(f"the client has no address of the family of {', '.join(left)}")
         if not usable:
             raise QuestionError(
                 f"--to {target.text}: its addresses are {', '.join(left)}, and {self.client.name} has none of "
-                f"{_FAMILIES[_family(left[0])]}"
+                f"{_FAMILIES[known_family(left[0])]}"
             )
         branches = []
         for place in usable:
             branch = balancers.to_address(self.follower, self.client, place.address, place.port, place.protocol)
-            branches.append(self._checked_headless(resolution, place, branch))
+            branches.append((f"by {place.address}", self._checked_headless(resolution, place, branch)))
         branch = of_several(branches)
         if len(usable) > 1:
             self.notes.append(
@@ -210,7 +217,9 @@ class _Question:
         if not isinstance(target.port, int):
             raise QuestionError(f"--to {target.text}: give a port, as localhost:30080")
         protocol = target.protocol or _protocol_of(target.port, [], self.cluster.services.values())
-        branch = of_several([balancers.to_address(self.follower, self.client, one, target.port, protocol) for one in addresses])
+        branch = of_several(
+            [(f"by {one}", balancers.to_address(self.follower, self.client, one, target.port, protocol)) for one in addresses]
+        )
         step = Step(StepKind.DNS, f"localhost: {', '.join(addresses)}", steps=branch.steps)
         service = self._service_of(addresses[0], target.port, protocol)
         return Branch((step,), branch.outcomes), Party(
@@ -223,11 +232,12 @@ class _Question:
             raise QuestionError(f"--to {target.text}: {name} is a node; give a port, as {name}:30080")
         protocol = target.protocol or _protocol_of(target.port, [], self.cluster.services.values())
         found = (canonical(one.address) for one in node.status.addresses if one.type in ("InternalIP", "ExternalIP"))
-        addresses = [one for one in found if one is not None and _family(one) in self.client.addresses]
+        addresses = [one for one in found if one is not None and known_family(one) in self.client.addresses]
         if not addresses:
             raise QuestionError(f"--to {target.text}: node {name} has no address that {self.client.name} could ask")
-        branches = [balancers.to_address(self.follower, self.client, one, target.port, protocol) for one in addresses[:2]]
-        branch = of_several(branches)
+        branch = of_several(
+            [(f"by {one}", balancers.to_address(self.follower, self.client, one, target.port, protocol)) for one in addresses[:2]]
+        )
         step = Step(StepKind.DNS, f"{name} is a node: {', '.join(addresses[:2])}", steps=branch.steps)
         return Branch((step,), branch.outcomes), Party(
             target.text, "name", tuple(addresses), node=name, port=target.port, protocol=protocol
@@ -306,8 +316,8 @@ class _Question:
         """A name without an address: one that leads outside is an answer, any other a mistake."""
         if resolution.record is Record.EXTERNAL_NAME or resolution.service is not None:
             text = f"name {resolution.name}: {_what(resolution)}"
-            step = Step(StepKind.DNS, text, certainty=Certainty.POSSIBLE, notes=resolution.notes)
             certainty = Certainty.POSSIBLE if resolution.answer is Answer.UNKNOWN else resolution.certainty
+            step = Step(StepKind.DNS, text, certainty=certainty, notes=resolution.notes)
             outcome = Outcome(None, 1.0, certainty=certainty, ending=_what(resolution))
             port = target.port if isinstance(target.port, int) else None
             return Branch((step,), (outcome,)), Party(
@@ -337,14 +347,6 @@ def _what(resolution: Resolution) -> str:
     if resolution.record is Record.ENDPOINT:
         return f"an endpoint of Service {service}, {addresses}"
     return addresses
-
-
-def _family(address: str) -> int:
-    return 6 if ":" in address else 4
-
-
-def _joined(address: str, port: object) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def _listed(ports: list[tuple[Service, ServicePort]]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ruleaudit.addresses import canonical
 from ruleaudit.forwarding import endpoint_text
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from ruleaudit.cluster import Cluster
-    from ruleaudit.cluster.objects import EndpointPort, Service
+    from ruleaudit.cluster.objects import EndpointPort, EndpointSlice, EndpointSubset, ObjectReference, Service
     from ruleaudit.endpoints import Candidates
     from ruleaudit.endpoints import Endpoint as SliceEndpoint
     from ruleaudit.expect import ExpectedServicePort
@@ -36,9 +36,11 @@ Key = tuple[str, str]
 # --- endpoints and pods ---
 
 
-def endpoint_at(cluster: Cluster, claims: Sequence[ExpectedServicePort], address: str, port: int, here: str | None) -> Endpoint:
-    """Who has an endpoint's address: as the slices of the claiming Services have it, else the pod that has the address. `here`: the node that
-    asks.
+def endpoint_at(
+    cluster: Cluster, claims: Sequence[ExpectedServicePort], address: str, port: int, protocol: str, here: str | None
+) -> Endpoint:
+    """Who has an endpoint's address: as the slices of the claiming Services have it, else as any slice has it, else the pod that has the
+    address. `here`: the node that asks.
     """
     for namespace, one in _endpoints_of(claims):
         if (canonical(one.address) or one.address, one.port) == (address, port):
@@ -50,11 +52,20 @@ def endpoint_at(cluster: Cluster, claims: Sequence[ExpectedServicePort], address
     if len(pods) > 1:  # several on the host network of a node: it is the one that declares the port, if any
         pods = [one for one in pods if any(each.container_port == port for each in one.container_ports)][:1]
     if not pods:
-        return Endpoint(address, port)
+        return named_endpoint(cluster, address, port, protocol, here) or Endpoint(address, port)
     held = pods[0]
     node = held.spec.node_name
     leaving = bool(held.metadata.deletion_timestamp)
     return Endpoint(address, port, held.metadata.key, node, held.ready, leaving, node is not None and node == here)
+
+
+def named_endpoint(cluster: Cluster, address: str, port: int, protocol: str, here: str | None) -> Endpoint | None:
+    """The endpoint that some slice, or Endpoints object, has at an address and port; None where none has."""
+    for one in _named(cluster, port, protocol):
+        if canonical(one.address) == address:
+            local = one.node is not None and one.node == here
+            return Endpoint(address, port, one.pod, one.node, one.ready, one.terminating, local)
+    return None
 
 
 def is_endpoint(claims: Sequence[ExpectedServicePort], endpoint: str | None) -> bool:
@@ -84,21 +95,61 @@ def declares(cluster: Cluster, address: str, port: int, protocol: str) -> bool:
     pods = cluster.pods_at(address)
     if any(one.container_port == port and (one.protocol or "TCP") == protocol for pod in pods for one in pod.container_ports):
         return True
-    return any(
-        canonical(text) == address
-        for which, text in _places_in_slices(cluster)
-        if (which.port, which.protocol or "TCP") == (port, protocol)
-    )
+    return named_endpoint(cluster, address, port, protocol, None) is not None
 
 
-def _places_in_slices(cluster: Cluster) -> Iterator[tuple[EndpointPort, str | None]]:
+class _Named(NamedTuple):
+    """An address in a slice or an Endpoints object of a Service ("namespace/name")."""
+
+    address: str | None
+    service: str
+    ready: bool
+    pod: Key | None
+    node: str | None
+    terminating: bool = False
+
+
+def _named(cluster: Cluster, port: int, protocol: str) -> Iterator[_Named]:
+    """Every address that slices and Endpoints objects have at a port."""
+
+    def fits(ports: Sequence[EndpointPort]) -> bool:
+        return any((one.port, one.protocol or "TCP") == (port, protocol) for one in ports)
+
     for piece in cluster.slices.values():
-        for port in piece.ports:
-            yield from ((port, text) for endpoint in piece.endpoints for text in endpoint.addresses)
+        if fits(piece.ports):
+            yield from _of_slice(piece)
     for endpoints in cluster.endpoints.values():
         for subset in endpoints.subsets:
-            for port in subset.ports:
-                yield from ((port, each.ip) for each in (*subset.addresses, *subset.not_ready_addresses))
+            if fits(subset.ports):
+                yield from _of_subset(endpoints.metadata.key, subset)
+
+
+def _of_slice(piece: EndpointSlice) -> Iterator[_Named]:
+    namespace = piece.metadata.namespace
+    service = f"{namespace}/{piece.metadata.label('kubernetes.io/service-name') or piece.metadata.name}"
+    for one in piece.endpoints:
+        state = one.conditions
+        ready, leaving = state is None or state.ready is not False, state is not None and bool(state.terminating)
+        node = one.node_name or (one.topology or {}).get("kubernetes.io/hostname")  # v1beta1
+        for text in one.addresses:
+            yield _Named(text, service, ready, _pod_of(one.target_ref, namespace), node, leaving)
+
+
+def _of_subset(key: Key, subset: EndpointSubset) -> Iterator[_Named]:
+    for ready, addresses in ((True, subset.addresses), (False, subset.not_ready_addresses)):
+        for one in addresses:
+            yield _Named(one.ip, "/".join(key), ready, _pod_of(one.target_ref, key[0]), one.node_name)
+
+
+def _pod_of(target: ObjectReference | None, namespace: str) -> Key | None:
+    if target is None or target.kind != "Pod" or not target.name:
+        return None
+    return target.namespace or namespace, target.name
+
+
+def knows_endpoints(cluster: Cluster) -> bool:
+    """Whether objects were given that tell who has an address."""
+    return any(cluster.has_kind(kind) for kind in ("EndpointSlice", "Endpoints", "Pod"))
 
 
 # --- Services and nodes ---
@@ -146,16 +197,35 @@ def listener(cluster: Cluster, node: str | None, port: int, protocol: str) -> Li
     for service in cluster.services.values():
         if service.spec.health_check_node_port == port and protocol == "TCP" and port:
             name = "/".join(service.metadata.key)
-            return Listener(f"kube-proxy answers there for the health check of Service {name}", None, ready=True)
+            ready = _ready_on(cluster, service.metadata.key, node)
+            answer = f"200, {ready} ready endpoints on this node" if ready else "503, no ready endpoint on this node"
+            return Listener(f"kube-proxy answers there for the health check of Service {name} ({answer})", None, ready=True)
+    own = next((one for one in cluster.nodes.values() if one.metadata.name == node), None)
+    addresses = {canonical(one.address) for one in own.status.addresses} if own is not None else set()
+    for one in _named(cluster, port, protocol):
+        if canonical(one.address) in addresses:
+            state = state_of(one.ready, terminating=one.terminating)
+            return Listener(f"an endpoint of Service {one.service}, {state}", one.pod, ready=one.ready)
     return None
+
+
+def _ready_on(cluster: Cluster, service: Key, node: str | None) -> int:
+    """How many addresses of ready endpoints a Service has on a node."""
+    slices = cluster.slices_of(*service)
+    named = [one for piece in slices for one in _of_slice(piece)]
+    if not slices and service in cluster.endpoints:
+        named = [one for subset in cluster.endpoints[service].subsets for one in _of_subset(service, subset)]
+    return len({one.address for one in named if one.ready and one.node == node})
 
 
 # --- in words ---
 
 
-def where_text(who: Endpoint, here: str | None) -> str:
+def where_text(cluster: Cluster, who: Endpoint, here: str | None) -> str:
     """Who an endpoint is, as a step of node `here` names it."""
     if who.pod is None and who.node is None and who.ready is None:
+        if not knows_endpoints(cluster):
+            return "of which nothing is known: no endpoints and pods were given"
         return "which no pod has and no Service names"
     pod = f"pod {'/'.join(who.pod)}" if who.pod is not None else "an endpoint without a pod"
     node = "" if who.node is None else " on this node" if who.node == here else f" on node {who.node}"

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Final
 
+from ruleaudit.addresses import known_family, parse_network
 from ruleaudit.checks.judgement import percent
 from ruleaudit.dataplane.packet import ANY_INTERFACE
 from ruleaudit.findings import Certainty, Severity
-from ruleaudit.forwarding import Vantage, Verdict, endpoint_text, split_endpoint
-from ruleaudit.trace.holders import addresses_of, declares, endpoint_at, is_endpoint, listener, node_with, where_text
+from ruleaudit.forwarding import FrontendKind, Vantage, Verdict, endpoint_text, split_endpoint
+from ruleaudit.trace.holders import (
+    addresses_of,
+    declares,
+    endpoint_at,
+    is_endpoint,
+    knows_endpoints,
+    listener,
+    named_endpoint,
+    node_with,
+    where_text,
+)
 from ruleaudit.trace.rules import Book, deciding
-from ruleaudit.trace.seen import after, before, client_as_seen, node_text
-from ruleaudit.trace.values import Connection, Outcome, Step, StepKind
+from ruleaudit.trace.seen import after, client_as_seen, node_text
+from ruleaudit.trace.values import Choice, Connection, Outcome, Step, StepKind
 from ruleaudit.trace.wanted import Wanted
 
 if TYPE_CHECKING:
@@ -30,6 +42,7 @@ __all__ = ["Branch", "Follower", "Sender", "of_several", "scaled", "with_share"]
 MAX_HOPS: Final = 4
 """So many nodes are followed: more than any connection meets that does not go in a circle."""
 _ENDED: Final = (Verdict.DROP, Verdict.REJECT)
+_MOST_SOURCES: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +66,18 @@ def with_share(steps: Iterable[Step], share: float) -> tuple[Step, ...]:
     return tuple(replace(one, share=one.share * share, steps=with_share(one.steps, share)) for one in steps)
 
 
-def of_several(branches: Sequence[Branch]) -> Branch:
-    """Branches between which nothing is known to choose: each with the same share."""
-    if len(branches) == 1:
-        return branches[0]
-    part = 1 / len(branches)
+def of_several(ways: Sequence[tuple[str, Branch]]) -> Branch:
+    """Branches between which somebody chooses of whom nothing is known, each with what it is called: the same share stands for all."""
+    if len(ways) == 1:
+        return ways[0][1]
+    part = 1 / len(ways)
     return Branch(
-        tuple(step for one in branches for step in with_share(one.steps, part)),
-        tuple(outcome for one in branches for outcome in scaled(one.outcomes, part)),
+        tuple(step for _, one in ways for step in with_share(one.steps, part)),
+        tuple(
+            replace(outcome, way=(Choice(label, len(ways)), *outcome.way))
+            for label, one in ways
+            for outcome in scaled(one.outcomes, part)
+        ),
     )
 
 
@@ -68,23 +85,27 @@ def of_several(branches: Sequence[Branch]) -> Branch:
 class Sender:
     """Who sends a packet to a node: from where it comes to it, and with which address. `source` None: any address of that kind.
 
-    `inside`: it comes from another node or a pod on one, by whichever interface leads there.
+    `inside`: it comes from another node or a pod on one, by whichever interface leads there. `source_text`: what is known of a source that only
+    stands for the one that it has.
     """
 
     vantage: Vantage
     source: str | None = None
     inside: bool = False
+    source_text: str = ""
 
 
 class Follower:
     """Follows connections through nodes. `wanted` gathers what the objects ask for on the way; `not_given` the nodes that the connection may
-    come to first, or that a way into a Service begins at, and whose dumps were not given.
+    come to first, or that a way into a Service begins at, and whose dumps were not given; `conditions` what the way rests on and the objects do
+    not show.
     """
 
     def __init__(self, nodes: Nodes) -> None:
         self.nodes, self.cluster = nodes, nodes.cluster
         self.wanted = Wanted(nodes.cluster)
         self.not_given: dict[str, None] = {}
+        self.conditions: dict[str, None] = {}
         self._books: dict[int, Book] = {}
 
     def at_node(
@@ -99,7 +120,7 @@ class Follower:
         arriving: bool = False,
     ) -> Branch:
         """A packet at a node: the step of its rules, and what follows. `arriving`: another node has sent it to an endpoint here."""
-        found = model.family(6 if ":" in destination else 4)
+        found = model.family(known_family(destination))
         if found is None:
             return _without_rules(model, sender, destination, port, protocol)
         return _Hop(self, model, found, sender, destination, port, protocol, hop, arriving=arriving).branch()
@@ -114,7 +135,7 @@ class Follower:
 
 def _without_rules(model: NodeModel, sender: Sender, destination: str, port: int, protocol: str) -> Branch:
     """A packet of a family of which no rules are known on the node."""
-    family = 6 if ":" in destination else 4
+    family = known_family(destination)
     connection = Connection(sender.source, destination, port, protocol, "the client")
     served = ", ".join(f"IPv{one}" for one in model.families) or "no family"
     step = Step(
@@ -150,11 +171,22 @@ class _Hop:
         self.follower, self.model, self.found, self.sender = follower, model, found, sender
         self.destination, self.port, self.protocol, self.hop, self.arriving = destination, port, protocol, hop, arriving
         self.nodes, self.cluster, self.wanted = follower.nodes, follower.cluster, follower.wanted
-        packet = found.audit.clients.packet(sender.vantage, protocol, destination, port, sender.source)
+        packet = found.audit.clients.packet(sender.vantage, protocol, destination, port, self._source())
         self.packet: Packet = replace(packet, in_interface=ANY_INTERFACE, bridged=None) if sender.inside else packet
         self.claims: Sequence[ExpectedServicePort] = ()
-        by_balancer = sender.vantage is Vantage.OUTSIDE and sender.source is None
-        self.came = before(self.packet, destination, port, protocol, by_balancer=by_balancer)
+        text = sender.source_text
+        if sender.vantage is Vantage.OUTSIDE and sender.source is None:
+            text = "an address of the load balancer"
+        self.came = Connection(None if text else self.packet.source, destination, port, protocol, text)
+
+    def _source(self) -> str | None:
+        """The source of the packet, where it is known: the kernel gives the node's own packets to one of its addresses that very address, in
+        IPVS mode also to what kube-ipvs0 has, and any other that of the interface that leads there.
+        """
+        if self.sender.vantage is not Vantage.NODE or self.sender.source is not None:
+            return self.sender.source
+        local = self.found.evaluator.host.is_local(self.destination)
+        return self.destination if local else self.found.audit.clients.node
 
     def branch(self) -> Branch:
         """The node's rules, and what follows each of their outcomes."""
@@ -261,7 +293,7 @@ class _Hop:
         place = (self.destination, self.port) if walked.endpoint is None else split_endpoint(walked.endpoint)
         target = (*place, self.protocol)
         gone = after(self.model, self.found, self.came, walked, self.packet, target)
-        who = endpoint_at(self.cluster, self.claims, *place, self.model.name)
+        who = endpoint_at(self.cluster, self.claims, *place, self.protocol, self.model.name)
         ended = walked.verdict in _ENDED
         base = Outcome(
             walked.verdict,
@@ -276,7 +308,8 @@ class _Hop:
         if ended:
             what = {Verdict.DROP: "dropped: the client waits in vain", Verdict.REJECT: "rejected: the client is told at once"}
             where = f", on its way to {endpoint_text(*place)}" if walked.endpoint is not None else ""
-            return self._ended(base, f"{what[walked.verdict]}{where}", rules, after=None)
+            why = () if walked.endpoint is not None else self._why_refused()
+            return self._ended(base, f"{what[walked.verdict]}{where}", rules, notes=why)
         if walked.endpoint is None and not self.arriving:
             return self._untranslated(walked, base, who, rules)
         return self._to_endpoint(walked, base, who, rules)
@@ -287,24 +320,41 @@ class _Hop:
         text: str,
         rules: tuple[RuleUse, ...],
         *,
-        after: Connection | None,
         notes: tuple[str, ...] = (),
+        kind: StepKind = StepKind.END,
         steps: tuple[Step, ...] = (),
         outcomes: tuple[Outcome, ...] = (),
     ) -> Branch:
         """A way that ends without a pod, or goes on elsewhere by `steps` to `outcomes`."""
         step = Step(
-            StepKind.END,
-            f"{_part(base.share)}{text}",
+            kind,
+            f"{_part(base)}{text}",
             self.model.name,
             base.share,
             base.certainty,
-            after=after,
+            after=None if base.verdict in _ENDED else base.source,
             rules=rules,
             notes=notes,
             steps=steps,
         )
         return Branch((step,), outcomes or (base,))
+
+    def _why_refused(self) -> tuple[str, ...]:
+        """Why the objects ask for a refusal, where they do: then it is right."""
+        asked = self.wanted.expected[-1] if self.claims and self.wanted.expected else None
+        if asked is None or not asked.same or asked.forwarding is None or asked.forwarding.verdict is Verdict.FORWARD:
+            return ()
+        claim = self.claims[0]
+        name = f"{claim.name.namespace}/{claim.name.name}"
+        every = claim.candidates.endpoints
+        ready = [one for one in every if one.ready]
+        ranges = [one for one in claim.source_ranges if parse_network(one, self.packet.family) is not None]
+        if asked.frontend.kind is FrontendKind.LOAD_BALANCER_IP and ranges and not _within(self.packet.source, ranges):
+            return (f"as the objects ask: {self.packet.source} is in none of loadBalancerSourceRanges, {', '.join(ranges)}",)
+        if not ready:
+            count = len({one.text for one in (*every, *claim.candidates.unready)})
+            return (f"as the objects ask: {name} has {f'{count} endpoints, none of them ready' if count else 'no endpoints'}",)
+        return (f"as the objects ask: {name} has no ready endpoint on this node, which its traffic policy asks for (Local)",)
 
     def _to_endpoint(self, walked: Walked, base: Outcome, who: Endpoint, rules: tuple[RuleUse, ...]) -> Branch:
         """To an endpoint that the rules have chosen, or that another node has."""
@@ -325,16 +375,14 @@ class _Hop:
             notes.append(f"{walked.endpoint} is no endpoint of {claims[0].name.namespace}/{claims[0].name.name}")
         if claims and walked.masquerade is False and who.node != model.name and self.sender.vantage is Vantage.OUTSIDE:
             base = replace(base, certainty=Certainty.POSSIBLE)
-        base = replace(
-            base,
-            reached=who.ready is True and not broken and theirs,
-            verdict=walked.verdict if not self.arriving or translated else Verdict.FORWARD,
-        )
+        if who.ready is None and not knows_endpoints(self.cluster):
+            base = replace(base, certainty=Certainty.POSSIBLE)
+        base = replace(base, reached=who.ready is True and not broken and theirs)
         steps, outcomes = self._at_its_node(base, who)
         place = endpoint_text(who.address, who.port)
         step = Step(
             StepKind.BACKEND,
-            f"{_part(base.share)}{'to' if translated else 'for'} {place}, {where_text(who, model.name)}",
+            f"{_part(base)}{'to' if translated else 'for'} {place}, {where_text(self.cluster, who, model.name)}",
             who.node or model.name,
             base.share,
             base.certainty,
@@ -344,6 +392,7 @@ class _Hop:
             tuple(notes),
             tuple(remarks),
             endpoint=who,
+            reached=base.reached and base.certainty is Certainty.DEFINITE,
             steps=steps,
         )
         return Branch((step,), outcomes)
@@ -363,7 +412,7 @@ class _Hop:
                     one,
                     share=one.share * base.share,
                     certainty=Certainty.POSSIBLE if doubtful else one.certainty,
-                    verdict=one.verdict if ended else Verdict.FORWARD,
+                    verdict=one.verdict if ended else base.verdict,
                     endpoint=None if ended else who,
                     destination=base.destination,
                     masquerade=base.masquerade,
@@ -374,24 +423,64 @@ class _Hop:
         return with_share(there.steps, base.share), tuple(outcomes)
 
     def _at(self, other: NodeModel, base: Outcome, place: tuple[str, int], *, arriving: bool) -> Branch:
-        """The packet at the next node, with the source that it has left this one with."""
-        assert base.source is not None
-        source = base.source.source or (self.found.audit.clients.node_address if base.masquerade else self.packet.source)
-        sender = Sender(Vantage.OUTSIDE, source, inside=True)
-        return self.follower.at_node(other, sender, *place, self.protocol, self.hop + 1, arriving=arriving)
+        """The packet at the next node, with the source that it has left this one with.
+
+        With masquerade that is an address of the interface that leads there, which nothing shows: the primary one stands for it, and where
+        another one of the node's would fare otherwise, nothing is certain.
+        """
+        gone = base.source
+        assert gone is not None
+        guessed = gone.source is None and bool(base.masquerade)
+        source = gone.source or (self.found.audit.clients.node_address if guessed else self.packet.source)
+        sender = Sender(Vantage.OUTSIDE, source, inside=True, source_text=gone.source_text if guessed else "")
+        branch = self.follower.at_node(other, sender, *place, self.protocol, self.hop + 1, arriving=arriving)
+        found = other.family(self.packet.family) if guessed else None
+        if found is None or not self._hangs_on_source(found, sender, place):
+            return branch
+        note = (
+            f"what the rules do here hangs on which address of node {node_text(self.model)} it comes from: taken to be {source}"
+        )
+        return Branch(
+            tuple(replace(one, certainty=Certainty.POSSIBLE, notes=(*one.notes, note)) for one in branch.steps),
+            scaled(branch.outcomes, 1.0, Certainty.POSSIBLE),
+        )
+
+    def _hangs_on_source(self, found: FamilyModel, sender: Sender, place: tuple[str, int]) -> bool:
+        """Whether the rules of the next node do something else with a packet from another address that this node may have."""
+        family = self.packet.family
+        node = self.cluster.nodes.get(self.model.name or "")
+        others = list(self.found.evaluator.host.addresses)
+        for text in (*node.spec.pod_cidrs, node.spec.pod_cidr or "") if node is not None else ():
+            network = parse_network(text, family)
+            if network is not None:  # overlays take the first addresses of the node's range for their interface and the bridge
+                others += [str(network.network_address), str(network.network_address + 1)]
+        ends = set()
+        for source in dict.fromkeys([sender.source, *others][:_MOST_SOURCES]):
+            packet = found.audit.clients.packet(Vantage.OUTSIDE, self.protocol, *place, source)
+            packet = replace(packet, in_interface=ANY_INTERFACE, bridged=None)
+            ends.add(frozenset((one.verdict, one.endpoint, one.final_rule) for one in found.evaluator.evaluate(packet)[0]))
+        return len(ends) > 1
 
     # --- what no rule has translated ---
 
     def _untranslated(self, walked: Walked, base: Outcome, who: Endpoint, rules: tuple[RuleUse, ...]) -> Branch:
-        """For the node itself, for a pod or a node that was asked for by its address, or for somebody outside."""
+        """For the node itself, for a pod, an endpoint or a node that was asked for by its address, or for somebody outside."""
         if walked.verdict is Verdict.LOCAL:
             return self._to_the_node(base, rules)
+        named = named_endpoint(self.cluster, self.destination, self.port, self.protocol, self.model.name)
+        if named is not None:
+            return self._to_asked(base, named, rules)
         owner = node_with(self.cluster, self.destination)
         if owner is not None and owner != self.model.name:
             return self._to_other_node(base, owner, rules)
         if who.pod is not None:
-            return self._to_pod(base, who, rules)
-        return self._ended(replace(base, endpoint=None), "routed on, untranslated", rules, after=base.source)
+            return self._to_asked(base, who, rules)
+        base = replace(base, endpoint=None)
+        notes: tuple[str, ...] = ()
+        if not knows_endpoints(self.cluster):
+            base = replace(base, certainty=Certainty.POSSIBLE)
+            notes = ("no endpoints and pods were given: who has the address is not known",)
+        return self._ended(base, "routed on, untranslated", rules, kind=StepKind.ROUTED_ON, notes=notes)
 
     def _to_the_node(self, base: Outcome, rules: tuple[RuleUse, ...]) -> Branch:
         """For the node itself: to who listens there, as far as the objects tell. Where a Service was asked for, nobody does."""
@@ -402,25 +491,26 @@ class _Hop:
             base = replace(base, endpoint=found.endpoint(self.destination, port, self.model.name), reached=found.ready)
             step = Step(
                 StepKind.BACKEND,
-                f"{_part(base.share)}{lead}: {found.text}",
+                f"{_part(base)}{lead}: {found.text}",
                 self.model.name,
                 base.share,
                 base.certainty,
                 after=base.source,
                 rules=rules,
                 endpoint=base.endpoint,
+                reached=base.reached and base.certainty is Certainty.DEFINITE,
             )
             return Branch((step,), (base,))
         base = replace(base, endpoint=None)
         if self.claims:
-            return self._ended(base, f"{lead}, untranslated", rules, after=base.source)
+            return self._ended(base, f"{lead}, untranslated", rules)
         note = f"no pod on its host network declares port {port}/{protocol}: whether anybody listens is not known"
         base = replace(
             base,
             certainty=Certainty.POSSIBLE,
             ending="delivered to the node itself, of which nothing says whether anybody listens",
         )
-        return self._ended(base, f"{lead}, untranslated", rules, after=base.source, notes=(note,))
+        return self._ended(base, f"{lead}, untranslated", rules, notes=(note,))
 
     def _to_other_node(self, base: Outcome, owner: str, rules: tuple[RuleUse, ...]) -> Branch:
         """For another node, which was asked for by its address."""
@@ -429,19 +519,19 @@ class _Hop:
         if other is None or self.hop >= MAX_HOPS:
             note = f"the rules of node {owner} were not given: what becomes of it there is not known"
             base = replace(base, endpoint=None, certainty=Certainty.POSSIBLE)
-            return self._ended(base, text, rules, after=base.source, notes=(note,))
+            return self._ended(base, text, rules, kind=StepKind.ROUTED_ON, notes=(note,))
         there = self._at(other, base, (self.destination, self.port), arriving=False)
         return self._ended(
             base,
             text,
             rules,
-            after=base.source,
+            kind=StepKind.ROUTED_ON,
             steps=with_share(there.steps, base.share),
             outcomes=scaled(there.outcomes, base.share, base.certainty),
         )
 
-    def _to_pod(self, base: Outcome, who: Endpoint, rules: tuple[RuleUse, ...]) -> Branch:
-        """To a pod that was asked for by its own address."""
+    def _to_asked(self, base: Outcome, who: Endpoint, rules: tuple[RuleUse, ...]) -> Branch:
+        """To a pod or an endpoint that was asked for by its own address."""
         notes: tuple[str, ...] = ()
         if not declares(self.cluster, who.address, who.port, self.protocol):
             notes = (
@@ -452,7 +542,7 @@ class _Hop:
         steps, outcomes = self._at_its_node(base, who)
         step = Step(
             StepKind.BACKEND,
-            f"{_part(base.share)}routed, untranslated, to {endpoint_text(who.address, who.port)}, {where_text(who, self.model.name)}",
+            f"{_part(base)}routed, untranslated, to {endpoint_text(who.address, who.port)}, {where_text(self.cluster, who, self.model.name)}",
             who.node,
             base.share,
             base.certainty,
@@ -460,9 +550,16 @@ class _Hop:
             rules=rules,
             notes=notes,
             endpoint=who,
+            reached=base.reached and base.certainty is Certainty.DEFINITE,
             steps=steps,
         )
         return Branch((step,), outcomes)
+
+
+def _within(address: str, ranges: Sequence[str]) -> bool:
+    """Whether an address lies in one of several CIDRs."""
+    parsed = ip_address(address)
+    return any((network := parse_network(one, parsed.version)) is not None and parsed in network for one in ranges)
 
 
 def _merged(walked: Sequence[Walked]) -> list[Walked]:
@@ -476,7 +573,7 @@ def _merged(walked: Sequence[Walked]) -> list[Walked]:
 
 
 def _common(rules: Sequence[tuple[RuleUse, ...]]) -> int:
-    """How many rules all of them begin with; the last of a single one stays with its outcome."""
+    """How many rules all of them begin with."""
     if not rules:
         return 0
     shortest = min(len(one) for one in rules)
@@ -486,5 +583,6 @@ def _common(rules: Sequence[tuple[RuleUse, ...]]) -> int:
     return count
 
 
-def _part(share: float) -> str:
-    return "" if share > 0.9995 else f"{percent(share)} "
+def _part(outcome: Outcome) -> str:
+    """The share, where it is a part and no placeholder."""
+    return "" if outcome.share > 0.9995 or outcome.certainty is Certainty.POSSIBLE else f"{percent(outcome.share)} "

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ruleaudit.addresses import canonical_address, family_of
+from ruleaudit.addresses import canonical_address, family_of, known_family
 from ruleaudit.findings import Certainty
 from ruleaudit.forwarding import endpoint_text
 from ruleaudit.ingress import BackendProblem, route
@@ -46,7 +46,7 @@ def leads(cluster: Cluster, url: URL, given: str | None) -> bool:
     controller = find_controller(cluster, choice=found.choice, ingresses=[found.ingress], given=given).controller
     if controller is None:
         return True
-    address = canonical_address(url.host, 6 if ":" in url.host else 4)
+    address = canonical_address(url.host, known_family(url.host))
     return any(one.port == url.port and address in one.addresses for one in controller.entries_for(url))
 
 
@@ -121,18 +121,18 @@ class _Way:
                 f"no way in for {self.url.scheme} on port {self.url.port} is known: what leads to its pods is not followed"
             )
             entry: Entry | None = None
-            branch = of_several([self._from_pod(one.metadata.key) for one in controller.pods])
+            branch = of_several([(f"from {one.metadata.name}", self._from_pod(one.metadata.key)) for one in controller.pods])
             branch = Branch(branch.steps, scaled(branch.outcomes, 1.0, Certainty.POSSIBLE))
         else:
             entry, branch = self._entered(entries)
-        branch = self._grafted(branch, {one.metadata.key for one in controller.pods})
+            branch = self._grafted(branch, {one.metadata.key for one in controller.pods})
         certainty = search.certainty
         if entry is not None:
             where += f"; reached by {_entry_text(entry)}"
             if entry.port != self.url.port:
-                notes.append(
-                    f"something in front is to lead port {self.url.port} to port {entry.port}, which the objects do not show"
-                )
+                leads = f"port {self.url.port} to port {entry.port}"
+                notes.append(f"something in front is to lead {leads}, which the objects do not show")
+                self.follower.conditions[f"something in front leads {leads}"] = None
         step = Step(StepKind.CONTROLLER, where, certainty=certainty, notes=tuple(dict.fromkeys(notes)), steps=branch.steps)
         return Branch((self._name_step(entry, (step,)),), scaled(branch.outcomes, 1.0, certainty))
 
@@ -173,7 +173,7 @@ class _Way:
         )
 
     def _families(self, addresses: Sequence[str]) -> list[str]:
-        return [one for one in addresses if (6 if ":" in one else 4) in self.client.addresses]
+        return [one for one in addresses if known_family(one) in self.client.addresses]
 
     def _by_service(self, entry: Entry) -> Branch:
         addresses = self._families(entry.addresses)
@@ -187,13 +187,13 @@ class _Way:
             if entry.hostnames and service is not None and entry.service_port is not None:
                 return through_hostname(self.follower, self.client, service, entry.service_port, entry.hostnames[0])
             raise QuestionError(f"{entry}: no address that {self.client.name} could ask")
-        return of_several([to_address(self.follower, self.client, one, entry.port, "TCP") for one in addresses])
+        return of_several([(f"by {one}", to_address(self.follower, self.client, one, entry.port, "TCP")) for one in addresses])
 
     def _on_nodes(self, entries: Sequence[Entry]) -> Branch:
         nodes = self.follower.nodes
         every = [nodes.first.name] if nodes.chosen else [one.name for one in nodes.models]
         branches = [
-            to_address(self.follower, self.client, address, one.port, "TCP")
+            (f"by {address}", to_address(self.follower, self.client, address, one.port, "TCP"))
             for one in entries
             if one.node in every
             for address in self._families(one.addresses)[:1]
@@ -226,11 +226,11 @@ class _Way:
             pod = one.endpoint.pod if one.endpoint is not None else None
             if pod is not None and pod in pods and one.reached:
                 outcomes += (
-                    replace(each, rules=(*one.rules, *each.rules))
+                    replace(each, rules=(*one.rules, *each.rules), way=(*one.way, *each.way))
                     for each in scaled(self._from_pod(pod).outcomes, one.share, one.certainty)
                 )
             else:
-                outcomes.append(one if one.way else replace(one, reached=False))
+                outcomes.append(replace(one, reached=False))
         return Branch(tuple(grown(one) for one in branch.steps), tuple(outcomes))
 
     def _from_pod(self, pod: Key) -> Branch:
@@ -250,7 +250,7 @@ class _Way:
             secret = f", Secret {namespace}/{found.tls.secret_name}" if found.tls.secret_name else ""
             notes.append(f"TLS entry for {', '.join(found.tls.hosts) or 'every host'}{secret}")
         kind = f" ({found.path.path_type})" if found.path.path_type else ""
-        text = f"Ingress {namespace}/{name}, {found.path}{kind}: to Service port {backend}"
+        text = f"Ingress {namespace}/{name}, {found.path}{kind}: to {backend.described}"
         remarks = self.follower.wanted.oddities_of_ingress((namespace, name), backend)
         if backend.service is None or backend.service_port is None or backend.problem is not None:
             ways = self._nowhere()
@@ -295,36 +295,37 @@ class _Way:
             behind = straight(self.follower, service, port, self._family_of(service))
             way = Step(StepKind.WAY, f"to the endpoints of {name}", notes=(note,) if note else (), steps=behind.steps)
             certainty = Certainty.DEFINITE if pod is not None else Certainty.POSSIBLE
-            return Branch((way,), tuple(replace(one, way="endpoints", certainty=certainty) for one in behind.outcomes))
-        ways: list[tuple[Step, tuple[Outcome, ...]]] = []
+            return Branch((way,), tuple(replace(one, certainty=certainty) for one in behind.outcomes))
+        ways: list[tuple[str, Branch]] = []
         addresses = [
             one
             for one in (service.spec.cluster_ips or ((service.spec.cluster_ip,) if service.spec.cluster_ip else ()))
             if one and one != "None"
         ]
-        usable = [one for one in addresses if (6 if ":" in one else 4) in client.addresses][:1]
+        usable = [one for one in addresses if known_family(one) in client.addresses][:1]
         protocol = port.protocol or "TCP"
         if usable:
             branch = to_address(self.follower, client, usable[0], port.port, protocol)
             step = Step(StepKind.WAY, f"by Service {name}: {endpoint_text(usable[0], port.port)}", steps=branch.steps)
-            ways.append((step, tuple(replace(one, way="service") for one in branch.outcomes)))
-        family = (6 if ":" in usable[0] else 4) if usable else next(iter(client.addresses))
+            ways.append(("by the Service", Branch((step,), branch.outcomes)))
+        family = known_family(usable[0]) if usable else next(iter(client.addresses))
         expected = expected_port(self.follower, service, port, family)
         ready = [one for one in (expected.candidates.endpoints if expected is not None else ()) if one.ready]
         if ready:
-            branch = of_several([to_address(self.follower, client, one.address, one.port, protocol) for one in ready])
+            part = 1 / len(ready)  # controllers spread connections themselves, as a rule evenly
+            each = [to_address(self.follower, client, one.address, one.port, protocol) for one in ready]
+            branch = Branch(
+                tuple(step for one in each for step in with_share(one.steps, part)),
+                tuple(outcome for one in each for outcome in scaled(one.outcomes, part)),
+            )
         else:
             branch = straight(self.follower, service, port, family)
         step = Step(StepKind.WAY, "straight to its endpoints, as most controllers do", steps=branch.steps)
-        ways.append((step, tuple(replace(one, way="endpoints") for one in branch.outcomes)))
-        part = 1 / len(ways)
-        return Branch(
-            tuple(replace(step, share=1.0) for step, _ in ways),
-            tuple(each for _, outcomes in ways for each in scaled(outcomes, part)),
-        )
+        ways.append(("straight to its endpoints", Branch((step,), branch.outcomes)))
+        return Branch(tuple(step for _, one in ways for step in one.steps), of_several(ways).outcomes)
 
     def _family_of(self, service: Service) -> int:
         served = self.follower.nodes.first.families
         address = next((one for one in (*service.spec.cluster_ips, service.spec.cluster_ip or "") if one and one != "None"), "")
-        family = 6 if ":" in address else 4
+        family = known_family(address)
         return family if family in served or not served else served[0]

@@ -14,19 +14,12 @@ if TYPE_CHECKING:
     from ruleaudit.dataplane.walk import Outcome as Walked
     from ruleaudit.trace.values import Endpoint
 
-__all__ = ["after", "before", "client_as_seen", "node_text"]
+__all__ = ["after", "client_as_seen", "node_text"]
 
 
 def node_text(model: NodeModel) -> str:
     """A node, as texts name it."""
     return model.name or "(name not known)"
-
-
-def before(packet: Packet, destination: str, port: int, protocol: str, *, by_balancer: bool) -> Connection:
-    """A packet's addresses as it comes. `by_balancer`: a load balancer sends it, with an address of its own, for which another stands."""
-    if by_balancer:
-        return Connection(None, destination, port, protocol, "an address of the load balancer")
-    return Connection(packet.source, destination, port, protocol)
 
 
 def after(
@@ -37,7 +30,7 @@ def after(
     if walked.masquerade is False or walked.verdict in (Verdict.DROP, Verdict.REJECT):
         return kept
     if walked.masquerade is None:
-        return Connection(None, *target, f"{kept.source or kept.source_text} or an address of the node, which is not decided")
+        return Connection(None, *target, f"{kept.source or kept.source_text}, or an address of the node (which is not decided),")
     if walked.snat_rule is not None and walked.snat_rule[2]:
         table, chain, line = walked.snat_rule
         given = found.audit.rules.dump_of(table, chain).rule(line).option("--to-source")

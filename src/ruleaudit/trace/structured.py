@@ -8,7 +8,7 @@ from ruleaudit.forwarding import endpoint_text
 from ruleaudit.reports.structured import dumps, finding_fields
 
 if TYPE_CHECKING:
-    from ruleaudit.trace.values import Connection, Endpoint, Expected, Outcome, Party, RuleUse, Step, Trace
+    from ruleaudit.trace.values import Connection, Endpoint, Expected, Outcome, Party, Remark, RuleUse, Step, Trace
 
 __all__ = ["SCHEMA", "json_trace"]
 
@@ -30,6 +30,7 @@ def json_trace(trace: Trace) -> str:
         "findings": [finding_fields(one) for one in trace.findings],
         "notes": list(trace.notes),
         "nodes_not_given": list(trace.not_given),
+        "conditions": list(trace.conditions),
     }
     return dumps(fields, indent=2) + "\n"
 
@@ -92,7 +93,7 @@ def _outcome(one: Outcome) -> dict[str, object]:
         "certainty": one.certainty.value,
         "reached": one.reached,
         "node": one.node,
-        "way": one.way or None,
+        "way": [each.label for each in one.way],
         "rules": [_rule(each) for each in one.rules],
     }
 
@@ -133,6 +134,11 @@ def _connection(one: Connection | None) -> dict[str, object] | None:
     }
 
 
+def _remark(one: Remark) -> dict[str, object]:
+    places = [{"file": each.file, "line": each.line, "text": each.text} for each in one.places]
+    return {"code": one.code, "text": one.text, "locations": places}
+
+
 def _step(one: Step) -> dict[str, object]:
     return {
         "kind": one.kind.value,
@@ -143,8 +149,9 @@ def _step(one: Step) -> dict[str, object]:
         "before": _connection(one.before),
         "after": _connection(one.after),
         "endpoint": _endpoint(one.endpoint),
+        "reached": one.reached,
         "rules": [_rule(each) for each in one.rules],
         "notes": list(one.notes),
-        "remarks": [{"code": each.code, "text": each.text} for each in one.remarks],
+        "remarks": [_remark(each) for each in one.remarks],
         "steps": [_step(each) for each in one.steps],
     }

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import prod
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Final
 
 from ruleaudit.checks.judgement import percent
@@ -10,7 +12,7 @@ from ruleaudit.findings import Certainty
 from ruleaudit.forwarding import Verdict, endpoint_text
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from ruleaudit.trace.values import Outcome, Trace
 
@@ -22,22 +24,34 @@ _MANY: Final = 3
 def answer_of(trace: Trace) -> str:
     """What becomes of the connection."""
     unsure = any(one.certainty is Certainty.POSSIBLE for one in trace.outcomes)
-    told = {way: _told(outcomes, unsure=unsure) for way, outcomes in _ways(trace.outcomes).items()}
-    alike = len(set(told.values())) == 1
-    text = "; ".join(one if alike else f"{_WAYS[way]} {one}" for way, one in list(told.items())[: 1 if alike else None])
-    return f"{_lead(trace, unsure=unsure)}: {text}{_parting(trace)}{_unknown(trace.not_given)}"
+    told: dict[str, list[str]] = {}
+    for way, outcomes in _ways(trace.outcomes):
+        told.setdefault(_told(outcomes, unsure=unsure), []).append(way)
+    text = "; ".join(one if len(told) == 1 else f"{_several(ways)} {one}" for one, ways in told.items())
+    provided = f", provided that {' and '.join(trace.conditions)}" if trace.conditions else ""
+    return f"{_lead(trace, unsure=unsure)}: {text}{provided}{_parting(trace)}{_unknown(trace.not_given)}"
 
 
-_WAYS: Final = {"service": "by the Service", "endpoints": "straight to its endpoints"}
+def _ways(outcomes: Sequence[Outcome]) -> Iterator[tuple[str, list[Outcome]]]:
+    """Each way that somebody may choose, in words, and its outcomes with their shares of it: what ends before a choice belongs to all."""
+    paths = dict.fromkeys(one.way for one in outcomes)
+    for path in paths:
+        if any(other[: len(path)] == path and other != path for other in paths):
+            continue
+        yield (
+            ", ".join(one.label for one in path),
+            [
+                replace(one, share=one.share * prod(each.of for each in one.way))
+                for one in outcomes
+                if path[: len(one.way)] == one.way
+            ],
+        )
 
 
-def _ways(outcomes: Sequence[Outcome]) -> dict[str, list[Outcome]]:
-    """The outcomes by way: what ends before the ways part belongs to each. Of the whole connection each way has its part of the share."""
-    names = list(dict.fromkeys(one.way for one in outcomes if one.way)) or [""]
-    return {
-        way: [replace(one, share=one.share * (len(names) if one.way else 1)) for one in outcomes if one.way in ("", way)]
-        for way in names
-    }
+def _several(names: Sequence[str]) -> str:
+    """A few names, and how many more there are."""
+    shown = [*names[:_MANY], *([f"{len(names) - _MANY} more"] if len(names) > _MANY else [])]
+    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
 
 
 def _told(outcomes: Sequence[Outcome], *, unsure: bool) -> str:
@@ -70,11 +84,8 @@ def _parting(trace: Trace) -> str:
 
 def _unknown(names: Sequence[str]) -> str:
     """The nodes of which the answer knows nothing."""
-    if not names:
-        return ""
-    shown = [*names[:_MANY], *([f"{len(names) - _MANY} more"] if len(names) > _MANY else [])]
-    listed = " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
-    return f"; nothing is known of {listed}, whose dump{'s were' if len(names) > 1 else ' was'} not given"
+    whose = "whose dumps were not given" if len(names) > 1 else "whose dump was not given"
+    return f"; nothing is known of {_several(names)}, {whose}" if names else ""
 
 
 def _differs(trace: Trace) -> bool:
@@ -85,9 +96,9 @@ def _kind(one: Outcome) -> str:
     if one.ending:
         return one.ending
     if one.verdict is Verdict.DROP:
-        return "dropped"
+        return f"dropped{_by(one)}"
     if one.verdict is Verdict.REJECT:
-        return "rejected"
+        return f"rejected{_by(one)}"
     if one.endpoint is None:
         return "delivered to the node itself" if one.verdict is Verdict.LOCAL else "routed on, untranslated"
     if one.reached:
@@ -97,6 +108,15 @@ def _kind(one: Outcome) -> str:
     if one.endpoint.terminating:
         return "to *, terminating"
     return "to *, not ready" if one.endpoint.ready is False else "to *, in vain"
+
+
+def _by(one: Outcome) -> str:
+    """The rule that ended it, and the node."""
+    if not one.rules:
+        return ""
+    rule = one.rules[-1]
+    whose = " of other software" if rule.foreign else " (policy)" if rule.policy else ""
+    return f" by {PurePath(rule.file).name}:{rule.line}{whose}{f' on {one.node}' if one.node else ''}"
 
 
 def _ends(members: Sequence[Outcome]) -> str:

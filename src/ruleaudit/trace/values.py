@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from ruleaudit.findings import Certainty
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ruleaudit.findings import Finding
+    from ruleaudit.findings import Finding, Location
     from ruleaudit.forwarding import Forwarding, Frontend, Vantage, Verdict
 
-__all__ = ["Connection", "Endpoint", "Expected", "Outcome", "Party", "Remark", "RuleUse", "Step", "StepKind", "Trace"]
+__all__ = ["Choice", "Connection", "Endpoint", "Expected", "Outcome", "Party", "Remark", "RuleUse", "Step", "StepKind", "Trace"]
 
 Key = tuple[str, str]
 
@@ -55,6 +55,8 @@ class Remark:
 
     text: str
     code: str | None = None
+    places: tuple[Location, ...] = ()
+    """The lines that prove it."""
 
 
 class StepKind(str, Enum):
@@ -68,8 +70,10 @@ class StepKind(str, Enum):
     CONTROLLER = "controller"
     WAY = "way"
     """One of several ways on, all of which are shown."""
+    ROUTED_ON = "routed-on"
+    """Where it leaves a node with the destination that was asked for, for somewhere else."""
     END = "end"
-    """Where a connection ends without a pod: refused, dropped, routed on."""
+    """Where a connection ends without a pod: refused, dropped, answered by nobody."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +82,7 @@ class Step:
 
     `share` (0 to 1): how much of the connection takes it; steps of kind "way" stand beside each other, each for all of it. `endpoint`: who
     gets the connection there. `before` and `after`: the addresses with which it comes and goes, where they are known. `rules` in the order
-    in which they decide.
+    in which they decide. `reached`: a ready endpoint gets the connection there, for certain.
     """
 
     kind: StepKind
@@ -92,7 +96,15 @@ class Step:
     notes: tuple[str, ...] = ()
     remarks: tuple[Remark, ...] = ()
     endpoint: Endpoint | None = None
+    reached: bool = False
     steps: tuple[Step, ...] = ()
+
+    @property
+    def plain(self) -> bool:
+        """Whether there is nothing to be said of it but that the connection reaches a ready endpoint."""
+        return (
+            self.reached and not self.remarks and all(one.steps and all(each.plain for each in one.steps) for one in self.steps)
+        )
 
     def all(self) -> Iterator[Step]:
         """The step itself and all that follow."""
@@ -114,13 +126,20 @@ class Endpoint:
     local: bool = False
 
 
+class Choice(NamedTuple):
+    """One of `of` ways, between which somebody chooses of whom the inputs say nothing. `label`: the way, in words."""
+
+    label: str
+    of: int
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """One way in which the connection can end. The shares of all outcomes add up to 1; that of a possible one is a placeholder (S5).
 
-    `verdict` None: no node's rules decided it; `ending` says what becomes of it where the verdict does not.
-    `destination` (address, port, protocol): where it has been sent, None where nobody gets it. `way`: of several ways that are all shown, which.
-    `reached`: a ready endpoint, or a ready pod that was asked for itself, gets it.
+    `verdict` None: no node's rules decided it; `ending` says what becomes of it where the verdict does not. `destination` (address, port,
+    protocol): where it has been sent, None where nobody gets it. `way`: which of several ways that are all shown, choice by choice from the
+    client on. `reached`: a ready endpoint, or a ready pod that was asked for itself, gets it.
     """
 
     verdict: Verdict | None
@@ -133,7 +152,7 @@ class Outcome:
     source: Connection | None = None
     node: str | None = None
     reached: bool = False
-    way: str = ""
+    way: tuple[Choice, ...] = ()
     ending: str = ""
 
 
@@ -167,7 +186,8 @@ class Party:
 @dataclass(frozen=True, slots=True)
 class Trace:
     """A followed connection. `answer`: it in one line. `findings`: what the objects and rules part in, as `check` says it. `not_given`: the
-    nodes at which the connection may come in, or set out, and whose dumps were not given: nothing is known of their rules.
+    nodes at which the connection may come in, or set out, and whose dumps were not given: nothing is known of their rules. `conditions`: what
+    the answer rests on and the objects do not show, as clauses ("something in front leads port 80 to port 30800").
     """
 
     node: str | None
@@ -179,6 +199,7 @@ class Trace:
     findings: tuple[Finding, ...] = ()
     notes: tuple[str, ...] = ()
     not_given: tuple[str, ...] = ()
+    conditions: tuple[str, ...] = ()
     answer: str = field(default="")
 
     @property

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_address
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ruleaudit.addresses import parse_network
 from ruleaudit.checks.objects_oddities import broken_ingress_backends, services_without_pods
-from ruleaudit.compare import compare, equal
+from ruleaudit.compare import DifferenceKind, compare, equal
 from ruleaudit.dataplane.observe import observe
 from ruleaudit.findings import Severity
 from ruleaudit.forwarding import FrontendKind, Vantage, Verdict, split_endpoint
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ruleaudit.audit import FamilyModel, NodeModel
     from ruleaudit.checks.objects_oddities import Oddity
     from ruleaudit.cluster import Cluster
+    from ruleaudit.compare import Difference
     from ruleaudit.dataplane.observe import Observation
     from ruleaudit.dataplane.packet import Packet
     from ruleaudit.expect import Expectation, ExpectedServicePort
@@ -32,12 +33,13 @@ if TYPE_CHECKING:
 __all__ = ["Wanted", "claims_of"]
 
 Key = tuple[str, str]
+_OF_MASQUERADE: Final = (DifferenceKind.MISSING_MASQUERADE, DifferenceKind.EXTRA_MASQUERADE)
 
 
 class _Parting(NamedTuple):
-    """Where rules and objects part: the likest of what was asked for, and how many differences there are to it."""
+    """Where rules and objects part: the likest of what was asked for, and the differences to it; none where only the source is kept (RA402)."""
 
-    differences: int
+    differences: tuple[Difference, ...]
     forwarding: Forwarding
     frontend: Frontend
     port: ExpectedServicePort
@@ -86,15 +88,15 @@ class Wanted:
             seen = seen or observe(found.evaluator, packet, found.audit.mark)
             same = next((one for one in accepted if equal(one, seen)), None)
             if same is not None and _keeps_its_source(found, same, seen):
-                best = _Parting(0, same, frontend, claims[0])
+                best = _Parting((), same, frontend, claims[0])
                 break
             if same is None:
                 differences, likest = min(((compare(one, seen), one) for one in accepted), key=lambda pair: len(pair[0]))
                 if observer.stood_in is not None:
                     differences = observer.certain(claims[0], differences, observer.stood_in)
                 same = likest if not differences else None
-                if differences and (best is None or len(differences) < best.differences):
-                    best = _Parting(len(differences), likest, frontend, claims[0])
+                if differences and (best is None or len(differences) < len(best.differences)):
+                    best = _Parting(tuple(differences), likest, frontend, claims[0])
             if same is not None:
                 self._note(model, vantage, frontend, claims[0], same, same=True)
                 return first, []
@@ -120,6 +122,9 @@ class Wanted:
     def _parted(self, model: NodeModel, found: FamilyModel, port: ExpectedServicePort, parting: _Parting) -> list[Remark]:
         """What `check` says of a service port at which rules and objects part; that the rules are another node's comes first."""
         told = [one for one in found.findings_of(port) if one.frontend in (None, parting.frontend)]
+        if not any(one.kind in _OF_MASQUERADE for one in parting.differences) and parting.differences:
+            # Masquerade is right for this client: what is said of it is about others.
+            told = [one for one in told if not one.code.startswith("RA4")] or told
         elsewhere = found.of_other_node
         wanted = f"the objects ask for something else: {_in_words(parting.forwarding)}"
         first = Remark(wanted, told[0].code if told else None)
@@ -131,7 +136,7 @@ class Wanted:
         for one in findings:
             named = replace(one, node=one.node or node)
             self.findings.setdefault(named.fingerprint, named)
-            remarks.append(Remark(f"{one.name}: {one.message}", one.code))
+            remarks.append(Remark(f"{one.name}: {one.message}", one.code, one.locations))
         return remarks
 
     def _stale(self, found: FamilyModel, rules: Sequence[tuple[RuleUse, ...]]) -> list[Remark]:

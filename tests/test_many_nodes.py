@@ -427,7 +427,7 @@ def test_files_of_several_nodes(
     assert [one.path for one in found.shared] == shared
     found.require_names(nodes)
     if any(one.called for one in found.nodes):
-        with pytest.raises(InputError, match=r"these files hold the same .*; no Node is called .* Call each as its node"):
+        with pytest.raises(InputError, match=r"holds what .* holds, too: .* no Node is called .* Call each file as its node"):
             found.require_names(["somebody"])
         with pytest.raises(InputError, match="no Node is known"):
             found.require_names([])

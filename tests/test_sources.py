@@ -451,6 +451,7 @@ ONE = [
     pytest.param({"dump": DUMP, "b/dump": DUMP}, id="a folder in the other"),
     pytest.param({"dump": DUMP, "iptables-save.counters": DUMP.replace("[0:0]", "[4:9]")}, id="with and without counters"),
     pytest.param({"iptables-legacy-save.txt": DUMP, "iptables-nft-save.txt": NFT_DUMP}, id="backends in one folder"),
+    pytest.param({"iptables-save.txt": DUMP, "iptables-save-2.txt": NFT_DUMP}, id="backends in files that are numbered"),
     pytest.param({"node-a.legacy": DUMP, "node-a.nft": NFT_DUMP}, id="backends of a node that is named"),
     pytest.param({"eth0.txt": ADDRESSES, "kube-ipvs0.txt": ADDRESSES}, id="addresses of several interfaces"),
     pytest.param({"Ln.txt": LISTED, "Sn.txt": SAVED, "ipset-list": SETS_LISTED, "others": SETS}, id="forms of a listing"),

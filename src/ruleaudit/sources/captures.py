@@ -68,13 +68,11 @@ class Captures:
         called = [one for one in self.nodes if one.called]
         unknown = next((one for one in called if one.called not in known), None)
         if unknown is not None:
-            files = ", ".join(one.path for one in called[:_SHOWN]) + (
-                f" and {len(called) - _SHOWN} more" if len(called) > _SHOWN else ""
-            )
+            others = [one.path for one in called if one is not unknown]
             raise InputError(
-                f"these files hold the same ({files}), so they are several nodes', or one's at several times; "
+                f"holds what {_listed(others) or 'another input'} holds, too: they are several nodes', or one's at several times, and "
                 + (f"no Node is called {unknown.called}" if known else "no Node is known")
-                + ". Call each as its node and give the Nodes with --objects, or put the dumps of each into a folder of its own",
+                + ". Call each file as its node and give the Nodes with --objects, or put the dumps of each into a folder of its own",
                 unknown.path,
             )
         twice = next((one for one, count in Counter(one.called for one in called).items() if count > 1), None)
@@ -434,8 +432,11 @@ def _refuse_several(places: Sequence[str], how: str) -> NoReturn:
 def _shown(places: Sequence[str]) -> str:
     """Places as they are named beside the folder that all of them are in."""
     common = _common_folder(places)
-    more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
-    return ", ".join(place.removeprefix(common).lstrip("/:") for place in places[:_SHOWN]) + more
+    return _listed([place.removeprefix(common).lstrip("/:") for place in places])
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def _common_folder(places: Sequence[str]) -> str:

@@ -66,7 +66,8 @@ def _name_in(path: str) -> str:
     name = path[len(folder_of(path)) :].lstrip("/:") if "/" in path or ":" in path else path
     while name and (found := _WORDS_OF_DUMPS.search(name)) is not None:
         name = name[: found.start()].rstrip("._-")
-    return _COMMAND_FIRST.sub("", name, count=1) if _COMMAND_FIRST.match(name) else name
+    name = _COMMAND_FIRST.sub("", name, count=1) if _COMMAND_FIRST.match(name) else name
+    return "" if name.isdecimal() else name
 
 
 def node_of(path: str) -> tuple[str, str]:

@@ -313,6 +313,12 @@ def test_splitting_takes_bounded_time(data: bytes) -> None:
     assert time.process_time() - begin < 20
 
 
+def test_standard_input_is_read_from_where_it_stands() -> None:
+    stdin = io.BytesIO(b"what the shell has read\n" + DUMP.encode())
+    stdin.readline()
+    assert [one.text for one in read(["-"], stdin)] == [DUMP]
+
+
 def test_a_pipe_is_read_like_a_file(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

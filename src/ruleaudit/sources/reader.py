@@ -64,7 +64,8 @@ class Reader:
         elif stdin is None:
             raise InputError("there is no standard input to read", STDIN)
         else:
-            self._stream(STDIN, stdin, given=True)
+            # From where it stands on: what was read of it before is not ours, and it is not gone back to.
+            self._stream(STDIN, io.BytesIO(limited(stdin, STDIN, self.limit, self.taken)), given=True)
 
     def named(self, path: str) -> None:
         """A path that the user gave."""
@@ -81,7 +82,7 @@ class Reader:
             raise InputError(f"cannot be read: {error.strerror or error}", path) from error
 
     def _stream(self, path: str, stream: BinaryIO, *, given: bool) -> None:
-        """A file or standard input: maybe compressed, maybe an archive. Of what is compressed and none of ours only the beginning is held."""
+        """A file, maybe compressed, maybe an archive. Of what is compressed and none of ours only the beginning is held."""
         if not stream.seekable():
             stream = io.BytesIO(limited(stream, path, self.limit, self.taken))
         with unpacked(stream, path) as content:

@@ -26,14 +26,14 @@ from ruleaudit.audit.shared import Shared
 from ruleaudit.cluster import Cluster, load
 from ruleaudit.errors import InputError
 from ruleaudit.expect import Expectations, expect
-from ruleaudit.findings import Finding, InputSummary, ProxySummary, Report, Severity, Suppressed
+from ruleaudit.findings import Finding, InputSummary, ProxySummary, Report, Severity, Suppressed, Traits
 from ruleaudit.forwarding import Vantage
 from ruleaudit.release import ProxyMode, Release
-from ruleaudit.reports.nodes import Failure, compared, nodes_lines, nodes_summary
+from ruleaudit.reports.nodes import Failure, compared, in_order, nodes_lines, nodes_summary
 from ruleaudit.reports.selection import Hidden
 from ruleaudit.reports.text import Layout, plain
 from ruleaudit.settings import resolve
-from ruleaudit.sources import Capture, Captures, gather, read
+from ruleaudit.sources import Capture, Captures, InputKind, Source, beside, gather, read
 from ruleaudit.sources.reader import Reader, glance
 
 if TYPE_CHECKING:
@@ -81,7 +81,10 @@ TWO = {"a/dump": DUMP.format("A"), "b/dump": DUMP.format("B")}
             id="captures, in the given order",
         ),
         pytest.param({"a/dump": DUMP.format("A"), "b/notes": "hello"}, ["a", "b"], [], ["a", "b"], [], id="one holds nothing"),
+        pytest.param({**TWO, "README": "hi"}, ["README", "a", "b"], [], ["a", "b"], ["README"], id="a note beside them"),
+        pytest.param({**TWO, "x.pcap": "\0"}, ["a", "b", "x.pcap"], [], ["a", "b"], ["x.pcap"], id="a binary file beside them"),
         pytest.param({**TWO, "c/dump": DUMP.format("A")}, ["a", "c", "b"], [], ["a", "c", "b"], [], id="two of three alike"),
+        pytest.param({name: DUMP.format("A") for name in TWO}, ["a", "b"], [], ["a", "b"], [], id="equal dumps"),
     ],
 )
 def test_folders_of_several_nodes(
@@ -114,6 +117,8 @@ PASTE = OBJECTS[:-1] + " " * 70_000 + "\n}\n" + DUMP.format("P")
     ("files", "inputs", "objects", "nodes", "shared"),
     [
         pytest.param(BELOW, ["c"], [], ["c/a", "c/b"], [], id="dumps that differ"),
+        pytest.param({name: DUMP.format("A") for name in BELOW}, ["c"], [], ["c/a", "c/b"], [], id="dumps that are equal"),
+        pytest.param({name: META.format("x") for name in NAMED}, ["c"], [], ["c/a", "c/b"], [], id="equal descriptions"),
         pytest.param(NAMED, ["c/"], [], ["c/a", "c/b"], [], id="described, and a slash at the end"),
         pytest.param({**BELOW, "c/o.json": OBJECTS}, ["c"], [], ["c/a", "c/b"], ["c/o.json"], id="objects beside them"),
         pytest.param(
@@ -309,12 +314,9 @@ def test_archives_of_a_node_each_are_told_by_their_content(tmp_path: Path, monke
 @pytest.mark.parametrize(
     ("files", "inputs"),
     [
-        pytest.param(TWO, ["a/dump", "b/dump"], id="files that are named"),
-        pytest.param({"c/dump": DUMP.format("C"), **BELOW}, ["c"], id="dumps in folders of what has dumps"),
         pytest.param({"c/rules/dump": DUMP.format("C"), "c/objects/o.json": OBJECTS}, ["c"], id="a capture that is split"),
         pytest.param({"c/a/dump": DUMP.format("C"), "c/o.json": OBJECTS}, ["c"], id="one of a cluster of one"),
-        pytest.param({"c/a/dump": DUMP.format("A"), "c/b/dump": DUMP.format("A")}, ["c"], id="the same dump in two folders"),
-        pytest.param({"a/dump": DUMP.format("A"), "b/dump": DUMP.format("A")}, ["a", "b"], id="the same dump twice"),
+        pytest.param({"c/rules/dump": DUMP.format("A"), "c/sets/dump": "create X hash:ip family inet\n"}, ["c"], id="kinds"),
         pytest.param(
             {"v4/dump": DUMP.format("A"), "v6/dump": DUMP.format("B").replace("iptables-save", "ip6tables-save")},
             ["v4", "v6"],
@@ -335,9 +337,8 @@ def test_what_is_one_node_stays_one(
 @pytest.mark.parametrize(
     ("files", "inputs", "message"),
     [
-        pytest.param(
-            {**TWO, "x.txt": DUMP.format("X")}, ["a", "b", "x.txt"], r"x\.txt: is about one node", id="a dump that is nobody's"
-        ),
+        pytest.param({**TWO, "x": DUMP.format("X")}, ["a", "b"], "^x: is about one node", id="a dump that is to be everybody's"),
+        pytest.param({"c/dump": DUMP.format("C"), **BELOW}, ["c"], r"^c/a/dump: holds table nat .* as c/dump", id="above others"),
         pytest.param(
             {"c/m": META.format("c"), **NAMED},
             ["c"],
@@ -357,6 +358,10 @@ def test_what_is_one_node_stays_one(
             "^d: holds several nodes and their objects, as c does: give one of them at a time",
             id="two clusters",
         ),
+        pytest.param(
+            {**TWO, "L": "Chain INPUT (policy ACCEPT)\n"}, ["L", "a", "b"], "^L: .*iptables -L", id="a mistake beside them"
+        ),
+        pytest.param({**TWO, "README": "hi"}, ["README", "a"], "^README: this is neither", id="a note beside one node"),
         pytest.param(TWO, ["a", "b", "nowhere"], "nowhere: there is no such file", id="a name that is none"),
         pytest.param({"a/notes": "hello"}, ["a"], "holds no file", id="a folder with nothing"),
         pytest.param({"a/notes": "hello", "b/notes": "hello"}, ["a", "b"], "a: the folder holds no file", id="two of them"),
@@ -367,7 +372,109 @@ def test_inputs_that_are_refused(
 ) -> None:
     monkeypatch.chdir(written(tmp_path, files))
     with pytest.raises(InputError, match=message):
-        gather(inputs)
+        gather(inputs, shared=[name for name in files if name == "x"])
+
+
+# --- files that are called as their nodes ---
+
+FILES = {"f/w1.txt": DUMP.format("A"), "f/w2.txt": DUMP.format("A")}
+"""Two nodes in files of one folder."""
+SETS = "create X hash:ip family inet\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "inputs", "nodes", "shared"),
+    [
+        pytest.param(FILES, ["f/w1.txt", "f/w2.txt"], {"w1": 1, "w2": 1}, [], id="named"),
+        pytest.param(FILES, ["f"], {"w1": 1, "w2": 1}, [], id="in a folder"),
+        pytest.param({**FILES, "f/o.json": OBJECTS}, ["f"], {"w1": 1, "w2": 1}, ["f/o.json"], id="objects beside them"),
+        pytest.param(
+            {**FILES, "f/o.json": OBJECTS}, ["f/w1.txt", "f/w2.txt", "f/o.json"], {"w1": 1, "w2": 1}, ["f/o.json"], id="so"
+        ),
+        pytest.param(
+            {**FILES, "o.json": OBJECTS}, ["o.json", "f/w2.txt", "f/w1.txt"], {"w2": 1, "w1": 1}, ["o.json"], id="first"
+        ),
+        pytest.param(
+            {
+                **FILES,
+                "f/w1.ip6tables-save.txt": DUMP.replace("ip", "ip6").format("A"),
+                "f/iptables-w1-mangle.txt": DUMP.replace("nat", "mangle").format("A"),
+                "f/w2-ipset.txt": SETS,
+            },
+            ["f"],
+            {"w1": 3, "w2": 2},
+            [],
+            id="several of each",
+        ),
+        pytest.param(TWO, ["a/dump", "b/dump"], {"a": 1, "b": 1}, [], id="in folders called as them"),
+        pytest.param({**TWO, "a/sets": SETS}, ["a/dump", "a/sets", "b"], {"a": 2, "b": 1}, [], id="one in its folder"),
+        pytest.param({**BELOW, **FILES}, ["c", "f/w1.txt"], {"w1": 1, "a": 1, "b": 1}, [], id="beside folders"),
+        pytest.param({**FILES, "f/w3.txt": ""}, ["f"], {"w1": 1, "w2": 1}, ["f/w3.txt"], id="an empty one"),
+    ],
+)
+def test_files_of_several_nodes(
+    files: dict[str, str],
+    inputs: list[str],
+    nodes: dict[str, int],
+    shared: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(written(tmp_path, files))
+    found = gather(inputs)
+    assert isinstance(found, Captures)
+    assert {one.name: len(one.read()) for one in found.nodes} == nodes
+    assert [one.path for one in found.shared] == shared
+    found.require_names(nodes)
+    if any(one.called for one in found.nodes):
+        with pytest.raises(InputError, match=r"holds what .* holds, too: .* no Node is called .* Call each file as its node"):
+            found.require_names(["somebody"])
+        with pytest.raises(InputError, match="no Node is known"):
+            found.require_names([])
+
+
+@pytest.mark.parametrize("name", ["f.tar.gz", "f.zip"])
+def test_files_of_several_nodes_in_an_archive(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    archived(tmp_path / name, {"w1.txt": DUMP.format("A"), "w2.txt": DUMP.format("A"), "w2.sets": SETS, "o.json": OBJECTS})
+    found = gather([name])
+    assert isinstance(found, Captures)
+    assert {one.name: [source.path for source in one.read()] for one in found.nodes} == {
+        "w1": [f"{name}:w1.txt"],
+        "w2": [f"{name}:w2.txt", f"{name}:w2.sets"],
+    }
+    assert [one.path for one in found.shared] == [f"{name}:o.json"]
+
+
+def test_two_moments_of_a_node_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(written(tmp_path, {"before/w1.txt": DUMP.format("A"), "after/w1.txt": DUMP.format("B")}))
+    found = gather(["before/w1.txt", "after/w1.txt"])
+    assert isinstance(found, Captures)
+    with pytest.raises(InputError, match=r"^after/w1\.txt: node w1 is given twice: .* from one moment"):
+        found.require_names(["w1"])
+
+
+def test_files_with_a_description_are_named_by_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {
+        f"{one}/{name}": text for one in "ab" for name, text in (("meta.json", META.format(one)), ("dump", DUMP.format("A")))
+    }
+    monkeypatch.chdir(written(tmp_path, files))
+    found = gather(sorted(files))
+    assert isinstance(found, Captures)
+    found.require_names([])
+    assert [sorted(source.path for source in one.read()) for one in found.nodes] == [
+        ["a/dump", "a/meta.json"],
+        ["b/dump", "b/meta.json"],
+    ]
+
+
+def test_what_is_read_live_stands_beside_no_dump_of_the_same() -> None:
+    live = Source("<live>", InputKind.IPTABLES_SAVE, DUMP.format("A"), b"", given=True)
+    sets = Source("sets", InputKind.IPSET, SETS, b"", given=True)
+    assert beside([sets], [live]) == [sets, live]
+    assert beside([live], []) == [live]
+    with pytest.raises(InputError, match="is a dump of what --live reads on this node; give one of both"):
+        beside([replace(live, path="a/dump")], [live])
 
 
 @pytest.mark.parametrize(
@@ -432,6 +539,22 @@ def test_a_fault_of_one_node_is_told_of_that_node(cluster_of_four: Path, tmp_pat
     assert [report.node for report in reports] == ["node-a", "node-b", "node-c", "node-d"]
     loud = [{one.code for one in report.findings if one.severity is Severity.ERROR} for report in reports]
     assert loud == [set(), set(), {"RA206"}, set()]
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_nodes_with_equal_rules_are_named_by_their_folders(cluster_of_four: Path, tmp_path: Path, *, packed: bool) -> None:
+    """None is left out, and none goes without a name, so that what depends on the node is judged for each."""
+    names = ["node-a", "node-b", "node-c"]
+    dump = (cluster_of_four / "a" / "iptables-save.txt").read_text()
+    written(tmp_path, {f"{name}/iptables-save.txt": dump for name in names})
+    paths = [tmp_path / name for name in names]
+    if packed:
+        paths = [archived(tmp_path / f"{name}.tar.gz", {f"{name}/iptables-save.txt": dump}) for name in names]
+    found = gather(list(map(str, paths)), shared=[str(cluster_of_four / "objects.json")])
+    assert isinstance(found, Captures)
+    reports = [one.report for one in audit_nodes(found, jobs=1) if one.report is not None]
+    assert [report.node for report in reports] == names
+    assert [any(one.code == "RA007" for one in report.findings) for report in reports] == [False, True, True]
 
 
 def test_objects_that_are_the_same_bytes_are_read_once(
@@ -610,7 +733,7 @@ def test_text_names_who_has_what() -> None:
     ]
     for line in (
         "e/: not audited: holds nothing",
-        "  d: mode ipvs; the others have iptables",
+        "  d: mode ipvs (the others have iptables)",
         "on all 4 nodes",
         "on 3 of 4 nodes: all but d",
         "on b alone",
@@ -619,6 +742,103 @@ def test_text_names_who_has_what() -> None:
     assert text[-1] == "5 nodes: 8 errors on 4 nodes; 1 not audited"
     assert sum("RA108" in line for line in text) == 2  # once as a finding, once in the advice
     assert not any("mode" in line for line in lines(PEERS, quiet=True))
+
+
+OLD = ProxySummary("iptables", "before 1.25", local_detection="ClusterCIDR", masquerade_mark="0x8000")
+RELEASES = [
+    *(replace(report(name), traits=Traits("1.36", "nft", "CNI")) for name in "abcd"),
+    replace(report("e"), proxy=OLD, frontends=7, traits=Traits("1.19", "legacy", "CNI")),
+    replace(report("f", mode="nftables"), proxy=ProxySummary("nftables"), frontends=0, traits=Traits(None, None, "other")),
+    replace(report("g"), traits=Traits("1.36", "nft", "CNI, DOCKER"), services=4),
+]
+
+
+def test_what_follows_from_a_cause_is_not_told_beside_it() -> None:
+    text = lines(RELEASES)
+    first = text.index("unlike the others")
+    assert text[first + 1 : text.index("", first)] == [
+        "  e: kube-proxy 1.19 (the others have 1.36); masquerade mark 0x8000 (not known of the others)",
+        "  f: mode nftables (the others have iptables)",
+        "  g: other software CNI, DOCKER (the others have CNI); Services 4 (the others have 3)",
+    ]
+    assert not compared(RELEASES[:2]).oddities
+
+
+def test_nodes_that_are_odd_in_the_same_way_share_a_line() -> None:
+    reports = [report(str(number), mode="ipvs" if number in (3, 5) else "iptables") for number in range(9)]
+    assert "  3, 5: mode ipvs (the others have iptables)" in lines(reports)
+
+
+def test_a_release_that_is_not_given_is_no_trait_and_hides_none() -> None:
+    reports = [replace(report(name), traits=Traits("1.36")) for name in "abcd"]
+    old = replace(report("e"), proxy=replace(OLD, masquerade_mark=None), frontends=7, traits=Traits())
+    assert [(one.what, one.nodes) for one in compared([*reports, replace(report("e"), traits=Traits())]).oddities] == []
+    assert [(one.what, one.nodes) for one in compared([*reports, old]).oddities] == [
+        ("layout of the rules", (("e", "before 1.25"),))
+    ]
+
+
+def programmed(number: int, *, lacking: str = "", name: str | None = None, mode: str = "iptables") -> Report:
+    held = {"demo/web:http at 10.96.0.1:80/TCP": 1, "demo/web:http in KUBE-SVC-X": 3, f"own of {number}": 1}
+    if lacking:
+        held[lacking] -= 1
+    return replace(report(name, mode=mode), traits=Traits(programmed=tuple((key, count) for key, count in held.items() if count)))
+
+
+@pytest.mark.parametrize(
+    ("reports", "lacks"),
+    [
+        pytest.param([programmed(1), programmed(2)], {}, id="too few"),
+        pytest.param([*map(programmed, range(40))], {}, id="all alike"),
+        pytest.param(
+            [*map(programmed, range(39)), programmed(39, lacking="demo/web:http at 10.96.0.1:80/TCP")],
+            {39: "demo/web:http at 10.96.0.1:80/TCP"},
+            id="a frontend",
+        ),
+        pytest.param(
+            [*map(programmed, range(39)), programmed(39, lacking="demo/web:http in KUBE-SVC-X")],
+            {39: "2 of 3 rules of demo/web:http in KUBE-SVC-X"},
+            id="a rule of a chain",
+        ),
+        pytest.param(
+            [*map(programmed, range(39)), programmed(39, name="n", lacking="demo/web:http in KUBE-SVC-X")],
+            {},
+            id="a rule where the node is known",
+        ),
+        pytest.param(
+            [*map(programmed, range(3)), *(programmed(n, lacking="demo/web:http at 10.96.0.1:80/TCP") for n in range(3, 6))],
+            {},
+            id="no majority",
+        ),
+        pytest.param(
+            [*map(programmed, range(9)), programmed(9, mode="ipvs", lacking="demo/web:http at 10.96.0.1:80/TCP")],
+            {},
+            id="of another mode",
+        ),
+    ],
+)
+def test_what_a_node_lacks_that_its_peers_have(reports: list[Report], lacks: dict[int, str]) -> None:
+    names = [f"n{number}" for number in range(len(reports))]
+    found = compared(reports, names).lacks
+    assert {one.node: one.what for one in found} == {
+        reports[number].node or names[number]: (what,) for number, what in lacks.items()
+    }
+
+
+def test_a_rule_that_one_node_lacks_is_told_without_objects(cluster_of_four: Path, tmp_path: Path) -> None:
+    dump = (cluster_of_four / "a" / "iptables-save.txt").read_text()
+    written(tmp_path, {f"w{number}/dump": dump for number in range(5)})
+    line = next(one for one in dump.splitlines(keepends=True) if one.startswith("-A KUBE-SVC-") and "-j KUBE-SEP-" in one)
+    (tmp_path / "w3" / "dump").write_text(dump.replace(line, ""))
+    done = run(str(tmp_path))
+    assert done.returncode == 0, done.stdout
+    chain, service_port = line.split()[1], line.partition('--comment "')[2].split()[0]
+    assert f"w3: lacks what the others have: 2 of 3 rules of {service_port} in {chain}" in done.stdout
+
+
+def test_where_a_finding_is_reads_well() -> None:
+    assert "on both nodes" in lines([report("a", EVERYWHERE), report("b", EVERYWHERE)])
+    assert "on a" in lines([report("a", EVERYWHERE)])
 
 
 NOTE = finding("RA701", Severity.INFO)
@@ -674,10 +894,68 @@ def test_what_a_selection_left_out_is_no_health() -> None:
 
 
 def test_nodes_of_one_name_are_told_apart() -> None:
-    assert compared([report("a"), report("a"), report(None)], ["x/", "y/", "z/"]).names == ("a (x/)", "a (y/)", "z/")
+    assert compared([report("a"), report("a"), report(None)], ["x/", "y/", "z/"]).names == ("a (x)", "a (y)", "z")
+
+
+def test_nodes_stand_in_the_order_of_their_names() -> None:
+    reports = [report("w10"), report("w1"), report(None), report(None), report("w2")]
+    assert in_order(reports, ["", "", "captures/11", "captures/w", ""]) == [2, 3, 1, 4, 0]
+
+
+def test_a_node_is_called_as_its_inputs_call_it_where_the_objects_do_not_have_it() -> None:
+    reports = [replace(report(None), traits=Traits(called="w1")), report(None), replace(report(None), traits=Traits(called="w2"))]
+    assert compared(reports, ["sc/w1/", "sc/x/", "sc/w2/"]).names == ("w1", "sc/x", "w2")
+
+
+def test_many_nodes_that_nothing_is_wrong_with_are_counted() -> None:
+    usual = [report(f"w{number}", finding("RA701", Severity.INFO)) for number in range(200)]
+    healthy = "without errors or warnings, none unlike the others; --statistics lists them"
+    assert lines(usual)[:2] == [f"200 nodes {healthy}", ""]
+    text = lines([*usual, report("x", MOST), report("y", mode="ipvs")])
+    assert [line.split()[0] for line in text[1:3]] == ["x", "y"]
+    assert text[3] == f"200 more nodes {healthy}"
+    every = plain(nodes_lines(compared(usual), Layout(statistics=True))).splitlines()
+    assert sum(line.startswith("w") for line in every) == 200
+    assert healthy not in lines(usual[:5])[-1]
+    assert sum(line.startswith("w") for line in lines(usual[:5])) == 5
 
 
 # --- the command ---
+
+
+def test_what_is_no_input_among_nodes_folders_is_said_and_passed_over(cluster_of_four: Path, tmp_path: Path) -> None:
+    for name in "ab":
+        shutil.copytree(cluster_of_four / name, tmp_path / name)
+    shutil.copy(cluster_of_four / "objects.json", tmp_path)
+    (tmp_path / "README.md").write_text("# Captures\n")
+    done = run(*(str(path) for path in sorted(tmp_path.iterdir())))
+    assert done.returncode == 0, done.stderr
+    assert f"{tmp_path}/README.md is left out: this is neither a dump of rules nor Kubernetes objects" in done.stdout
+
+
+def test_a_hostname_that_is_no_node_names_its_row(cluster_of_four: Path, tmp_path: Path) -> None:
+    for name in "ab":
+        shutil.copytree(cluster_of_four / name, tmp_path / name)
+        (tmp_path / name / "kube-proxy.args").unlink()
+    for name in ("x10", "x9"):
+        (tmp_path / name).mkdir()
+    paths = [f"{tmp_path}/{name}/" for name in ("b", "x10", "a", "x9")]
+    found = json.loads(run(*paths, "--format", "json").stdout)
+    assert found["names"] == ["node-a", "node-b"]
+    assert [one["path"] for one in found["failed"]] == [f"{tmp_path}/x9/", f"{tmp_path}/x10/"]
+
+
+def test_a_file_for_each_node(cluster_of_four: Path, tmp_path: Path) -> None:
+    for name in "abc":
+        shutil.copy(cluster_of_four / name / "iptables-save.txt", tmp_path / f"node-{name}.txt")
+    objects = ["--objects", str(cluster_of_four / "objects.json")]
+    done = run(str(tmp_path), *objects, "--format", "json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["names"] == ["node-a", "node-b", "node-c"]
+    (tmp_path / "node-c.txt").rename(tmp_path / "later.txt")
+    done = run(str(tmp_path), *objects)
+    assert done.returncode == 2
+    assert "no Node is called later" in done.stderr
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
@@ -691,14 +969,14 @@ def test_json_of_several_nodes(nodes: Path) -> None:
     found = json.loads(done.stdout)
     assert found["schema"] == "ruleaudit/reports/v1"
     assert [one["schema"] for one in found["nodes"]] == ["ruleaudit/report/v1"] * 3
-    assert found["names"] == [f"node-a ({paths[0]})", f"node-a ({paths[1]})", "k3s-server-1"]
+    assert found["names"] == ["k3s-server-1", f"node-a ({paths[1]})", f"node-a ({paths[0]})"]
     assert found["nodes"][1] == json.loads(run(paths[1], "--format", "json").stdout)
     common = {one["fingerprint"]: one for one in found["common"]}
-    both = {one["fingerprint"] for one in found["nodes"][0]["findings"]} & {
-        one["fingerprint"] for one in found["nodes"][1]["findings"]
+    both = {one["fingerprint"] for one in found["nodes"][1]["findings"]} & {
+        one["fingerprint"] for one in found["nodes"][2]["findings"]
     }
     assert set(common) == both
-    assert all(one["nodes"] == found["names"][:2] and one["lacking"] == ["k3s-server-1"] for one in found["common"])
+    assert all(one["nodes"] == found["names"][1:] and one["lacking"] == ["k3s-server-1"] for one in found["common"])
     assert found["failed"] == []
 
 
@@ -720,7 +998,7 @@ def test_the_page_of_several_nodes_has_what_the_text_has(nodes: Path, tmp_path: 
     text = page.read_text()
     assert f"{tmp_path}/empty</th>" in text
     assert "the folder holds nothing that ruleaudit reads" in text
-    assert f'<option value="1">node-a ({again})</option>' in text
+    assert f">node-a ({again})</option>" in text
 
 
 def test_a_node_that_cannot_be_read_is_reported_at_the_end(nodes: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import os
 import tarfile
 import threading
 import time
+import tracemalloc
 import zipfile
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ import pytest
 
 from ruleaudit.errors import InputError
 from ruleaudit.sources import InputKind, Source, read, read_plain, reader, recognise
+from ruleaudit.sources.evidence import Evidence
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -311,6 +313,12 @@ def test_splitting_takes_bounded_time(data: bytes) -> None:
     assert time.process_time() - begin < 20
 
 
+def test_standard_input_is_read_from_where_it_stands() -> None:
+    stdin = io.BytesIO(b"what the shell has read\n" + DUMP.encode())
+    stdin.readline()
+    assert [one.text for one in read(["-"], stdin)] == [DUMP]
+
+
 def test_a_pipe_is_read_like_a_file(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
@@ -421,28 +429,50 @@ def test_a_listing_of_ipvsadm_with_long_addresses_is_no_file_of_proc() -> None:
 
 
 LATER = DUMP.replace("-j X", "-j Y")
+NFT_DUMP = LATER.replace("v1.8.9", "v1.8.9 (nf_tables)")
 META = '{"kube_proxy_version": "v1", "node": "%s"}'
 SEVERAL = [
     pytest.param({"a/dump": DUMP, "b/dump": LATER}, "a, b", id="a dump in each folder"),
     pytest.param({"a/rules": DUMP, "b/c/dump.txt": LATER}, "a, b/c", id="files of other names"),
     pytest.param({"a/dump": DUMP, "b/dump": DUMP, "c/dump": LATER}, "a, b, c", id="two of three alike"),
+    pytest.param({"a/dump": DUMP, "b/dump": DUMP}, "a, b", id="equal dumps"),
+    pytest.param({"a/dump": DUMP, "b/dump": DUMP.replace("2026", "2027")}, "a, b", id="equal but for the date"),
+    pytest.param({"a/dump": DUMP, "b/dump": DUMP.replace("v1.8.9", "v1.8.7")}, "a, b", id="of two versions of a tool"),
+    pytest.param({"a/dump": DUMP, "b/dump": DUMP.replace("*nat", "*raw") + DUMP}, "a, b", id="one with a table more"),
+    pytest.param({"a/dump": DUMP, "b/dump": NFT_DUMP}, "a, b", id="one of each backend"),
+    pytest.param({"a/-S": "-N X\n-A X -j Y\n", "b/-S": "-N X\n-A X -j Y\n"}, "a, b", id="rules without a table"),
+    pytest.param({"a/dump": LISTED, "b/dump": LISTED}, "a, b", id="virtual servers"),
+    pytest.param({"a/dump": SETS, "b/dump": SETS}, "a, b", id="sets"),
+    pytest.param({"a/dump": ADDRESSES, "b/dump": ADDRESSES_JSON}, "a, b", id="addresses"),
     pytest.param({"a/meta.json": META % "a", "b/meta.json": META % "b"}, "a, b", id="captures"),
+    pytest.param({"a/meta.json": META % "a", "b/meta.json": META % "a"}, "a, b", id="captures that are described alike"),
     pytest.param(
         {"a.json": META % "a", "b.json": META % "b", "a.txt": DUMP, "b.txt": LATER}, "a.json, b.json", id="in one folder"
     ),
+    pytest.param({"node-a.txt": DUMP, "node-b.txt": DUMP}, "node-a.txt, node-b.txt", id="files of several names"),
+    pytest.param({"a.txt": DUMP, "b.txt": NFT_DUMP}, "a.txt, b.txt", id="such files of both backends"),
+    pytest.param({"a-ipvsadm": LISTED, "b-ipvsadm": LISTED}, "a-ipvsadm, b-ipvsadm", id="virtual servers in such files"),
     pytest.param({f"{n}/meta.json": META % n for n in range(7)}, "0, 1, 2, 3, 4 and 2 more", id="many"),
 ]
 ONE = [
-    pytest.param({"a/dump": DUMP, "b/dump": DUMP}, id="the same dump twice"),
-    pytest.param(
-        {"a/dump": DUMP, "b/dump": DUMP.replace("2026", "2027").replace("[0:0]", "[4:9]")}, id="but for date and counters"
-    ),
-    pytest.param({"dump": DUMP, "b/dump": LATER}, id="a folder in the other"),
-    pytest.param({"dump": DUMP, "later": LATER}, id="two in one folder"),
+    pytest.param({"dump": DUMP, "b/dump": DUMP}, id="a folder in the other"),
+    pytest.param({"dump": DUMP, "iptables-save.counters": DUMP.replace("[0:0]", "[4:9]")}, id="with and without counters"),
+    pytest.param({"iptables-legacy-save.txt": DUMP, "iptables-nft-save.txt": NFT_DUMP}, id="backends in one folder"),
+    pytest.param({"iptables-save.txt": DUMP, "iptables-save-2.txt": NFT_DUMP}, id="backends in files that are numbered"),
+    pytest.param({"node-a.legacy": DUMP, "node-a.nft": NFT_DUMP}, id="backends of a node that is named"),
+    pytest.param({"eth0.txt": ADDRESSES, "kube-ipvs0.txt": ADDRESSES}, id="addresses of several interfaces"),
+    pytest.param({"Ln.txt": LISTED, "Sn.txt": SAVED, "ipset-list": SETS_LISTED, "others": SETS}, id="forms of a listing"),
     pytest.param({"v4/dump": DUMP, "v6/dump": LATER.replace("iptables-save", "ip6tables-save")}, id="families"),
-    pytest.param({"legacy/dump": DUMP, "nft/dump": LATER.replace("v1.8.9", "v1.8.9 (nf_tables)")}, id="backends"),
+    pytest.param({"legacy/dump": DUMP, "nft/dump": NFT_DUMP}, id="backends"),
     pytest.param({"nat/dump": DUMP, "raw/dump": LATER.replace("*nat", "*raw")}, id="tables"),
-    pytest.param({"a/meta.json": META % "a", "b/meta.json": META % "a", "a/dump": DUMP}, id="the same description twice"),
+    pytest.param({"nft-legacy/dump": DUMP, "iptables-nft-save/dump": NFT_DUMP}, id="backends in folders called by them"),
+    pytest.param({"rules/dump": DUMP, "ipvs/listing": LISTED, "sets/sets": SETS, "addresses/ip": ADDRESSES}, id="kinds"),
+    pytest.param({"v4/ip": ADDRESSES, "v6/ip": ADDRESSES.replace("inet ", "inet6 ")}, id="addresses by family"),
+    pytest.param(
+        {"v4/dump": DUMP.partition("\n")[2], "v6/dump": DUMP.partition("\n")[2].replace("-j X", "-s fd00::/64 -j X")},
+        id="families without headers",
+    ),
+    pytest.param({"meta.json": META % "a", "again.json": META % "a", "dump": DUMP}, id="the same description twice"),
 ]
 
 
@@ -470,12 +500,38 @@ def test_several_folders_that_are_named_are_several_nodes_as_well(tmp_path: Path
     monkeypatch.chdir(written(tmp_path, {"node-a/dump": DUMP, "node-b/dump": LATER}))
     with pytest.raises(InputError, match=r"^\.: .*: node-a, node-b; read one of them"):
         read(["node-a", "node-b"])
-    assert len(read(["node-a/dump", "node-b/dump"])) == 2  # who names files knows what they are
+    with pytest.raises(InputError, match=r"^\.: .*: node-a, node-b; read one of them"):
+        read(["node-a/dump", "node-b/dump"])  # one of two files would be passed over
 
 
 @pytest.mark.parametrize("files", ONE)
 def test_what_one_node_may_have_twice_is_read(files: dict[str, str], tmp_path: Path) -> None:
     assert len(read([str(written(tmp_path, files))])) == len(files)
+
+
+@pytest.mark.parametrize(
+    ("files", "what"),
+    [
+        pytest.param({"dump": DUMP, "b/dump": LATER}, "table nat of IPv4", id="a folder in the other"),
+        pytest.param({"iptables-save": DUMP, "dump.txt": LATER}, "table nat of IPv4", id="files that are called as nothing"),
+        pytest.param({"x": "-N X\n", "x.txt": "-N X\n-A X -j Y\n"}, "a table", id="rules without a table"),
+    ],
+)
+def test_none_of_two_dumps_of_a_table_is_passed_over(files: dict[str, str], what: str, tmp_path: Path) -> None:
+    first, second = sorted(files)
+    with pytest.raises(InputError, match=f"holds {what}, as .* does, and they differ: they are of one node at several times"):
+        read([str(written(tmp_path, files))])
+    with pytest.raises(InputError, match="and they differ"):
+        read([str(tmp_path / second), str(tmp_path / first)])
+
+
+def test_dumps_of_tables_alone_are_told_apart_in_bounded_time() -> None:
+    text = "*nat\n#\n" * 2_000_000
+    evidence = Evidence()
+    evidence.add(Source(f"{name}/dump", InputKind.IPTABLES_SAVE, text, b"", given=False) for name in "ab")
+    start = time.process_time()
+    assert evidence.places() == ["a", "b"]
+    assert time.process_time() - start < 1
 
 
 def tar(compress: Callable[[bytes], bytes]) -> Callable[[Path], bytes]:
@@ -553,6 +609,57 @@ def test_more_than_the_limit_is_refused_and_never_held(pack: Callable[[bytes], b
         read([str(file)], limit=100_000)
 
 
+@pytest.mark.parametrize("form", ["tar.gz", "zip", "gz"])
+@pytest.mark.parametrize("fill", [b"\0", b"\n", b"hello world\n"])
+def test_of_what_is_none_of_ours_only_the_beginning_is_held(form: str, fill: bytes, tmp_path: Path) -> None:
+    """However large it is unpacked: an archive is read as a stream."""
+    size = 40_000_000
+    content = fill * (size // len(fill))
+    file = tmp_path / f"bomb.{form}"
+    if form == "zip":
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as zipped_file:
+            zipped_file.writestr("large", content)
+            zipped_file.writestr("dump", DUMP)
+    elif form == "gz":
+        file.write_bytes(gzip.compress(content, 1))
+    else:
+        with tarfile.open(file, "w:gz", compresslevel=1) as archive:
+            for name, data in (("large", content), ("dump", DUMP.encode())):
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                archive.addfile(member, io.BytesIO(data))
+    del content
+    tracemalloc.start()
+    if form == "gz":
+        with pytest.raises(InputError, match=r"neither a dump of rules|binary"):
+            read([str(file)])
+    else:
+        assert list(kinds(read([str(file)])).values()) == ["other", "iptables-save"]
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < size / 4
+
+
+def test_an_archive_in_a_compressed_file_is_read(tmp_path: Path) -> None:
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("dump", DUMP)
+    file = tmp_path / "x.zip.gz"
+    file.write_bytes(gzip.compress(packed.getvalue()))
+    assert list(kinds(read([str(file)])).values()) == ["iptables-save"]
+
+
+def test_the_bytes_of_a_tar_archive_are_limited_as_they_are_read(tmp_path: Path) -> None:
+    file = tmp_path / "many.tar.gz"
+    with tarfile.open(file, "w:gz") as archive:
+        for number in range(40):
+            member = tarfile.TarInfo(f"{number}.pcap")
+            member.size = 10_000
+            archive.addfile(member, io.BytesIO(b"\0" * 10_000))
+    with pytest.raises(InputError, match=r"many.tar.gz: holds more bytes than are read \(100,000\)"):
+        read([str(file)], limit=100_000)
+
+
 def test_the_limit_is_one_of_all_inputs(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).write_text(DUMP + "\n" * (600 - len(DUMP)))
@@ -565,13 +672,13 @@ def test_the_limit_is_one_of_all_members_together(tmp_path: Path) -> None:
     with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for number in range(4):
             archive.writestr(f"dump{number}", DUMP + "\n" * 40_000)
-    with pytest.raises(InputError, match="holds more than"):
+    with pytest.raises(InputError, match=r"bombs.zip:dump2: holds more bytes than are read \(100,000, 8\d,\d{3} of them from"):
         read([str(file)], limit=100_000)
     compressed = tmp_path / "bombs.tar"
     with tarfile.open(compressed, "w") as tarred:
-        for number in range(4):
-            data = gzip.compress(DUMP.encode() + b"\n" * 40_000)
-            member = tarfile.TarInfo(f"dump{number}.gz")
+        for table in ("nat", "raw", "filter", "mangle"):
+            data = gzip.compress(DUMP.replace("nat", table).encode() + b"\n" * 40_000)
+            member = tarfile.TarInfo(f"{table}.gz")
             member.size = len(data)
             tarred.addfile(member, io.BytesIO(data))
     assert list(kinds(read([str(compressed)], limit=100_000)).values()) == ["iptables-save", "iptables-save", "other", "other"]

@@ -20,6 +20,7 @@ __all__ = [
     "Report",
     "Severity",
     "Suppressed",
+    "Traits",
 ]
 
 
@@ -143,11 +144,27 @@ class ProxySummary:
 
 
 @dataclass(frozen=True, slots=True)
+class Traits:
+    """What a node can be told from its peers by, beside what its report says.
+
+    `release`: kube-proxy's, where the inputs name it; `backend`: that of the tables with its rules; `others`: the software whose chains are
+    there, too, by the beginnings of their names. `programmed`: frontends and service chains, with how many rules each has. `called`: what
+    the inputs call it, be it among the objects or not.
+    """
+
+    release: str | None = None
+    backend: str | None = None
+    others: str | None = None
+    programmed: tuple[tuple[str, int], ...] = ()
+    called: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """The outcome of one audit: findings sorted by severity, code, service; and what they rest on.
 
     `service_names`: "namespace/name" of every Service that the objects hold; empty when there are none, or no objects. `suppressed`: what was
-    found and does not count; `findings` are without it.
+    found and does not count; `findings` are without it. `traits`: None where no other node is audited.
     """
 
     node: str | None
@@ -159,3 +176,4 @@ class Report:
     findings: tuple[Finding, ...] = field(default=())
     service_names: tuple[str, ...] = ()
     suppressed: tuple[Suppressed, ...] = ()
+    traits: Traits | None = field(default=None, compare=False)

@@ -106,7 +106,7 @@ def test_a_long_report_fits_into_a_comment() -> None:
 def test_what_nodes_share_is_told_once() -> None:
     text = markdown(large(500), large(500, "node-b"))
     assert len(text) < LIMIT
-    assert headings(text)[:2] == ["ruleaudit: 2 nodes", "on all 2 nodes"]
+    assert headings(text)[:2] == ["ruleaudit: 2 nodes", "on both nodes"]
     assert told(text) + left_out(text) == 500
     assert left_out(text)
     assert f"and {left_out(text)} more here" in text

@@ -590,6 +590,30 @@ def test_nodes_that_are_given_twice_or_not_at_all(tmp_path: Path) -> None:
         read_nodes([str(FIXTURES / "healthy"), second], node="node-c")
 
 
+def test_objects_that_differ_are_said_and_those_of_the_first_count(tmp_path: Path) -> None:
+    second = changed(tmp_path, "b", lambda text: text, node="node-b")
+    objects = Path(second, "objects.json.xz")
+    listed = json.loads(lzma.decompress(objects.read_bytes()))
+    nodes = [str(FIXTURES / "healthy"), second]
+    assert read_nodes(nodes).notes == ()
+    objects.write_bytes(lzma.compress(json.dumps(listed).encode() + b"\n"))
+    found = read_nodes(nodes)
+    assert found.notes == ("the objects beside node-b differ from those beside node-a, which count",)
+    assert trace(found, "pod/demo/web-0", "web:80").notes[0] == found.notes[0]
+    assert read_nodes(nodes, node="node-b").notes == ("the objects beside node-a differ from those beside node-b, which count",)
+    listed["items"] = [one for one in listed["items"] if (one["kind"], one["metadata"]["name"]) != ("Node", "node-a")]
+    objects.write_bytes(lzma.compress(json.dumps(listed).encode()))
+    assert read_nodes(nodes[::-1]).notes == (
+        "the objects beside node-a differ from those beside node-b, which count",
+        "the objects that count have no Node node-a: they are of another cluster, or of another time",
+    )
+    listed["items"] = [one for one in listed["items"] if (one["kind"], one["metadata"]["name"]) != ("Node", "node-b")]
+    listed["items"].append({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "another"}})
+    objects.write_bytes(lzma.compress(json.dumps(listed).encode()))
+    with pytest.raises(RuleauditError, match="the objects that are given with node node-b have no such Node"):
+        read_nodes(nodes, node="node-b")
+
+
 def test_objects_are_shared(tmp_path: Path) -> None:
     second = changed(tmp_path, "b", lambda text: text, node="node-b")
     Path(second, "objects.json.xz").unlink()

@@ -10,6 +10,7 @@ from ruleaudit.audit.inputs import FAMILIES, require_usable_dumps
 from ruleaudit.audit.iptables import Summary, audit_family
 from ruleaudit.audit.ipvs import audit_ipvs_family
 from ruleaudit.audit.model import FamilyModel, NodeModel, open_node, without_collection
+from ruleaudit.audit.traits import traits_of
 from ruleaudit.checks import stopped, takeover, virtual_leftovers, written, written_ipvs
 from ruleaudit.checks.mixed_modes import other_modes_chains, other_modes_rules, other_modes_virtual_servers
 from ruleaudit.checks.virtual_causes import effects_of_lost_rules
@@ -112,6 +113,7 @@ def _audit(
         endpoints=summary.endpoints,
         findings=tuple(sorted(_once(named), key=_order)),
         service_names=tuple(sorted("/".join(key) for key in cluster.services)),
+        traits=None if shared is None else traits_of(model),
     )
 
 

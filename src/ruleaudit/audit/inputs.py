@@ -142,7 +142,7 @@ def read_inputs(
                     "take it again, as root; an empty ip6tables-save may mean that no IPv6 table exists, which `ruleaudit collect` and --live tell",
                 )
             )
-        elif kind is InputKind.OTHER and source.reason not in ("", UNKNOWN):
+        elif kind is InputKind.OTHER and (source.given or source.reason not in ("", UNKNOWN)):
             inputs.findings.append(
                 note(
                     f"other {source.path}",

@@ -8,6 +8,7 @@ import os
 import signal
 import traceback
 from dataclasses import dataclass, replace
+from itertools import chain
 from multiprocessing.connection import Connection, wait
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from ruleaudit.errors import RuleauditError
 from ruleaudit.sources import InputKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
     from multiprocessing.process import BaseProcess
 
     from ruleaudit.audit.inputs import Progress
@@ -62,14 +63,16 @@ def audit_nodes(
     """Audit every node of `captures`, in `jobs` processes (None: as many as there are cores); the outcomes in the order of the nodes.
 
     `settings` win over what the nodes' sources say. A node whose inputs cannot be used does not stop the others. `progress` is called
-    with a text and the part done (0 to 1). Raises InputError where the shared inputs cannot be used.
+    with a text and the part done (0 to 1). Raises InputError where the shared inputs cannot be used, or files are of nobody that they name.
     """
     step = progress or (lambda _what, _part: None)
     shared = Shared(captures.shared)
     objects = [(one.path, one.data) for one in captures.shared if one.kind is InputKind.OBJECTS]
+    known: Collection[str] = ()
     if objects:
         step("objects", 0.0)
-        shared.cluster(objects, limit_factor)  # before the processes part: all of them look at the same memory
+        known = shared.cluster(objects, limit_factor).nodes  # before the processes part: all of them look at the same memory
+    captures.require_names(known)
     work = _Work(captures.shared, shared, settings, limit_factor)
     first, rest = captures.nodes[:1], captures.nodes[1:]
     step(f"1 of {len(captures.nodes):,}: {first[0].path}", 0.0)
@@ -78,11 +81,12 @@ def audit_nodes(
     gc.collect()
     gc.freeze()  # nor looked at by the collector of any of them: it stays in memory that they share
     try:
-        outcomes += _gathered(rest, _in_parallel(work, rest, min(jobs or usable_cores(), len(rest))), step)
+        others = _gathered(rest, _in_parallel(work, rest, min(jobs or usable_cores(), len(rest))), step)
+        outcomes = list(_held_once(chain(outcomes, others)))
     finally:
         gc.unfreeze()
     step("done", 1.0)
-    return _with_names_once(outcomes)
+    return outcomes
 
 
 def _gathered(captures: Sequence[Capture], audited: Iterator[NodeAudit], step: Progress) -> Iterator[NodeAudit]:
@@ -92,17 +96,25 @@ def _gathered(captures: Sequence[Capture], audited: Iterator[NodeAudit], step: P
         yield next(audited)
 
 
-def _with_names_once(outcomes: Sequence[NodeAudit]) -> list[NodeAudit]:
-    """The outcomes, with the names of Services held once where nodes have the same."""
-    known: dict[tuple[str, ...], tuple[str, ...]] = {}
-    return [
-        replace(
-            one, report=replace(one.report, service_names=known.setdefault(one.report.service_names, one.report.service_names))
-        )
-        if one.report is not None
-        else one
-        for one in outcomes
-    ]
+def _held_once(outcomes: Iterable[NodeAudit]) -> Iterator[NodeAudit]:
+    """The outcomes, with what is long and many nodes have alike held once: the names of Services, and what is programmed."""
+    names: dict[tuple[str, ...], tuple[str, ...]] = {}
+    programmed: dict[tuple[tuple[str, int], ...], tuple[tuple[str, int], ...]] = {}
+    pairs: dict[tuple[str, int], tuple[str, int]] = {}
+    for one in outcomes:
+        report = one.report
+        if report is None:
+            yield one
+            continue
+        traits = report.traits
+        if traits is not None:
+            held = programmed.get(traits.programmed)
+            if held is None:
+                held = tuple(pairs.setdefault(pair, pair) for pair in traits.programmed)
+                programmed[held] = held
+            traits = replace(traits, programmed=held)
+        service_names = names.setdefault(report.service_names, report.service_names)
+        yield replace(one, report=replace(report, service_names=service_names, traits=traits))
 
 
 @dataclass(slots=True)

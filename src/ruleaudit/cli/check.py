@@ -71,7 +71,7 @@ def _service_names(_context: click.Context, _parameter: click.Parameter, values:
     show_default=True,
     help="How text is ordered.",
 )
-@click.option("--statistics", is_flag=True, help="Add a count for each code to the text.")
+@click.option("--statistics", is_flag=True, help="Add a count for each code to the text, and of many nodes a row for each.")
 @click.option("--quiet", is_flag=True, help="Print findings only: no notes, no summary, no progress.")
 @baseline_options
 @configuration_options
@@ -148,9 +148,10 @@ def _audited(inputs: Inputs, jobs: int | None, progress: Callable[[str, float], 
 
         return audit_several(given, outside, inputs, jobs, progress)
     from ruleaudit.audit import audit_inputs
+    from ruleaudit.sources import beside
 
     return audit_inputs(
-        [*given, *outside],
+        beside(given, outside),
         node=inputs.node,
         settings=inputs.settings(),
         progress=progress,

@@ -57,16 +57,18 @@ def present_several(
     threshold: Severity,
     notices: Sequence[str],
 ) -> Presentation:
-    """The nodes beside each other. `shown`: of the reports of `outcomes`, in their order, what is to be shown."""
+    """The nodes beside each other, in the order of their names. `shown`: of the reports of `outcomes`, in their order, what is to be shown."""
     from ruleaudit.reports.evidence import Context
     from ruleaudit.reports.formats import render
-    from ruleaudit.reports.nodes import Failure, compared, nodes_lines, nodes_summary
+    from ruleaudit.reports.nodes import Failure, compared, in_order, natural, nodes_lines, nodes_summary
     from ruleaudit.reports.printable import printable
     from ruleaudit.reports.text import hidden_text
 
     paths = [one.path for one in outcomes if one.report is not None]
     failures = [Failure(one.path, one.error.removeprefix(f"{one.path}: ")) for one in outcomes if one.report is None]
-    comparison = compared(shown, paths, failures)
+    failures.sort(key=lambda one: natural(one.path))
+    order = in_order(shown, paths)
+    comparison = compared([shown[number] for number in order], [paths[number] for number in order], failures)
     said = (hidden_text(hidden),) if hidden.count else ()
     context = Context(threshold, os.getcwd(), (*said, *notices), hidden, comparison)  # noqa: PTH109  a str is wanted
     return Presentation(

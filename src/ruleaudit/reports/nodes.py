@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Literal
 
-from ruleaudit.findings import Severity
+from ruleaudit.findings import Severity, Traits
 from ruleaudit.reports.evidence import NOT_CHECKED, is_unchecked, plural, severity_counts
 from ruleaudit.reports.text import (
     Line,
@@ -32,11 +33,14 @@ if TYPE_CHECKING:
 __all__ = [
     "Comparison",
     "Failure",
+    "Lack",
     "Oddity",
     "Recurring",
     "compared",
     "comparison_of",
+    "in_order",
     "listed",
+    "natural",
     "nodes_lines",
     "nodes_summary",
     "unchecked_text",
@@ -73,11 +77,21 @@ class Recurring:
 
 @dataclass(frozen=True, slots=True)
 class Oddity:
-    """What most nodes have in common and some do not. `nodes`: what those have instead, by their names."""
+    """What most nodes have in common and some do not. `nodes`: what those have instead, by their names; what only follows from another
+    oddity of a node is left out there.
+    """
 
     what: str
     usual: str
     nodes: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """What a node has not that its peers have: frontends and service chains, or rules of these."""
+
+    node: str
+    what: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +107,7 @@ class Comparison:
     oddities: tuple[Oddity, ...]
     failures: tuple[Failure, ...] = ()
     noun: str = "node"
+    lacks: tuple[Lack, ...] = ()
 
     @property
     def count(self) -> int:
@@ -146,37 +161,111 @@ def compared(
         )
     )
     oddities = tuple(_oddities(names, reports)) if noun == "node" else ()  # fixtures are of different clusters
-    return Comparison(names, tuple(reports), tuple(recurring), oddities, tuple(failures), noun)
+    lacks = tuple(_lacks(names, reports, oddities)) if noun == "node" else ()
+    return Comparison(names, tuple(reports), tuple(recurring), oddities, tuple(failures), noun, lacks)
 
 
 def _names(reports: Sequence[Report], paths: Sequence[str]) -> tuple[str, ...]:
-    counts = Counter(report.node for report in reports)
+    called = [report.node or (report.traits.called if report.traits is not None else None) for report in reports]
+    counts = Counter(called)
     names: list[str] = []
-    for number, report in enumerate(reports):
-        path = paths[number] if number < len(paths) else f"node {number + 1}"
-        name = path if report.node is None else report.node if counts[report.node] == 1 else f"{report.node} ({path})"
+    for number, one in enumerate(called):
+        path = paths[number].rstrip("/") if number < len(paths) else f"node {number + 1}"
+        name = path if one is None else one if counts[one] == 1 else f"{one} ({path})"
         while name in names:
             name += "'"
         names.append(name)
     return tuple(names)
 
 
+def in_order(reports: Sequence[Report], paths: Sequence[str]) -> list[int]:
+    """The places of the reports in the order of the names that `compared` gives them: w2 before w10."""
+    names = _names(reports, paths)
+    return sorted(range(len(names)), key=lambda number: natural(names[number]))
+
+
+_NUMBER = re.compile(r"(\d+)")
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """The key by which names are put in order as people do: numbers by their value."""
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in _NUMBER.split(name)]
+
+
+_MODE, _RELEASE, _LAYOUT = "mode", "kube-proxy", "layout of the rules"
+_DUMPS, _FRONTENDS = "dumps", "frontends"
+_FOLLOWS = {
+    _MODE: frozenset({_LAYOUT, "backend", "masquerade mark", "detection of local traffic", "other software", _FRONTENDS, _DUMPS}),
+    _RELEASE: frozenset({_LAYOUT, "backend", "detection of local traffic", _FRONTENDS}),
+    _LAYOUT: frozenset({"detection of local traffic", _FRONTENDS}),
+    _DUMPS: frozenset({_FRONTENDS}),
+}
+"""What a node has otherwise only because the other thing is otherwise there."""
+_UNKNOWN = "not known"
+
+
 def _oddities(names: Sequence[str], reports: Sequence[Report]) -> Iterator[Oddity]:
-    """What at least two thirds of three or more nodes have in common."""
+    """What at least two thirds of three or more nodes have in common; what others follow from stands before these."""
+    traits = [report.traits or Traits() for report in reports]
     properties: dict[str, list[str | None]] = {
-        "mode": [report.proxy.mode for report in reports],
-        "layout of the rules": [report.proxy.layout for report in reports],
+        _MODE: [report.proxy.mode for report in reports],
+        _RELEASE: [one.release for one in traits],
+        _LAYOUT: [report.proxy.layout for report in reports],
+        "backend": [one.backend for one in traits],
         "masquerade mark": [report.proxy.masquerade_mark for report in reports],
         "detection of local traffic": [report.proxy.local_detection for report in reports],
+        "other software": [one.others or "none" for one in traits],
         "Services": [f"{report.services:,}" for report in reports],
-        "frontends": [f"{report.frontends:,}" for report in reports],
-        "dumps": [_dumps(report) for report in reports],
+        _DUMPS: [_dumps(report) for report in reports],
+        _FRONTENDS: [f"{report.frontends:,}" for report in reports],
     }
+    causes: dict[str, set[str]] = {}
     for what, values in properties.items() if len(reports) >= 3 else ():
         usual, count = Counter(values).most_common(1)[0]
-        if count < len(reports) and 3 * count >= 2 * len(reports):
-            odd = tuple((name, value or "not known") for name, value in zip(names, values, strict=True) if value != usual)
-            yield Oddity(what, usual or "not known", odd)
+        if count == len(reports) or 3 * count < 2 * len(reports):
+            continue
+        odd = []
+        for name, value in zip(names, values, strict=True):
+            before = causes.setdefault(name, set())
+            if value == usual or (what == _RELEASE and value is None):  # that it is not given says nothing of the node
+                continue
+            if not any(what in _FOLLOWS.get(cause, ()) for cause in before):
+                odd.append((name, value or _UNKNOWN))
+            before.add(what)
+        if odd:
+            yield Oddity(what, usual or _UNKNOWN, tuple(odd))
+
+
+def _lacks(names: Sequence[str], reports: Sequence[Report], oddities: Sequence[Oddity]) -> Iterator[Lack]:
+    """What nodes lack that nine tenths of those with their mode and layout have, or all but one.
+
+    Only where a node's name is not known its chains are counted, too: the check of a named node knows which endpoints belong there.
+    """
+    excused = {name for one in oddities if one.what in (_MODE, _DUMPS) for name, _ in one.nodes}
+    groups: dict[tuple[str | None, str | None], list[int]] = {}
+    for number, report in enumerate(reports):
+        if report.traits is not None and names[number] not in excused:
+            groups.setdefault((report.proxy.mode, report.proxy.layout), []).append(number)
+    lacking: dict[int, list[str]] = {}
+    for members in groups.values():
+        if len(members) < 3:
+            continue
+        kept = [dict(traits.programmed) for number in members if (traits := reports[number].traits) is not None]
+        held: dict[str, Counter[int]] = {}
+        for one in kept:
+            for key, count in one.items():
+                held.setdefault(key, Counter())[count] += 1
+        for key, counts in held.items():
+            usual, agreeing = counts.most_common(1)[0]
+            apart = len(members) - agreeing
+            if apart == 0 or apart > max(1, len(members) // 10):
+                continue
+            for number, one in zip(members, kept, strict=True):
+                found = one.get(key, 0)
+                if found < usual and (reports[number].node is None or "KUBE-SVC-" not in key):
+                    lacking.setdefault(number, []).append(f"{found:,} of {usual:,} rules of {key}" if found else key)
+    for number, what in sorted(lacking.items()):
+        yield Lack(names[number], tuple(sorted(what)))
 
 
 def _dumps(report: Report) -> str:
@@ -201,12 +290,12 @@ def nodes_lines(
     `hidden` is what a selection left out; `notices` are sentences on the whole.
     """
     if not layout.quiet:
-        yield from _table(comparison)
+        yield from _table(comparison, every=layout.statistics)
     for failure in comparison.failures:
         yield Line(0, "", (Piece(f"{failure.path}: ", "bold"), Piece("not audited: ", "bold red"), Piece(failure.error)))
     if comparison.failures:
         yield _BLANK
-    if comparison.oddities and not layout.quiet:
+    if (comparison.oddities or comparison.lacks) and not layout.quiet:
         yield from _odd_ones(comparison)
     full = [one for one in comparison.recurring if _is_full(one, layout)]
     total = len(comparison.names)
@@ -249,9 +338,9 @@ def where(one: Recurring, total: int, noun: str = "node") -> str:
     """On which of `total` nodes a finding is, in words: the shorter of those that have it and those that lack it are named."""
     count = len(one.nodes)
     if count == total > 1:
-        return f"on all {plural(total, noun)}"
+        return f"on both {noun}s" if total == 2 else f"on all {plural(total, noun)}"
     if count == 1:
-        return f"on {one.nodes[0]} alone"
+        return f"on {one.nodes[0]} alone" if total > 1 else f"on {one.nodes[0]}"
     if len(one.lacking) * 3 <= total:
         return f"on {count:,} of {plural(total, noun)}: all but {listed(one.lacking)}"
     return f"on {count:,} of {plural(total, noun)}: {listed(one.nodes)}"
@@ -267,7 +356,10 @@ def _is_full(one: Recurring, layout: Layout) -> bool:
     return one.finding.code != NOT_CHECKED and (layout.notes or one.finding.severity is not Severity.INFO)
 
 
-def _table(comparison: Comparison) -> Iterator[Line]:
+def _table(comparison: Comparison, *, every: bool) -> Iterator[Line]:
+    """A row for each node; where not `every` one is wanted, many that nothing is wrong with are counted only."""
+    quiet = () if every else _inconspicuous(comparison)
+    left_out = frozenset(quiet if len(quiet) > _SHOWN else ())
     columns: list[tuple[str, Literal["left", "right"]]] = [
         ("node", "left"),
         ("errors", "right"),
@@ -279,6 +371,8 @@ def _table(comparison: Comparison) -> Iterator[Line]:
     ]
     rows = []
     for name, report in zip(comparison.names, comparison.reports, strict=True):
+        if name in left_out:
+            continue
         counts = Counter(one.severity for one in report.findings if one.code != NOT_CHECKED)
         numbers = [f"{counts[severity]:,}" if counts[severity] else "-" for severity in Severity]
         rows.append((name, *numbers, unchecked_text(report), report.proxy.mode or "?", report.proxy.layout or "?"))
@@ -296,19 +390,39 @@ def _table(comparison: Comparison) -> Iterator[Line]:
         for at, text in enumerate(cells(row)):
             pieces.append(Piece(("  " if at else "") + text, "" if row[at] == "-" else styles[at]))
         yield Line(0, "", tuple(pieces))
-    if rows:
+    if left_out:
+        more = plural(len(left_out), "more node" if rows else "node")
+        yield Line(0, "", (Piece(f"{more} without errors or warnings, none unlike the others; --statistics lists them", "dim"),))
+    if rows or left_out:
         yield _BLANK
 
 
+def _inconspicuous(comparison: Comparison) -> list[str]:
+    """The names of the nodes without errors and warnings that are not unlike the others."""
+    odd = {name for one in comparison.oddities for name, _ in one.nodes} | {one.node for one in comparison.lacks}
+    return [
+        name
+        for name, report in zip(comparison.names, comparison.reports, strict=True)
+        if name not in odd and not is_unchecked(report) and all(one.severity is Severity.INFO for one in report.findings)
+    ]
+
+
 def _odd_ones(comparison: Comparison) -> Iterator[Line]:
+    """A line for each node that is unlike the others, or for several that are so alike: first what the rest follows from."""
     yield Line(0, "", (Piece("unlike the others", "bold underline"),))
+    told: dict[str, list[str]] = {}
     for one in comparison.oddities:
-        by_value: dict[str, list[str]] = {}
+        usual = f"the others have {one.usual}" if one.usual != _UNKNOWN else "not known of the others"
         for name, value in one.nodes:
-            by_value.setdefault(value, []).append(name)
-        for value, names in by_value.items():
-            text = f": {one.what} {value}; the others have {one.usual}"
-            yield Line(2, "", (Piece(listed(names), "bold"), Piece(text)))
+            told.setdefault(name, []).append(f"{one.what} {value} ({usual})")
+    for lack in comparison.lacks:
+        told.setdefault(lack.node, []).append(f"lacks what the others have: {listed(lack.what)}")
+    alike: dict[str, list[str]] = {}
+    for name in comparison.names:
+        if name in told:
+            alike.setdefault("; ".join(told[name]), []).append(name)
+    for text, names in alike.items():
+        yield Line(2, "", (Piece(listed(names), "bold"), Piece(f": {text}")))
     yield _BLANK
 
 

@@ -87,6 +87,7 @@ def json_reports(comparison: Comparison, notices: Sequence[str] = ()) -> str:
         if len(one.nodes) > 1
     ]
     odd = [{"what": one.what, "usual": one.usual, "nodes": dict(one.nodes)} for one in comparison.oddities]
+    lacking = [{"node": one.node, "what": one.what} for one in comparison.lacks]
     failed = [{"path": one.path, "error": one.error} for one in comparison.failures]
     reports = ",\n".join(json_report(report).rstrip("\n") for report in comparison.reports)
     members = [
@@ -95,6 +96,7 @@ def json_reports(comparison: Comparison, notices: Sequence[str] = ()) -> str:
         f'"nodes": [{reports}]',
         f'"common": [{_lines(common)}]',
         f'"odd": [{_lines(odd)}]',
+        f'"lacking": [{_lines(lacking)}]',
         f'"failed": [{_lines(failed)}]',
         f'"unchecked": {dumps(comparison.unchecked)}',
         f'"notices": {dumps(list(notices))}',

@@ -10,14 +10,14 @@ import tarfile
 import zipfile
 import zlib
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING, BinaryIO, cast
 
 from ruleaudit.errors import RAISE_LIMIT, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["beginning", "decompressed", "limited", "magic", "tar_members", "zip_members"]
+__all__ = ["beginning", "decompressed", "limited", "magic", "members", "unpacked"]
 
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x1f\x8b", "gzip"),
@@ -29,6 +29,7 @@ _MAGIC: tuple[tuple[bytes, str], ...] = (
 )
 _COMPRESSED = frozenset({"gzip", "xz", "bzip2", "zstd"})
 _TAR_MAGIC_AT = 257
+_PART = 1 << 20
 
 
 def magic(data: bytes) -> str | None:
@@ -39,42 +40,57 @@ def magic(data: bytes) -> str | None:
     return "tar" if data[_TAR_MAGIC_AT : _TAR_MAGIC_AT + 5] == b"ustar" else None
 
 
-def limited(stream: BinaryIO | io.BufferedIOBase, path: str, limit: int, taken: int = 0) -> bytes:
-    """All of a stream; `limit` is how many bytes all inputs may have, `taken` how many the others had."""
-    data = stream.read(limit - taken + 1)
-    if len(data) > limit - taken:
-        beside = f", {taken:,} of them from the inputs before" if taken else ""
-        raise InputError(
-            f"holds more bytes than are read ({limit:,}{beside}); name only what belongs to the node; {RAISE_LIMIT}", path
-        )
-    return data
+def limited(stream: IO[bytes] | io.BufferedIOBase, path: str, limit: int, taken: int = 0, head: bytes = b"") -> bytes:
+    """All of a stream whose beginning `head` was read; `limit` is how many bytes all inputs may have, `taken` how many the others had."""
+    if not head:
+        data = stream.read(limit - taken + 1)
+        if len(data) > limit - taken:
+            raise _too_large(path, limit, taken)
+        return data
+    whole = io.BytesIO()  # it grows in place: two parts put together would be held twice
+    part = head
+    while part:
+        whole.write(part)
+        if whole.tell() > limit - taken:
+            raise _too_large(path, limit, taken)
+        part = stream.read(_PART)
+    return whole.getvalue()
+
+
+def _too_large(path: str, limit: int, taken: int) -> InputError:
+    beside = f", {taken:,} of them from the inputs before" if taken else ""
+    return InputError(
+        f"holds more bytes than are read ({limit:,}{beside}); name only what belongs to the node; {RAISE_LIMIT}", path
+    )
 
 
 def decompressed(data: bytes, path: str, limit: int, taken: int = 0) -> bytes:
     """The content of a compressed file; other data as it is. Compression within compression is not undone."""
-    name = magic(data)
-    if name not in _COMPRESSED:
+    if magic(data) not in _COMPRESSED:
         return data
-    with _unpacked(name, io.BytesIO(data), path) as stream:
+    with unpacked(io.BytesIO(data), path) as stream:
         return limited(stream, path, limit, taken)
 
 
 def beginning(stream: BinaryIO, path: str, size: int) -> bytes:
     """The first bytes of an open file, decompressed where it is compressed; `size` at most. Raises InputError as `decompressed` does."""
-    data = stream.read(size)
-    name = magic(data)
-    if name not in _COMPRESSED:
-        return data
-    stream.seek(0)
-    with _unpacked(name, stream, path) as unpacked:
-        return unpacked.read(size)
+    with unpacked(stream, path) as content:
+        return content.read(size)
 
 
 @contextmanager
-def _unpacked(name: str, packed: BinaryIO, path: str) -> Iterator[gzip.GzipFile | lzma.LZMAFile | bz2.BZ2File]:
-    """What is compressed as `name` says, to be read while it is entered: what is damaged is an InputError."""
+def unpacked(packed: BinaryIO, path: str) -> Iterator[BinaryIO | io.BufferedIOBase]:
+    """What a file holds whose reading begins here, to be read while this is entered: decompressed where it is compressed, else itself.
+
+    Raises InputError for what is damaged.
+    """
+    name = magic(packed.read(_TAR_MAGIC_AT))
+    packed.seek(0)
     if name == "zstd":
         raise InputError("is compressed with zstd, which cannot be read here; give it decompressed (zstd -d)", path)
+    if name not in _COMPRESSED:
+        yield packed
+        return
     try:
         with _opened(name, packed) as stream:
             yield stream
@@ -88,44 +104,60 @@ def _opened(name: str, packed: BinaryIO) -> gzip.GzipFile | lzma.LZMAFile | bz2.
     return lzma.LZMAFile(packed) if name == "xz" else bz2.BZ2File(packed)
 
 
-def tar_members(path: str, data: bytes, limit: int, max_files: int) -> Iterator[tuple[str, bytes]]:
-    """The regular files of a tar archive: (name, content). Raises InputError for more, or larger ones, than are read."""
-    try:
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:") as archive:
-            for number, member in enumerate(archive):
-                if number >= max_files:
-                    raise InputError(f"the archive has more than {max_files:,} members; {RAISE_LIMIT}", path)
-                if not member.isfile():
-                    continue
-                if member.size > limit:
-                    raise InputError(
-                        f"the member {member.name} has {member.size:,} bytes, more than are read ({limit:,}); {RAISE_LIMIT}", path
-                    )
-                stream = archive.extractfile(member)
-                if stream is not None:
-                    yield member.name, stream.read()
-    except tarfile.TarError as error:
-        raise InputError(f"is a tar archive that is cut short or damaged ({error}); copy it again", path) from error
+class _Measured(io.RawIOBase):
+    """A stream of which only so much may be read: more raises InputError."""
+
+    def __init__(self, stream: BinaryIO | io.BufferedIOBase, path: str, limit: int, taken: int) -> None:
+        super().__init__()
+        self._stream, self._path, self._limit, self._taken = stream, path, limit, taken
+        self._left = limit - taken
+
+    def read(self, size: int = -1) -> bytes:
+        """The next `size` bytes."""
+        data = self._stream.read(size)
+        self._left -= len(data)
+        if self._left < 0:
+            raise _too_large(self._path, self._limit, self._taken)
+        return data
 
 
-def zip_members(path: str, data: bytes, limit: int, max_files: int) -> Iterator[tuple[str, bytes]]:
-    """The files of a zip archive: (name, content). `limit` is that of all of them together. Raises InputError."""
-    left = limit
+@contextmanager
+def members(
+    kind: str, stream: BinaryIO | io.BufferedIOBase, path: str, max_files: int, limit: int, taken: int = 0
+) -> Iterator[Iterator[tuple[str, IO[bytes]]]]:
+    """The files in an archive that is a "tar" or a "zip", one after the other: (name, content, to be read before the next one).
+
+    Nothing is held. Of a tar archive, which can only be read as a whole, no more is read than `limit` less what is `taken`; a zip archive must
+    be seekable. Raises InputError for what is damaged, too large or has too many files, while it is entered.
+    """
+    if kind == "tar":
+        try:
+            with tarfile.open(fileobj=_Measured(stream, path, limit, taken), mode="r|") as archive:
+                yield _tar_members(archive, path, max_files)
+        except tarfile.TarError as error:
+            raise InputError(f"is a tar archive that is cut short or damaged ({error}); copy it again", path) from error
+        return
     try:
-        with zipfile.ZipFile(io.BytesIO(data)) as archive:
-            members = archive.infolist()
-            if len(members) > max_files:
-                raise InputError(f"the archive has more than {max_files:,} members; {RAISE_LIMIT}", path)
-            for member in members:
-                if member.is_dir():
-                    continue
-                with archive.open(member) as stream:
-                    content = stream.read(left + 1)
-                left -= len(content)
-                if left < 0:
-                    raise InputError(
-                        f"the archive holds more than {limit:,} bytes, which no node's dumps and objects do; {RAISE_LIMIT}", path
-                    )
-                yield member.filename, content
+        with zipfile.ZipFile(cast("IO[bytes]", stream)) as zipped:
+            yield _zip_members(zipped, path, max_files)
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
         raise InputError(f"is a zip archive that cannot be read ({error}); copy it again, without a password", path) from error
+
+
+def _tar_members(archive: tarfile.TarFile, path: str, max_files: int) -> Iterator[tuple[str, IO[bytes]]]:
+    for number, member in enumerate(archive):
+        if number >= max_files:
+            raise InputError(f"the archive has more than {max_files:,} members; {RAISE_LIMIT}", path)
+        content = archive.extractfile(member) if member.isfile() else None
+        if content is not None:
+            yield member.name, content
+
+
+def _zip_members(archive: zipfile.ZipFile, path: str, max_files: int) -> Iterator[tuple[str, IO[bytes]]]:
+    found = archive.infolist()
+    if len(found) > max_files:
+        raise InputError(f"the archive has more than {max_files:,} members; {RAISE_LIMIT}", path)
+    for member in found:
+        if not member.is_dir():
+            with archive.open(member) as content:
+                yield member.filename, content

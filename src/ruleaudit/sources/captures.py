@@ -1,46 +1,52 @@
 """Which inputs are about which node: all about one, or several nodes' captures and what these have in common.
 
-Dumps are of several nodes where descriptions of captures differ, or where folders that do not lie in each other hold different dumps of the
-same tool and tables. Several dumps in one folder are one node's: both families, with and without counters, table by table.
+Dumps are of several nodes where descriptions of captures differ, or where folders that do not lie in each other hold dumps of the same: of a
+family's table, of virtual servers, of sets. Several dumps in one folder are one node's: both families, with and without counters, table by table;
+but for those that hold the same and whose files are called differently, as nodes are.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
-import re
+from collections import Counter
 from dataclasses import dataclass, field
 from itertools import groupby
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from ruleaudit.errors import InputError
 from ruleaudit.sources import reader as reading
+from ruleaudit.sources.evidence import ARCHIVE_NAME, Evidence, apart, dumped, folder_of, holds_dumps, node_of, require_one_moment
 from ruleaudit.sources.kinds import InputKind, Source
-from ruleaudit.sources.reader import INNER_ARCHIVE, MAX_BYTES, Reader, glance, is_archive
-from ruleaudit.sources.recognise import BINARY, HEAD, UNKNOWN
+from ruleaudit.sources.reader import INNER_ARCHIVE, MAX_BYTES, Reader, glance, glance_file, is_archive
+from ruleaudit.sources.recognise import BINARY, UNKNOWN
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
-__all__ = ["Capture", "Captures", "gather", "holds_dumps", "read", "read_captures"]
+__all__ = ["Capture", "Captures", "beside", "gather", "read", "read_captures"]
 
 
 @dataclass(frozen=True, slots=True)
 class Capture:
     """The dumps of one of several nodes.
 
-    `path`: a folder or an archive that the user gave, or one of the folders in it ("captures/node-a", "captures.tar.gz:node-a"). `held`:
-    its sources where they are read already, with those of other nodes in the same archive.
+    `path`: a folder or an archive that the user gave, or one of the folders in it ("captures/node-a", "captures.tar.gz:node-a"); of `files`
+    that lie beside other nodes' files, the first. `held`: its sources where they are read already, with those of other nodes in the same archive.
+    `called`: the name of `files`, by which alone they were told from others.
     """
 
     path: str
     held: tuple[Source, ...] | None = field(default=None, repr=False)
+    files: tuple[str, ...] = ()
+    called: str = ""
 
     @property
     def name(self) -> str:
-        """The name of the folder or the archive, which is the node's where nothing else names it: of "x/node-a.tar.gz" it is "node-a"."""
+        """The name of the folder, archive or files, which is the node's where nothing else names it: of "x/node-a.tar.gz" it is "node-a"."""
+        if self.called:
+            return self.called
         place = self.path if self.held is None else self.path.rpartition(":")[2]
-        return _ARCHIVE_NAME.sub("", os.path.basename(os.path.abspath(place)))  # noqa: PTH100, PTH119  of a string that is no Path before
+        return ARCHIVE_NAME.sub("", os.path.basename(os.path.abspath(place)))  # noqa: PTH100, PTH119  of a string that is no Path before
 
     def read(self, *, limit_factor: int = 1) -> list[Source]:
         """Its sources. Raises what `read_captures` raises."""
@@ -56,6 +62,25 @@ class Captures:
 
     nodes: tuple[Capture, ...]
     shared: tuple[Source, ...]
+
+    def require_names(self, known: Collection[str]) -> None:
+        """Raise InputError where files that only their names tell apart are not called as a node of `known` each."""
+        called = [one for one in self.nodes if one.called]
+        unknown = next((one for one in called if one.called not in known), None)
+        if unknown is not None:
+            others = [one.path for one in called if one is not unknown]
+            raise InputError(
+                f"holds what {_listed(others) or 'another input'} holds, too: they are several nodes', or one's at several times, and "
+                + (f"no Node is called {unknown.called}" if known else "no Node is known")
+                + ". Call each file as its node and give the Nodes with --objects, or put the dumps of each into a folder of its own",
+                unknown.path,
+            )
+        twice = next((one for one, count in Counter(one.called for one in called).items() if count > 1), None)
+        if twice is not None:
+            raise InputError(
+                f"node {twice} is given twice: give each node's dumps once, from one moment",
+                next(one.path for one in reversed(called) if one.called == twice),
+            )
 
 
 # --- reading ---
@@ -73,7 +98,11 @@ def read(paths: Sequence[str], stdin: BinaryIO | None = None, *, limit: int = MA
         reader.one(path, stdin)
     places = _places_of_several(reader.sources)
     if places:
-        _refuse_several(places, "read one of them; `ruleaudit check` takes all, where those of each lie in a folder of its own")
+        _refuse_several(
+            places,
+            "read one of them; `ruleaudit check` takes all, where those of each lie in a folder of its own or in files called as the node",
+        )
+    require_one_moment(reader.sources)
     return reader.sources
 
 
@@ -86,14 +115,15 @@ def read_captures(captures: Sequence[Capture], *, limit_factor: int = 1) -> list
     found = []
     for one in captures:
         before = len(reader.sources)
-        if one.held is None:
-            reader.one(one.path, None)
+        for path in (one.files or (one.path,)) if one.held is None else ():
+            reader.one(path, None)
         own = list(one.held) if one.held is not None else reader.sources[before:]
         places = _places_of_several(own)
         if places:
             raise InputError(f"holds dumps of several nodes itself ({_shown(places)}): give it alone, or each of them", one.path)
         if not any(map(holds_dumps, own)):
             raise InputError("holds no dump of a node's rules; what nodes have in common is given with --objects", one.path)
+        require_one_moment(own)
         found.append(own)
     return found
 
@@ -108,26 +138,31 @@ def gather(
 ) -> list[Source] | Captures:
     """What `paths` and `shared` name: every input where they are about one node, as `read` gives them; or several nodes' captures.
 
-    They are about several where `read` would refuse them, and the dumps of each node lie in a folder or an archive of its own: given as such,
-    or a subfolder of one that is given. All other inputs, and all of `shared`, are those that the nodes have in common. Only as much is read
-    as it takes to see that; an archive that holds several nodes is read once, as a whole. Raises InputError as `read` does.
+    They are about several where `read` would refuse them, and the dumps of each node lie in a folder or an archive of its own, given as such or a
+    subfolder of one that is given; or in files called as their nodes (see `Captures.require_names`). All other inputs, and all of `shared`, are
+    those that the nodes have in common; a file that is none of ours is passed over then: `captures/*` names it beside the folders. Only as much
+    is read as it takes to see that; an archive that holds several nodes is read once, as a whole. Raises InputError as `read` does.
     """
     reader = _reader(limit, limit_factor)
-    evidence = _Evidence()
+    evidence = Evidence()
     inputs = []
     several = False
     for path in _once((*paths, *shared)):
-        one = _Input(path, alone=path not in shared and _may_be_capture(path))
+        of_node = path not in shared
+        alone = of_node and _may_be_capture(path)
+        one = _Input(path, alone=alone, file=of_node and not alone and path != "-")
         inputs.append(one)
         several |= one.look(reader, evidence, stdin, several=several)
     failed = next((one.error for one in inputs if one.error is not None), None)
     if failed is not None and not several and any(one.alone and one.holds_dumps for one in inputs):
         several = True  # one that cannot be read, beside one that can
     if not several:
+        failed = failed or next((one.stray for one in inputs if one.stray is not None), None)
         if failed is not None:
             raise failed
+        require_one_moment(reader.sources)
         return reader.sources
-    nodes: list[Capture] = []
+    nodes: list[Capture] = _by_file([source for one in inputs if one.is_node_file for source in one.found or ()])
     common: list[Source] = []
     with_objects: list[str] = []
     for one in inputs:
@@ -150,6 +185,15 @@ def gather(
     return Captures(tuple(nodes), tuple(common))
 
 
+def beside(given: Sequence[Source], outside: Sequence[Source]) -> list[Source]:
+    """The sources of one node that files hold and that no file holds, `outside`. Raises InputError where both are dumps of the same."""
+    seen = {what for one in outside for what in dumped(one)}
+    twice = next((one for one in given if not seen.isdisjoint(dumped(one))), None)
+    if twice is not None:
+        raise InputError("is a dump of what --live reads on this node; give one of both", twice.path)
+    return [*given, *outside]
+
+
 def _reader(limit: int, limit_factor: int) -> Reader:
     return Reader(limit * limit_factor, reading.MAX_FILES * limit_factor)
 
@@ -165,6 +209,8 @@ class _Input:
     path: str
     alone: bool
     """It may be a node's, or several nodes': a folder or an archive that was not given as shared."""
+    file: bool
+    """It may be one of a node's files."""
     found: list[Source] | None = None
     """What it holds, of a folder maybe by a glance only; None: it is not looked at yet."""
     whole: bool = False
@@ -172,18 +218,35 @@ class _Input:
     several: bool = False
     """It holds several nodes itself."""
     error: InputError | None = None
+    stray: InputError | None = None
+    """Why it is none of ours, where it is a file: among several nodes' folders it is passed over."""
+    is_node_file: bool = False
+    """It is one of a node's files, where inputs are of several nodes."""
 
     @property
     def holds_dumps(self) -> bool:
         return any(map(holds_dumps, self.found or ()))
 
-    def look(self, reader: Reader, evidence: _Evidence, stdin: BinaryIO | None, *, several: bool) -> bool:
+    def look(self, reader: Reader, evidence: Evidence, stdin: BinaryIO | None, *, several: bool) -> bool:
         """Look at it as closely as it takes to see whether inputs are of several nodes, which is returned; `several`: that is known.
 
         Raises InputError where what nodes have in common cannot be read; of a node's it is kept.
         """
         if not self.alone:
-            self._read(reader, stdin)
+            if several and self.file:
+                self.found = glance_file(self.path)
+                self.is_node_file = self.holds_dumps
+                if self.is_node_file:
+                    return True
+            try:
+                self._read(reader, stdin)
+            except InputError as error:
+                if not self.file or error.message not in (UNKNOWN, BINARY):
+                    raise
+                self.stray = error
+                self.found = [Source(self.path, InputKind.OTHER, "", b"", given=True, reason=error.message)]
+                return several
+            self.is_node_file = self.file and self.holds_dumps
         else:
             try:
                 if os.path.isdir(self.path) and (several or _folders_in(self.path)):  # noqa: PTH112
@@ -204,7 +267,7 @@ class _Input:
     def parts(self, reader: Reader) -> tuple[list[Capture], list[Source]]:
         """The nodes that it is or holds, and what it holds beside them, where inputs are of several nodes."""
         if not self.alone:
-            return [], self.found or []
+            return [], [] if self.is_node_file else self.found or []
         if self.several:
             return self._parts_of_several(reader)
         if self.error is None and any(map(_is_ours, self.found or ())) and not self.holds_dumps:
@@ -216,6 +279,10 @@ class _Input:
     def _parts_of_several(self, reader: Reader) -> tuple[list[Capture], list[Source]]:
         nodes: list[Capture] = []
         on_disk = os.path.isdir(self.path)  # noqa: PTH112
+        dumps = [one for one in self.found or () if holds_dumps(one)]
+        if len({folder_of(one.path) for one in dumps}) == 1:
+            nodes = _by_file(dumps, held=not on_disk)
+            return nodes, self._whole([one for one in self.found or () if not holds_dumps(one)], reader)
         folders, beside = _by_node(self.path, self.found or (), on_disk=on_disk)
         common = self._whole(beside, reader)
         for inner, found in sorted(folders.items()):
@@ -250,15 +317,19 @@ class _Input:
 
 def _hold_several(found: Sequence[Source], reader: Reader) -> bool:
     """Whether a folder holds dumps of several nodes. `found`: its files, by a glance; dumps are read until it shows, and let go of."""
-    evidence = _Evidence()
+    evidence = Evidence()
     evidence.add(one for one in found if one.kind is InputKind.CAPTURE_META)
     if evidence.places():
         return True
-    dumps = [one.path for one in found if one.kind is InputKind.IPTABLES_SAVE]
-    if len(_apart(dict.fromkeys(map(_folder_of, dumps)))) < 2:
+    dumps = [one.path for one in found if holds_dumps(one)]
+    folders = dict.fromkeys(map(folder_of, dumps))
+    if len(folders) == 1:
+        if len(dict.fromkeys(map(node_of, dumps))) < 2:
+            return False
+    elif len(apart(folders)) < 2:
         return False
     scratch = Reader(reader.limit, reader.max_files)
-    for _, paths in groupby(dumps, _folder_of):
+    for _, paths in groupby(dumps, folder_of):
         before = len(scratch.sources)
         for path in paths:
             scratch.found_file(path)
@@ -266,6 +337,25 @@ def _hold_several(found: Sequence[Source], reader: Reader) -> bool:
         if evidence.places():
             return True
     return False
+
+
+def _by_file(dumps: Iterable[Source], *, held: bool = False) -> list[Capture]:
+    """The nodes whose dumps lie in files beside each other, told apart by the names of these; `held`: what they hold is kept.
+
+    Raises InputError where these are descriptions of captures without their dumps.
+    """
+    nodes: dict[tuple[str, str], list[Source]] = {}
+    for one in dumps:
+        nodes.setdefault(node_of(one.path), []).append(one)
+    descriptions = {key: [one.path for one in own if one.kind is InputKind.CAPTURE_META] for key, own in nodes.items()}
+    if any(len(descriptions[key]) == len(own) for key, own in nodes.items()):
+        _refuse_several([path for paths in descriptions.values() for path in paths], _APART)
+    found = []
+    for (folder, name), own in nodes.items():
+        files = tuple(dict.fromkeys(one.path for one in own))
+        called = "" if descriptions[folder, name] else name or Capture(folder.rpartition(":")[2] or folder).name
+        found.append(Capture(files[0], tuple(own) if held else None, files, called))
+    return found
 
 
 def _by_node(path: str, found: Iterable[Source], *, on_disk: bool) -> tuple[dict[tuple[str, ...], list[Source]], list[Source]]:
@@ -279,7 +369,7 @@ def _by_node(path: str, found: Iterable[Source], *, on_disk: bool) -> tuple[dict
     if top in holding:
         here = [one for steps, one in placed if steps == top and holds_dumps(one)]
         told = [one.path for one in here if one.kind is InputKind.CAPTURE_META] or [here[0].path]
-        below = dict.fromkeys(_folder_of(one.path) for steps, one in placed if steps != top and holds_dumps(one))
+        below = dict.fromkeys(folder_of(one.path) for steps, one in placed if steps != top and holds_dumps(one))
         _refuse_several([*told, *below], _APART)
     folders: dict[tuple[str, ...], list[Source]] = {}
     if on_disk:
@@ -318,103 +408,19 @@ def _may_be_capture(path: str) -> bool:
         return False
     if os.path.isdir(path):  # noqa: PTH112
         return True
-    return (bool(_ARCHIVE_NAME.search(path)) and os.path.exists(path)) or is_archive(path)  # noqa: PTH110
+    return (bool(ARCHIVE_NAME.search(path)) and os.path.exists(path)) or is_archive(path)  # noqa: PTH110
 
 
 # --- what is about one node, and what about several ---
 
-_REMARKS_AND_COUNTERS = re.compile(r"^(?:#[^\n]*\n|\[\d+:\d+\] )| \[\d+:\d+\]\r?$", re.MULTILINE)
-_TOOL = re.compile(r"^# Generated by (.*?)(?: on |$)", re.MULTILINE)
-_TABLE = re.compile(r"^\*[a-z]+", re.MULTILINE)
 _APART = "put the dumps of each into a folder of its own"
 _SHOWN = 5
-_DUMPS = frozenset(
-    {
-        InputKind.IPTABLES_SAVE,
-        InputKind.CAPTURE_META,
-        InputKind.IPVSADM,
-        InputKind.IPSET,
-        InputKind.NFT,
-        InputKind.IP_ADDR,
-    }
-)
-"""What is about one node."""
-_ARCHIVE_NAME = re.compile(r"(?:\.tar(?:\.[a-z0-9]+)?|\.t[gbx]z2?|\.zip)$", re.IGNORECASE)
-
-
-def holds_dumps(source: Source) -> bool:
-    """Whether a source is about one node: its rules, or the description of its capture."""
-    return source.kind in _DUMPS
-
-
-class _Evidence:
-    """What was seen of dumps, and whether they are of several nodes."""
-
-    def __init__(self) -> None:
-        self._descriptions: dict[bytes, str] = {}
-        self._dumps: list[Source] = []
-        """Those that are not among `_alike` yet."""
-        self._folders: set[str] = set()
-        self._alike: dict[tuple[str, ...], dict[str, list[Source]]] = {}
-        self._contents: dict[int, str] = {}
-
-    def add(self, sources: Iterable[Source]) -> None:
-        """Look at further sources."""
-        for source in sources:
-            if source.kind is InputKind.CAPTURE_META:
-                self._descriptions[source.data] = source.path
-            elif source.kind is InputKind.IPTABLES_SAVE and not source.given:
-                self._dumps.append(source)
-                self._folders.add(_folder_of(source.path))
-
-    def places(self) -> list[str]:
-        """The places where dumps of several nodes lie; [] where all are of one: mixed, they would show faults that none of them has."""
-        if len(self._descriptions) > 1:
-            paths = list(self._descriptions.values())
-            folders = list(dict.fromkeys(map(_folder_of, paths)))
-            return folders if len(folders) == len(paths) else paths
-        if len(self._folders) < 2:
-            return []  # whatever the dumps hold: they are large
-        for source in self._dumps:
-            tool = _TOOL.search(source.text, 0, HEAD)
-            alike = ("" if tool is None else tool[1], *_TABLE.findall(source.text))
-            self._alike.setdefault(alike, {}).setdefault(_folder_of(source.path), []).append(source)
-        self._dumps.clear()
-        for folders_of_alike in self._alike.values():
-            apart = _apart(folders_of_alike)
-            if len(apart) > 1 and len({frozenset(map(self._content, folders_of_alike[place])) for place in apart}) > 1:
-                return apart
-        return []
-
-    def _content(self, source: Source) -> str:
-        """The digest of what a dump says, but for remarks and counters."""
-        found = self._contents.get(id(source))
-        if found is None:
-            text = _REMARKS_AND_COUNTERS.sub("", source.text)
-            found = self._contents[id(source)] = hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()
-        return found
 
 
 def _places_of_several(sources: Iterable[Source]) -> list[str]:
-    evidence = _Evidence()
+    evidence = Evidence()
     evidence.add(sources)
     return evidence.places()
-
-
-def _apart(folders: Iterable[str]) -> list[str]:
-    """The folders that do not lie in another one of them, and in which none lies."""
-    all_ = list(folders)
-    return [one for one in all_ if not any(_lies_in(one, other) or _lies_in(other, one) for other in all_)]
-
-
-def _folder_of(path: str) -> str:
-    """The folder of a file, or of a member of an archive; an archive itself for what lies at its top."""
-    end = max(path.rfind("/"), path.rfind(":"))
-    return path[:end] if end > 0 else path[: end + 1] or "."
-
-
-def _lies_in(folder: str, other: str) -> bool:
-    return folder.startswith((f"{other}/", f"{other}:"))
 
 
 def _refuse_several(places: Sequence[str], how: str) -> NoReturn:
@@ -426,9 +432,12 @@ def _refuse_several(places: Sequence[str], how: str) -> NoReturn:
 def _shown(places: Sequence[str]) -> str:
     """Places as they are named beside the folder that all of them are in."""
     common = _common_folder(places)
-    more = f" and {len(places) - _SHOWN} more" if len(places) > _SHOWN else ""
-    return ", ".join(place.removeprefix(common).lstrip("/:") for place in places[:_SHOWN]) + more
+    return _listed([place.removeprefix(common).lstrip("/:") for place in places])
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def _common_folder(places: Sequence[str]) -> str:
-    return _folder_of(os.path.commonprefix([f"{place}/" for place in places]))  # noqa: RUF071  ":" parts them as well
+    return folder_of(os.path.commonprefix([f"{place}/" for place in places]))  # noqa: RUF071  ":" parts them as well

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import io
 import os
 import stat
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING, BinaryIO
 
 from ruleaudit.errors import RAISE_LIMIT, InputError
-from ruleaudit.sources.archives import beginning, decompressed, limited, magic, tar_members, zip_members
+from ruleaudit.sources.archives import beginning, decompressed, limited, magic, members, unpacked
 from ruleaudit.sources.decode import as_text, normalised
 from ruleaudit.sources.kinds import InputKind, Source
 from ruleaudit.sources.paste import sources_of
-from ruleaudit.sources.recognise import HEAD, recognise
+from ruleaudit.sources.recognise import HEAD, LONG_HEAD, UNKNOWN, recognise
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["INNER_ARCHIVE", "MAX_BYTES", "MAX_DEPTH", "MAX_FILES", "STDIN", "Reader", "glance", "is_archive", "read_plain"]
+__all__ = [
+    "INNER_ARCHIVE",
+    "MAX_BYTES",
+    "MAX_DEPTH",
+    "MAX_FILES",
+    "STDIN",
+    "Reader",
+    "glance",
+    "glance_file",
+    "is_archive",
+    "read_plain",
+]
 
 STDIN = "<stdin>"
 MAX_BYTES = 1 << 30
@@ -52,7 +64,8 @@ class Reader:
         elif stdin is None:
             raise InputError("there is no standard input to read", STDIN)
         else:
-            self.content(STDIN, limited(stdin, STDIN, self.limit, self.taken), given=True)
+            # From where it stands on: what was read of it before is not ours, and it is not gone back to.
+            self._stream(STDIN, io.BytesIO(limited(stdin, STDIN, self.limit, self.taken)), given=True)
 
     def named(self, path: str) -> None:
         """A path that the user gave."""
@@ -62,27 +75,46 @@ class Reader:
                 self._folder(path)
             elif self._is_new(path):
                 with Path(path).open("rb") as stream:
-                    self.content(path, limited(stream, path, self.limit, self.taken), given=True)
+                    self._stream(path, stream, given=True)
         except FileNotFoundError as error:
             raise InputError("there is no such file or folder", path) from error
         except OSError as error:
             raise InputError(f"cannot be read: {error.strerror or error}", path) from error
 
-    def content(self, path: str, data: bytes, *, given: bool) -> None:
-        """Bytes of a file or of standard input: maybe compressed, maybe an archive."""
-        data = decompressed(data, path, self.limit, self.taken)
-        kind = magic(data)
-        if kind not in ("tar", "zip"):
-            self.taken += len(data)
-            self.sources.extend(sources_of(path, data, given=given))
-            return
+    def _stream(self, path: str, stream: BinaryIO, *, given: bool) -> None:
+        """A file, maybe compressed, maybe an archive. Of what is compressed and none of ours only the beginning is held."""
+        if not stream.seekable():
+            stream = io.BytesIO(limited(stream, path, self.limit, self.taken))
+        with unpacked(stream, path) as content:
+            head = content.read(_ARCHIVE_HEAD if content is stream else LONG_HEAD)
+            kind = magic(head)
+            if kind in ("tar", "zip"):
+                content.seek(0)
+                self._archive(path, kind, content, given=given)
+                return
+            if content is stream:
+                content.seek(0)
+                data = limited(content, path, self.limit, self.taken)
+            elif len(head) < LONG_HEAD or _is_ours(head[:HEAD], path) or _is_ours(head, path):
+                if _is_blank(head):
+                    raise InputError(UNKNOWN, path)
+                content.seek(0)
+                data = limited(content, path, self.limit, self.taken)
+            else:
+                data = head
+        self.taken += len(data)
+        self.sources.extend(sources_of(path, data, given=given))
+
+    def _archive(self, path: str, kind: str, content: BinaryIO | io.BufferedIOBase, *, given: bool) -> None:
         if not given:
             self._passed_over(path, INNER_ARCHIVE)
             return
-        members = tar_members if kind == "tar" else zip_members
         before = len(self.sources)
-        for member, content in members(path, data, self.limit - self.taken, self.max_files):
-            self._found(f"{path}:{member}", content)
+        if kind == "zip" and not isinstance(content, io.BufferedReader | io.BytesIO):
+            content = io.BytesIO(limited(content, path, self.limit, self.taken))  # its directory is at its end
+        with members(kind, content, path, self.max_files, self.limit, self.taken) as found:
+            for member, stream in found:
+                self._read_found(f"{path}:{member}", stream)
         self._require_any(path, before, "archive")
 
     def _folder(self, path: str) -> None:
@@ -97,20 +129,22 @@ class Reader:
             return
         try:
             with Path(path).open("rb") as stream:
-                head = stream.read(HEAD)
-                if _is_ours(head, path):
-                    if stream.seekable():  # to have the whole at once is cheaper than to put it together
-                        head = b"" if stream.seek(0) == 0 else head
-                    self._found(path, head + limited(stream, path, self.limit, self.taken))
-                else:
-                    self._found(path, head)
+                self._read_found(path, stream)
         except OSError as error:
             self._passed_over(path, f"cannot be read: {error.strerror or error}")
 
-    def _found(self, path: str, data: bytes) -> None:
-        """A file that the user did not name: what cannot be read is passed over, and says why."""
+    def _read_found(self, path: str, stream: IO[bytes]) -> None:
+        """A file that the user did not name, read whole where its beginning is of ours: what cannot be read is passed over, and says why."""
+        data = stream.read(HEAD)
+        if data.isspace():
+            data += stream.read(LONG_HEAD - HEAD)
+        if _is_blank(data):
+            self._passed_over(path, UNKNOWN)
+            return
+        if _is_ours(data, path):
+            data = limited(stream, path, self.limit, self.taken, data)
         try:
-            self.content(path, data, given=False)
+            self._stream(path, io.BytesIO(data), given=False)
         except InputError as error:
             self._passed_over(path, error.message)
 
@@ -142,13 +176,14 @@ def glance(folder: str, max_files: int) -> list[Source]:
     found: list[Source] = []
     try:
         for name in _names(folder, max_files):
-            found += _at_a_glance(name)
+            found += glance_file(name)
     except OSError as error:
         raise InputError(f"cannot be read: {error.strerror or error}", folder) from error
     return found
 
 
-def _at_a_glance(path: str) -> list[Source]:
+def glance_file(path: str) -> list[Source]:
+    """What a file is, by its beginning: as `glance` gives it; kind OTHER where it cannot be read."""
     try:
         with Path(path).open("rb") as stream:
             head = beginning(stream, path, HEAD)
@@ -175,12 +210,18 @@ def is_archive(path: str) -> bool:
 
 def _is_ours(head: bytes, path: str) -> bool:
     """Whether a found file is worth reading whole, by its beginning."""
-    if magic(head) is not None or len(head) < HEAD:
-        return True
+    name = magic(head)
+    if name is not None or len(head) < HEAD:
+        return name not in ("tar", "zip")
     try:
         return recognise(as_text(normalised(head, path))).kind is not InputKind.OTHER
     except InputError:
         return False
+
+
+def _is_blank(head: bytes) -> bool:
+    """Whether a file holds nothing but blanks as far as its first telling line may be."""
+    return len(head) == LONG_HEAD and head.isspace()
 
 
 def _names(folder: str, max_files: int) -> Iterator[str]:

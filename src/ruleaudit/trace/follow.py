@@ -57,7 +57,7 @@ class _Question:
         self.nodes, self.client, self.target, self.controller = nodes, client, target, controller
         self.cluster = nodes.cluster
         self.follower = Follower(nodes)
-        self.notes: list[str] = list(client.notes)
+        self.notes: list[str] = [*nodes.notes, *client.notes]
         if not self.cluster.kinds:
             self.notes.append("no objects were given: names, pods, who is ready and what is asked for are not known")
 

@@ -9,10 +9,10 @@ from ruleaudit.audit import UnknownNodeError, open_node
 from ruleaudit.audit.shared import Shared
 from ruleaudit.errors import InputError, RuleauditError
 from ruleaudit.near import did_you_mean, near_matches
-from ruleaudit.sources import Captures, InputKind, gather, holds_dumps, read_captures
+from ruleaudit.sources import Captures, InputKind, beside, gather, holds_dumps, read_captures
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Mapping, Sequence
     from typing import BinaryIO
 
     from ruleaudit.audit import NodeModel
@@ -34,11 +34,12 @@ class SeveralNodesError(RuleauditError):
 
 @dataclass
 class Nodes:
-    """The nodes that were given. `first`: the one that --node names, else the first; `chosen`: it was named."""
+    """The nodes that were given. `first`: the one that --node names, else the first; `chosen`: it was named. `notes`: on their objects."""
 
     first: NodeModel
     models: tuple[NodeModel, ...]
     chosen: bool = False
+    notes: tuple[str, ...] = ()
 
     @property
     def cluster(self) -> Cluster:
@@ -69,14 +70,15 @@ def read_nodes(
     """Read the inputs that `paths` and `shared` name, of one node or of several: see `sources.gather`.
 
     `outside`: sources that no file holds, which several nodes have in common. `node`: the node that is asked about, `settings`
-    kube-proxy's where the user gives them. Raises InputError, UnknownNodeError; SeveralNodesError for dumps that are given `outside`.
+    kube-proxy's where the user gives them. Where the objects of nodes differ, those of the first count, and a note says so. Raises
+    InputError, UnknownNodeError; SeveralNodesError for dumps that are given `outside`.
     """
     given = gather(paths, stdin, shared=shared, limit_factor=limit_factor)
     if isinstance(given, Captures):
         if any(map(holds_dumps, outside)):
             raise SeveralNodesError(len(given.nodes))
         return _several(replace(given, shared=(*given.shared, *outside)), node, settings, progress, limit_factor)
-    sources = [*given, *outside]
+    sources = beside(given, outside)
     model = _usable(open_node(sources, node=node, settings=settings, progress=progress, limit_factor=limit_factor), sources)
     return Nodes(model, (model,), chosen=node is not None)
 
@@ -88,6 +90,7 @@ def _several(
     groups = [[*captures.shared, *own] for own in read_captures(captures.nodes, limit_factor=limit_factor)]
     objects = next(([one for one in group if one.kind is InputKind.OBJECTS] for group in groups if _has_objects(group)), [])
     models: dict[str, NodeModel] = {}
+    own: dict[str, frozenset[bytes]] = {}
     kept = Shared(captures.shared)  # the same objects are read once
     if settings is not None:
         settings = replace(settings, node=None, node_addresses=None)  # one node's, which no other one has
@@ -99,17 +102,33 @@ def _several(
         )
         if model.name is None:
             raise InputError(
-                "which node it is, is not known: no meta.json and no settings of kube-proxy name it, and no Node is called as its folder",
+                "which node it is, is not known: no meta.json and no settings of kube-proxy name it, and no Node is called as its folder or file",
                 capture.path,
             )
         if model.name in models:
             raise InputError(f"node {model.name} is given twice: give each node's dumps once, from one moment", capture.path)
         models[model.name] = model
+        own[model.name] = frozenset(one.data for one in sources if one.kind is InputKind.OBJECTS)
     if node is not None and node not in models:
         near = did_you_mean(near_matches(node, models, cutoff=0.4))
         raise UnknownNodeError(f"no dumps of node {node!r} were given, but of {', '.join(models)}{near}")
-    first = models[node] if node is not None else next(iter(models.values()))
-    return Nodes(first, tuple(models.values()), chosen=node is not None)
+    chosen = node or next(iter(models))
+    first = models[chosen]
+    if node is not None and first.cluster.nodes and node not in first.cluster.nodes:
+        raise UnknownNodeError(
+            f"the objects that are given with node {node} have no such Node: they are of another cluster, or of another time"
+        )
+    return Nodes(first, tuple(models.values()), chosen=node is not None, notes=tuple(_notes(chosen, first.cluster, own)))
+
+
+def _notes(first: str, cluster: Cluster, own: Mapping[str, frozenset[bytes]]) -> Iterator[str]:
+    """That the objects beside one node count, where those beside others are not the same: by each node's name."""
+    differing = [name for name in own if own[name] != own[first]]
+    if differing:
+        yield f"the objects beside {', '.join(differing)} differ from those beside {first}, which count"
+    strange = [name for name in own if cluster.nodes and name not in cluster.nodes]
+    if strange:
+        yield f"the objects that count have no Node {', '.join(strange)}: they are of another cluster, or of another time"
 
 
 def _usable(model: NodeModel, sources: Sequence[Source]) -> NodeModel:

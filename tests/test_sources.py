@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ruleaudit.errors import InputError
-from ruleaudit.sources import InputKind, Source, read, read_plain, reader, recognise
+from ruleaudit.sources import InputKind, Source, gather, read, read_plain, reader, recognise
 from ruleaudit.sources.evidence import Evidence
 
 if TYPE_CHECKING:
@@ -719,3 +719,20 @@ def test_one_file_is_read_decompressed(tmp_path: Path) -> None:
     assert read_plain(str(file)) == b"--cluster-cidr=10.244.0.0/16\n"
     with pytest.raises(InputError, match="cannot be read"):
         read_plain(str(tmp_path))
+
+
+@pytest.mark.parametrize("described", [True, False])
+def test_dumps_of_one_node_in_several_forms_are_of_one(tmp_path: Path, described: bool) -> None:
+    """With counters and without, as commands or as a listing: their names hold options, not nodes; beside a meta.json any name is right."""
+    rules = "*nat\n:X - [0:0]\n{}-A X -j RETURN\nCOMMIT\n"
+    names = ["iptables-save.txt", "iptables-save-c.txt"] + (["just-now.txt"] if described else [])
+    for name in names:
+        (tmp_path / name).write_text(rules.format("[4:200] " if "-c" in name else ""))
+    (tmp_path / "ipvsadm-Ln.txt").write_text(
+        "Prot LocalAddress:Port Scheduler Flags\n  -> RemoteAddress:Port  Forward Weight ActiveConn InActConn\n"
+    )
+    (tmp_path / "ipvsadm-Sn.txt").write_text("-A -t 10.96.0.1:443 -s rr\n")
+    if described:
+        (tmp_path / "meta.json").write_text('{"node": "node-a", "kube_proxy_version": "v1.36.0"}')
+    found = gather([str(tmp_path)])
+    assert isinstance(found, list)

@@ -55,7 +55,7 @@ def _lies_in(folder: str, other: str) -> bool:
 
 _WORDS_OF_DUMPS = re.compile(
     r"(?:^|(?<=[._-]))(?:ip6?tables|xtables|legacy|nft|save|rules|dumps?|ipv?[46]|v[46]|nat|filter|mangle|raw|counters"
-    r"|ipvsadm|ipvs|ipset|sets|ip-addr(?:-kube-ipvs0)?|meta|txt|log|out|json|xml|gz|xz|bz2)$",
+    r"|ipvsadm|ipvs|ipset|sets|ip-addr(?:-kube-ipvs0)?|list|ruleset|stats|(?:save|ipvsadm)-(?:c|l|s|n|ln|sn|lnc)|meta|txt|log|out|json|xml|gz|xz|bz2)$",
     re.IGNORECASE,
 )
 _COMMAND_FIRST = re.compile(r"(?:ip6?tables(?:-legacy|-nft)?(?:-save)?|ipvsadm|ipset)[._-]+", re.IGNORECASE)
@@ -160,12 +160,13 @@ class Evidence:
 
         What holds the same is several nodes', be their rules equal or not, as nodes of one cluster may well have equal rules: folders that do not
         lie in each other, and files whose names hold other names. A node's dumps of both backends are not the same where nothing else is
-        said of them.
+        said of them. Files beside the description of a capture (meta.json) are of its node, however they are called.
         """
         if len(self._descriptions) > 1:
             paths = list(self._descriptions.values())
             folders = list(dict.fromkeys(map(folder_of, paths)))
             return folders if len(folders) == len(paths) else paths
+        described = {folder_of(path) for path in self._descriptions.values()}
         for kind, sources in self._seen.items():
             found: dict[tuple[str, ...], dict[tuple[str, str], str]] = {}
             for source in sources if len(sources) > 1 else ():
@@ -177,8 +178,9 @@ class Evidence:
             for alike in found.values():
                 if len(folders := apart(dict.fromkeys(folder for folder, _ in alike))) > 1:
                     return folders
-                if kind in _ONCE_A_NODE and len({name for _, name in alike}) > 1:
-                    return list(alike.values())
+                named = {name: path for (folder, name), path in alike.items() if folder not in described}
+                if kind in _ONCE_A_NODE and len(named) > 1:
+                    return list(named.values())
         return []
 
 

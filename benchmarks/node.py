@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, TypedDict
 import msgspec
 
 from ipvs_dumps import IpvsDumps
-from ruleaudit.chains import chain_hash, endpoint_chain_hash
+from ruleaudit.kubeproxy.chains import chain_hash, endpoint_chain_hash
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence

@@ -27,7 +27,7 @@ from ruleaudit.cluster import Cluster, load
 from ruleaudit.dataplane.evaluator import Evaluator
 from ruleaudit.findings import Severity
 from ruleaudit.formats.iptables_save import parse
-from ruleaudit.kubeproxy import is_kube_proxy_chain
+from ruleaudit.signs import is_kube_proxy_chain
 from ruleaudit.sources import InputKind, Source, read
 
 if TYPE_CHECKING:

@@ -40,12 +40,12 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parents[1]
 MODULES = (
-    "endpoints", "expect", "compare",
+    "kubeproxy.endpoints", "kubeproxy.expect", "compare",
     "checks.alone", "checks.context", "checks.foreign", "checks.judgement", "checks.leftovers", "checks.nodewide", "checks.objects",
     "checks.observer", "checks.service_chains", "checks.services", "checks.source_ranges", "checks.stopped", "checks.written",
     "dataplane.classes", "dataplane.evaluator", "dataplane.matches", "dataplane.observe", "dataplane.packet", "dataplane.ruleset", "dataplane.walk",
 )  # fmt: skip
-TESTS = ("tests/test_*.py", "tests/checks/test_*.py", "tests/dataplane/test_*.py")
+TESTS = ("tests/test_*.py", "tests/kubeproxy/test_*.py", "tests/checks/test_*.py", "tests/dataplane/test_*.py")
 # These start processes, measure time or damage inputs at random: slow, and what they notice the others notice as well.
 NOT_TESTS = frozenset({"test_bad_input", "test_benchmark_node", "test_captures", "test_cli", "test_sources", "test_semantics",
                        "test_catalogue"})  # fmt: skip

@@ -16,17 +16,17 @@ from tests.small_node import NODE, Edit, Object, as_list, table
 
 from ruleaudit.audit import audit_inputs
 from ruleaudit.cluster import load
-from ruleaudit.expect import Expectation, ExpectedServicePort, expect
 from ruleaudit.forwarding import Frontend, FrontendKind
-from ruleaudit.release import ProxyMode
-from ruleaudit.settings import LocalDetection, combine, read_settings, resolve
+from ruleaudit.kubeproxy.expect import Expectation, ExpectedServicePort, expect
+from ruleaudit.kubeproxy.release import ProxyMode
+from ruleaudit.kubeproxy.settings import LocalDetection, combine, read_settings, resolve
 from ruleaudit.sources import InputKind, Source
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from ruleaudit.findings import Report
-    from ruleaudit.settings import ProxySettings
+    from ruleaudit.kubeproxy.settings import ProxySettings
 
 IPVS_ARGUMENTS = ("--hostname-override=node-a", "--proxy-mode=ipvs", "--cluster-cidr=10.244.0.0/16,fd00:10:244::/56")
 OWN = ("192.0.2.10", "10.244.1.1", "172.17.0.1", "2001:db8::10", "fd00:10:244:1::1")

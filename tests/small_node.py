@@ -16,8 +16,8 @@ from tests.test_written_rules import Writer
 
 from ruleaudit.audit import audit_inputs
 from ruleaudit.cluster import load
-from ruleaudit.expect import expect
-from ruleaudit.settings import combine, read_settings, resolve
+from ruleaudit.kubeproxy.expect import expect
+from ruleaudit.kubeproxy.settings import combine, read_settings, resolve
 from ruleaudit.sources import InputKind, Source
 
 if TYPE_CHECKING:

@@ -21,12 +21,12 @@ from ruleaudit import cli
 from ruleaudit.anonymize import KEPT_NAMES, KEPT_PORT_NAMES, Mapping, anonymized
 from ruleaudit.anonymize.settings import REWRITTEN, settings_without_names
 from ruleaudit.audit import audit_inputs
-from ruleaudit.chains import chain_hash, endpoint_chain_hash
 from ruleaudit.errors import InputError
+from ruleaudit.kubeproxy.chains import chain_hash, endpoint_chain_hash
+from ruleaudit.kubeproxy.settings import Form, GivenSettings, read_settings
 from ruleaudit.live.capture import About, capture_files
 from ruleaudit.live.dumps import Dump
 from ruleaudit.live.errors import Missing
-from ruleaudit.settings import Form, GivenSettings, read_settings
 from ruleaudit.sources import InputKind, read
 
 if TYPE_CHECKING:

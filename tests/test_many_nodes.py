@@ -25,14 +25,14 @@ from ruleaudit.audit.nodes import _Work, audit_nodes
 from ruleaudit.audit.shared import Shared
 from ruleaudit.cluster import Cluster, load
 from ruleaudit.errors import InputError
-from ruleaudit.expect import Expectations, expect
 from ruleaudit.findings import Finding, InputSummary, ProxySummary, Report, Severity, Suppressed, Traits
 from ruleaudit.forwarding import Vantage
-from ruleaudit.release import ProxyMode, Release
+from ruleaudit.kubeproxy.expect import Expectations, expect
+from ruleaudit.kubeproxy.release import ProxyMode, Release
+from ruleaudit.kubeproxy.settings import resolve
 from ruleaudit.reports.nodes import Failure, compared, in_order, nodes_lines, nodes_summary
 from ruleaudit.reports.selection import Hidden
 from ruleaudit.reports.text import Layout, plain
-from ruleaudit.settings import resolve
 from ruleaudit.sources import Capture, Captures, InputKind, Source, beside, gather, read
 from ruleaudit.sources.reader import Reader, glance
 
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from tests.small_node import Object
 
     from ruleaudit.audit.nodes import NodeAudit
-    from ruleaudit.expect import ExpectedServicePort
+    from ruleaudit.kubeproxy.expect import ExpectedServicePort
 
 ROOT = Path(__file__).resolve().parents[1]
 OBJECTS = '{"apiVersion": "v1", "kind": "List", "items": []}'

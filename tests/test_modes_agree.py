@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.kubeproxy.test_expect_ipvs import content
 from tests.small_ipvs_node import OWN, SmallIpvsNode
 from tests.small_node import KUBERNETES, NODE, NODES, Object, SmallNode, as_list, endpoint, service
-from tests.test_expect_ipvs import content
 
 from ruleaudit.cluster import load
 from ruleaudit.dataplane.evaluator import Evaluator
@@ -25,13 +25,13 @@ from ruleaudit.dataplane.observe import observe
 from ruleaudit.dataplane.packet import Host
 from ruleaudit.dataplane.ruleset import Ruleset
 from ruleaudit.dataplane.sets import Sets
-from ruleaudit.expect import Expectation, ExpectedServicePort, expect
+from ruleaudit.dataplane.vantage import Clients, choose_clients
 from ruleaudit.formats import ip_addr, ipset, ipvsadm
 from ruleaudit.formats.iptables_save import parse
 from ruleaudit.forwarding import Frontend, FrontendKind, Vantage
-from ruleaudit.release import ProxyMode
-from ruleaudit.settings import combine, read_settings, resolve
-from ruleaudit.vantage import Clients, choose_clients
+from ruleaudit.kubeproxy.expect import Expectation, ExpectedServicePort, expect
+from ruleaudit.kubeproxy.release import ProxyMode
+from ruleaudit.kubeproxy.settings import combine, read_settings, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -22,9 +22,9 @@ from ruleaudit.sources import Captures, gather, read
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from ruleaudit.dumps.rules import Dump
+    from ruleaudit.dumps.virtual_servers import IpvsDump, VirtualServer
     from ruleaudit.findings import Report
-    from ruleaudit.rules import Dump
-    from ruleaudit.virtual_servers import IpvsDump, VirtualServer
 
 ROOT = Path(__file__).resolve().parents[1]
 DUMPS = {

@@ -7,9 +7,9 @@ import lzma
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.kubeproxy.test_expect_ipvs import healthy
 from tests.small_ipvs_node import SmallIpvsNode, kind_of
 from tests.small_node import BASE, REMOTE, Edit, as_list, changed, endpoint, service, without
-from tests.test_expect_ipvs import healthy
 from tests.test_small_node import LOADED
 
 from ruleaudit.audit import audit_inputs

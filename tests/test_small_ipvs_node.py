@@ -8,9 +8,9 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.kubeproxy.test_expect_ipvs import content, expectations, healthy
 from tests.small_ipvs_node import SmallIpvsNode, Written
 from tests.small_node import NODES, endpoint, serious, service
-from tests.test_expect_ipvs import content, expectations, healthy
 from tests.test_small_node import LOADED
 
 if TYPE_CHECKING:

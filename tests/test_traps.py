@@ -29,8 +29,8 @@ from tests.small_node import (
     without,
 )
 
-from ruleaudit.chains import chain_hash, endpoint_chain_hash
 from ruleaudit.findings import Severity
+from ruleaudit.kubeproxy.chains import chain_hash, endpoint_chain_hash
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from ruleaudit.chains import chain_hash, endpoint_chain_hash
 from ruleaudit.cluster import load
-from ruleaudit.expect import Expectation, ExpectedServicePort, expect
 from ruleaudit.forwarding import FrontendKind
-from ruleaudit.settings import LocalDetection, combine, read_settings, resolve
+from ruleaudit.kubeproxy.chains import chain_hash, endpoint_chain_hash
+from ruleaudit.kubeproxy.expect import Expectation, ExpectedServicePort, expect
+from ruleaudit.kubeproxy.settings import LocalDetection, combine, read_settings, resolve
 
 if TYPE_CHECKING:
-    from ruleaudit.expect import Expectation, ExpectedServicePort
+    from ruleaudit.kubeproxy.expect import Expectation, ExpectedServicePort
 
 PROBABILITY = 2**31
 

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from ruleaudit.dataplane.packet import Host, Packet
     from ruleaudit.dataplane.ruleset import Ruleset
     from ruleaudit.dataplane.walk import Outcome
+    from ruleaudit.dumps.rules import Dump
     from ruleaudit.errors import InputError, RuleauditError
     from ruleaudit.findings import Certainty, Finding, Report, Severity
     from ruleaudit.formats.iptables_save import parse
     from ruleaudit.forwarding import Forwarding, Frontend, FrontendKind, Vantage, Verdict
-    from ruleaudit.rules import Dump
-    from ruleaudit.settings import read_settings
+    from ruleaudit.kubeproxy.settings import read_settings
     from ruleaudit.sources import Source, read
 
 __all__ = [
@@ -73,8 +73,8 @@ _PLACES = {
     **dict.fromkeys(("Certainty", "Finding", "Report", "Severity"), "ruleaudit.findings"),
     "parse": "ruleaudit.formats.iptables_save",
     **dict.fromkeys(("Forwarding", "Frontend", "FrontendKind", "Vantage", "Verdict"), "ruleaudit.forwarding"),
-    "Dump": "ruleaudit.rules",
-    "read_settings": "ruleaudit.settings",
+    "Dump": "ruleaudit.dumps.rules",
+    "read_settings": "ruleaudit.kubeproxy.settings",
     **dict.fromkeys(("Source", "read"), "ruleaudit.sources"),
 }
 

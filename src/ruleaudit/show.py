@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ruleaudit.addresses import canonical, known_family
 from ruleaudit.audit import open_node
-from ruleaudit.chains import chain_hash
 from ruleaudit.checks.context import service_port_of
 from ruleaudit.checks.judgement import bare, percent
 from ruleaudit.checks.observer import address_inside
@@ -20,11 +19,12 @@ from ruleaudit.cluster.objects import Conditions, EndpointPort
 from ruleaudit.errors import RuleauditError
 from ruleaudit.findings import Certainty
 from ruleaudit.forwarding import FrontendKind, Vantage, Verdict, endpoint_text, split_endpoint
-from ruleaudit.kubeproxy import dispatches, is_kube_proxy_chain
+from ruleaudit.kubeproxy.chains import chain_hash
 from ruleaudit.near import UnknownNameError, did_you_mean, near_matches, unknown
 from ruleaudit.reports.printable import shortened
 from ruleaudit.reports.structured import dumps
 from ruleaudit.reports.text import Line, Piece
+from ruleaudit.signs import dispatches, is_kube_proxy_chain
 from ruleaudit.trace.holders import node_with, state_of
 from ruleaudit.trace.hops import Follower, Sender
 from ruleaudit.trace.nodes import Nodes
@@ -37,12 +37,12 @@ if TYPE_CHECKING:
     from ruleaudit.audit import FamilyModel, NodeModel
     from ruleaudit.cluster import Cluster
     from ruleaudit.dataplane.ruleset import Ruleset
-    from ruleaudit.expect import ExpectedServicePort
+    from ruleaudit.dumps.virtual_servers import VirtualServer
     from ruleaudit.findings import Finding
     from ruleaudit.forwarding import Frontend
-    from ruleaudit.kubeproxy import Dispatch
+    from ruleaudit.kubeproxy.expect import ExpectedServicePort
+    from ruleaudit.signs import Dispatch
     from ruleaudit.trace.values import Outcome
-    from ruleaudit.virtual_servers import VirtualServer
 
 __all__ = ["SCHEMA", "Section", "json_sections", "open_node", "section_lines", "show"]
 

@@ -18,8 +18,8 @@ from ruleaudit.checks.judgement import (
     seen_text,
     wanted_text,
 )
-from ruleaudit.endpoints import Endpoint
 from ruleaudit.forwarding import Forwarding, Frontend, FrontendKind, Vantage, Verdict
+from ruleaudit.kubeproxy.endpoints import Endpoint
 
 if TYPE_CHECKING:
     from ruleaudit.dataplane.observe import Observation

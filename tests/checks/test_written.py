@@ -32,8 +32,8 @@ from tests.small_node import (
 from ruleaudit.checks.written import _FORMS, _Writing
 from ruleaudit.findings import Severity
 from ruleaudit.formats.iptables_save import parse
-from ruleaudit.kubeproxy import SERVICE_CHAIN
-from ruleaudit.settings import LocalDetection
+from ruleaudit.kubeproxy.settings import LocalDetection
+from ruleaudit.signs import SERVICE_CHAIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.test_expect import ALL_KINDS, HERE, NODES, RANGES, service, slice_of
-from tests.test_expect_ipvs import content, expectation_of, expectations, healthy
-from tests.test_expected_sets import held_sets
+from tests.kubeproxy.test_expect import ALL_KINDS, HERE, NODES, RANGES, service, slice_of
+from tests.kubeproxy.test_expect_ipvs import content, expectation_of, expectations, healthy
+from tests.kubeproxy.test_expected_sets import held_sets
 
 from ruleaudit.checks.context import FamilyAudit
 from ruleaudit.checks.written_ipvs import Conditions, node_refusals, written_chains, written_ipvs
@@ -17,21 +17,21 @@ from ruleaudit.cluster import load
 from ruleaudit.dataplane.packet import Host
 from ruleaudit.dataplane.ruleset import Ruleset
 from ruleaudit.dataplane.sets import Sets
+from ruleaudit.dataplane.vantage import choose_clients
 from ruleaudit.findings import Severity
 from ruleaudit.formats.ipset import parse as parse_sets
 from ruleaudit.formats.iptables_save import parse
-from ruleaudit.kubeproxy import IPVS_CHAINS, IPVS_HOOKS, Signs, hook_present, ipvs_release_bounds, read_ipvs_signs
-from ruleaudit.settings import LocalDetection
-from ruleaudit.vantage import choose_clients
+from ruleaudit.kubeproxy.settings import LocalDetection
+from ruleaudit.signs import IPVS_CHAINS, IPVS_HOOKS, Signs, hook_present, ipvs_release_bounds, read_ipvs_signs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from tests.test_expect import Object
+    from tests.kubeproxy.test_expect import Object
 
-    from ruleaudit.expect import Expectation
-    from ruleaudit.settings import Detection
+    from ruleaudit.kubeproxy.expect import Expectation
+    from ruleaudit.kubeproxy.settings import Detection
 
 FILES = {4: "iptables-save.txt", 6: "ip6tables-save.txt"}
 

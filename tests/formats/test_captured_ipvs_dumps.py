@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from ruleaudit.dumps.virtual_servers import IpvsDump
 from ruleaudit.errors import InputError
 from ruleaudit.formats import ip_addr, ipset, ipvsadm
 from ruleaudit.sources import InputKind, read, recognise
-from ruleaudit.virtual_servers import IpvsDump
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ruleaudit.lines import Lines
+    from ruleaudit.dumps.lines import Lines
 
 PARSERS: dict[str, Callable[[str, str], Lines]] = {
     "ipvsadm*.txt": ipvsadm.parse,

@@ -9,7 +9,7 @@ from ruleaudit.errors import InputError
 from ruleaudit.formats.ip_addr import parse, parse_with_grammar
 
 if TYPE_CHECKING:
-    from ruleaudit.interfaces import InterfaceDump
+    from ruleaudit.dumps.interfaces import InterfaceDump
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "dumps" / "ip-addr"
 TEXTS = sorted(FIXTURES.glob("*.txt"))

@@ -10,7 +10,7 @@ from ruleaudit.errors import InputError
 from ruleaudit.formats.ipset import canonical_entry, parse, parse_with_grammar
 
 if TYPE_CHECKING:
-    from ruleaudit.ip_sets import IpSet, IpSetDump
+    from ruleaudit.dumps.ip_sets import IpSet, IpSetDump
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "dumps" / "ipset"
 FIXTURE_FILES = sorted(FIXTURES.glob("*.txt"))

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from ruleaudit.dumps.rules import Dump, LineKind, Rule, unescape
 from ruleaudit.errors import InputError
 from ruleaudit.formats import iptables_save
 from ruleaudit.formats.iptables_save import parse, parse_with_grammar
-from ruleaudit.rules import Dump, LineKind, Rule, unescape
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "dumps" / "iptables-save"
 FIXTURE_FILES = sorted(FIXTURES.glob("*.txt"))

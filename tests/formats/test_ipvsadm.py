@@ -10,7 +10,7 @@ from ruleaudit.errors import InputError
 from ruleaudit.formats.ipvsadm import parse, parse_with_grammar
 
 if TYPE_CHECKING:
-    from ruleaudit.virtual_servers import Listing, VirtualServer
+    from ruleaudit.dumps.virtual_servers import Listing, VirtualServer
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "dumps" / "ipvsadm"
 FIXTURE_FILES = sorted(FIXTURES.glob("*.txt"))

@@ -22,7 +22,7 @@ from ruleaudit.dataplane.sets import Sets
 from ruleaudit.formats import ip_addr, ipset, ipvsadm
 from ruleaudit.formats.iptables_save import parse
 from ruleaudit.forwarding import Verdict, endpoint_text, split_endpoint
-from ruleaudit.settings import LocalDetection, combine, read_settings, resolve
+from ruleaudit.kubeproxy.settings import LocalDetection, combine, read_settings, resolve
 from ruleaudit.sources import InputKind, read
 
 if TYPE_CHECKING:
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from ruleaudit.cluster import Cluster
     from ruleaudit.dataplane.walk import Outcome
-    from ruleaudit.ip_sets import IpSet
-    from ruleaudit.rules import Dump
+    from ruleaudit.dumps.ip_sets import IpSet
+    from ruleaudit.dumps.rules import Dump
 
 __all__ = ["Captured", "Tally", "compare", "compare_loaded", "without_accounting"]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from ruleaudit.dumps.rules import Argument, Option, Rule, unescape
 from ruleaudit.formats.iptables_save import parse
-from ruleaudit.rules import Argument, Option, Rule, unescape
 
 FIXTURE = Path(__file__).parents[2] / "fixtures" / "dumps" / "iptables-save" / "second-opinion.txt"
 READER = Path(__file__).with_name("read_with_iptc.py")

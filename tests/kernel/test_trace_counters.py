@@ -24,7 +24,7 @@ from ruleaudit.trace.values import StepKind
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from ruleaudit.rules import Dump
+    from ruleaudit.dumps.rules import Dump
     from ruleaudit.trace import Trace
     from ruleaudit.trace.values import Step
 

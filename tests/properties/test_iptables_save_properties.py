@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ruleaudit.dumps.rules import LineKind
 from ruleaudit.formats.iptables_save import parse, parse_with_grammar
-from ruleaudit.rules import LineKind
 
 if TYPE_CHECKING:
     import random

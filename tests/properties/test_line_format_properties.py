@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import random
     from collections.abc import Callable
 
-    from ruleaudit.lines import Lines
+    from ruleaudit.dumps.lines import Lines
 
 
 class Format(NamedTuple):

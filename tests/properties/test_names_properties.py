@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ruleaudit.cluster import load
-from ruleaudit.ingress import URLError, parse_url, route
-from ruleaudit.names import Answer, resolve
+from ruleaudit.ways.ingress import URLError, parse_url, route
+from ruleaudit.ways.names import Answer, resolve
 
 LABELS = st.sampled_from(["web", "db", "demo", "other", "svc", "pod", "cluster", "local", "_http", "_tcp", "10-244-1-5", "x", ""])
 NAMES = st.lists(LABELS, max_size=7).map(".".join) | st.text(max_size=40)

@@ -12,8 +12,8 @@ from tests.trace.every_frontend import OUTSIDE, ask_everything, ends_of, local_p
 
 from ruleaudit.findings import Certainty
 from ruleaudit.forwarding import FrontendKind, Verdict, equal_shares
-from ruleaudit.ingress import backend_of, ingress_paths
 from ruleaudit.trace import Nodes, read_nodes, trace
+from ruleaudit.ways.ingress import backend_of, ingress_paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -16,8 +16,8 @@ from ruleaudit.cluster import Cluster, load
 from ruleaudit.errors import InputError, RuleauditError
 from ruleaudit.findings import Certainty
 from ruleaudit.forwarding import Verdict
+from ruleaudit.kubeproxy.settings import read_settings
 from ruleaudit.reports.text import plain
-from ruleaudit.settings import read_settings
 from ruleaudit.sources import InputKind, read
 from ruleaudit.trace import Nodes, SeveralNodesError, read_nodes, trace
 from ruleaudit.trace.picture import dot_trace, mermaid_trace

@@ -24,7 +24,7 @@ from ruleaudit.capture_description import not_collected
 from ruleaudit.cluster import load
 from ruleaudit.errors import InputError
 from ruleaudit.formats.iptables_save import MAX_LINE_LENGTH, MAX_LINES, parse
-from ruleaudit.settings import find_settings
+from ruleaudit.kubeproxy.settings import find_settings
 from ruleaudit.sources import Captures, InputKind, read_captures
 
 if TYPE_CHECKING:

@@ -7,17 +7,17 @@ from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
 from ruleaudit.addresses import canonical_address, family_of
-from ruleaudit.chains import chain_hash, endpoint_chain_hash
+from ruleaudit.dumps.rules import LineKind
 from ruleaudit.forwarding import endpoint_text
-from ruleaudit.kubeproxy import SERVICE_CHAIN, is_kube_proxy_chain
-from ruleaudit.rules import LineKind
+from ruleaudit.kubeproxy.chains import chain_hash, endpoint_chain_hash
+from ruleaudit.signs import SERVICE_CHAIN, is_kube_proxy_chain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
     from ruleaudit.anonymize.mapping import Mapping
     from ruleaudit.cluster import Cluster
-    from ruleaudit.rules import Dump
+    from ruleaudit.dumps.rules import Dump
 
 __all__ = ["Chains"]
 

@@ -7,18 +7,18 @@ import re
 from typing import TYPE_CHECKING, Final
 
 from ruleaudit.anonymize.iptables_words import FLAGS, MODULES
-from ruleaudit.lines import BLANK, UNPARSED
-from ruleaudit.rules import LineKind, unescape
+from ruleaudit.dumps.lines import BLANK, UNPARSED
+from ruleaudit.dumps.rules import LineKind, unescape
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from ruleaudit.anonymize.chains import Chains
-    from ruleaudit.interfaces import InterfaceDump
-    from ruleaudit.ip_sets import IpSetDump
-    from ruleaudit.lines import LineShape
-    from ruleaudit.rules import Dump, Option, Shape
-    from ruleaudit.virtual_servers import IpvsDump
+    from ruleaudit.dumps.interfaces import InterfaceDump
+    from ruleaudit.dumps.ip_sets import IpSetDump
+    from ruleaudit.dumps.lines import LineShape
+    from ruleaudit.dumps.rules import Dump, Option, Shape
+    from ruleaudit.dumps.virtual_servers import IpvsDump
 
     Rewrite = Callable[[str], str]
 

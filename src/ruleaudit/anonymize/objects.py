@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from ruleaudit.ingress_controllers import known_controller
+from ruleaudit.ways.ingress_controllers import known_controller
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -8,8 +8,8 @@ from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from ruleaudit.errors import InputError
-from ruleaudit.release import KNOWN_GATES
-from ruleaudit.settings import Form, GivenSettings, read_settings
+from ruleaudit.kubeproxy.release import KNOWN_GATES
+from ruleaudit.kubeproxy.settings import Form, GivenSettings, read_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence

@@ -15,14 +15,14 @@ from ruleaudit.checks import stopped, takeover, virtual_leftovers, written, writ
 from ruleaudit.checks.mixed_modes import other_modes_chains, other_modes_rules, other_modes_virtual_servers
 from ruleaudit.checks.virtual_causes import effects_of_lost_rules
 from ruleaudit.findings import Finding, Report
-from ruleaudit.release import ProxyMode
+from ruleaudit.kubeproxy.release import ProxyMode
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ruleaudit.audit.inputs import Progress
     from ruleaudit.audit.shared import Shared
-    from ruleaudit.settings import GivenSettings
+    from ruleaudit.kubeproxy.settings import GivenSettings
     from ruleaudit.sources import Source
 
 __all__ = ["FamilyModel", "NodeModel", "UnknownNodeError", "audit_inputs", "open_node", "without_collection"]

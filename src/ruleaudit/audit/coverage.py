@@ -13,10 +13,10 @@ from ruleaudit.checks import objects, objects_oddities
 from ruleaudit.errors import RuleauditError
 from ruleaudit.findings import Certainty, Finding, Location, Severity
 from ruleaudit.forwarding import split_endpoint
-from ruleaudit.kubeproxy import SERVICE_CHAIN, Signs, is_kube_proxy_chain, other_proxy
+from ruleaudit.kubeproxy.release import ProxyMode
+from ruleaudit.kubeproxy.settings import LocalDetection
 from ruleaudit.near import unknown
-from ruleaudit.release import ProxyMode
-from ruleaudit.settings import LocalDetection
+from ruleaudit.signs import SERVICE_CHAIN, Signs, is_kube_proxy_chain, other_proxy
 from ruleaudit.sources import InputKind
 
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
     from ruleaudit.cluster import Cluster
     from ruleaudit.dataplane.ruleset import Ruleset
-    from ruleaudit.expect import Expectation
-    from ruleaudit.interfaces import InterfaceDump
-    from ruleaudit.rules import Table
-    from ruleaudit.settings import GivenSettings, ProxySettings
+    from ruleaudit.dumps.interfaces import InterfaceDump
+    from ruleaudit.dumps.rules import Table
+    from ruleaudit.kubeproxy.expect import Expectation
+    from ruleaudit.kubeproxy.settings import GivenSettings, ProxySettings
 
 __all__ = [
     "UnknownNodeError",

@@ -15,18 +15,18 @@ from ruleaudit.errors import InputError
 from ruleaudit.findings import Finding, InputSummary, Location, ObjectReference, Severity
 from ruleaudit.formats.completeness import Gap, gap_of
 from ruleaudit.formats.iptables_save import MAX_LINE_LENGTH, MAX_LINES, parse
-from ruleaudit.kubeproxy import is_kube_proxy_chain
-from ruleaudit.settings import GivenSettings, combine, find_settings
+from ruleaudit.kubeproxy.settings import GivenSettings, combine, find_settings
+from ruleaudit.signs import is_kube_proxy_chain
 from ruleaudit.sources import UNKNOWN, InputKind, Source
 
 if TYPE_CHECKING:
     from ruleaudit.audit.shared import Shared
-    from ruleaudit.expect import Expectations
-    from ruleaudit.interfaces import InterfaceDump
-    from ruleaudit.ip_sets import IpSetDump
-    from ruleaudit.lines import Lines
-    from ruleaudit.rules import Dump, Table
-    from ruleaudit.virtual_servers import IpvsDump
+    from ruleaudit.dumps.interfaces import InterfaceDump
+    from ruleaudit.dumps.ip_sets import IpSetDump
+    from ruleaudit.dumps.lines import Lines
+    from ruleaudit.dumps.rules import Dump, Table
+    from ruleaudit.dumps.virtual_servers import IpvsDump
+    from ruleaudit.kubeproxy.expect import Expectations
 
 __all__ = [
     "FAMILIES",

@@ -15,11 +15,11 @@ from ruleaudit.checks.context import FamilyAudit
 from ruleaudit.checks.other_node import other_node
 from ruleaudit.checks.services import ServiceJudge
 from ruleaudit.dataplane.packet import Host
-from ruleaudit.expect import Expectation, expect
 from ruleaudit.findings import Finding, ProxySummary, Severity
 from ruleaudit.forwarding import Vantage
-from ruleaudit.release import NEWEST, Release
-from ruleaudit.settings import Detection, GivenSettings, LocalDetection, ProxySettings
+from ruleaudit.kubeproxy.expect import Expectation, expect
+from ruleaudit.kubeproxy.release import NEWEST, Release
+from ruleaudit.kubeproxy.settings import Detection, GivenSettings, LocalDetection, ProxySettings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from ruleaudit.audit.model import NodeModel
     from ruleaudit.cluster import Cluster
     from ruleaudit.dataplane.ruleset import Ruleset
-    from ruleaudit.kubeproxy import Signs
-    from ruleaudit.rules import Table
+    from ruleaudit.dumps.rules import Table
+    from ruleaudit.signs import Signs
 
 __all__ = ["OpenFamily", "Summary", "audit_family", "collapsed", "open_family", "releases_of", "settled"]
 

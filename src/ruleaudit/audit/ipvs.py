@@ -28,12 +28,12 @@ from ruleaudit.dataplane.ipvs import VirtualTable
 from ruleaudit.dataplane.packet import Host
 from ruleaudit.dataplane.ruleset import Ruleset
 from ruleaudit.dataplane.sets import Sets
-from ruleaudit.expect import Expectation, expect
-from ruleaudit.expected_sets import SET_KINDS, set_name
 from ruleaudit.findings import Finding, Severity
 from ruleaudit.forwarding import FrontendKind, Vantage, split_endpoint
-from ruleaudit.kubeproxy import IPVS_HOOKS, Signs
-from ruleaudit.release import NEWEST, OLDEST, ProxyMode
+from ruleaudit.kubeproxy.expect import Expectation, expect
+from ruleaudit.kubeproxy.expected_sets import SET_KINDS, set_name
+from ruleaudit.kubeproxy.release import NEWEST, OLDEST, ProxyMode
+from ruleaudit.signs import IPVS_HOOKS, Signs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -41,13 +41,13 @@ if TYPE_CHECKING:
     from ruleaudit.audit.inputs import Inputs
     from ruleaudit.audit.model import NodeModel
     from ruleaudit.cluster import Cluster
-    from ruleaudit.interfaces import InterfaceDump
-    from ruleaudit.ip_sets import IpSet, IpSetDump
-    from ruleaudit.lines import Lines
-    from ruleaudit.release import Release
-    from ruleaudit.rules import Table
-    from ruleaudit.settings import ProxySettings
-    from ruleaudit.virtual_servers import Listing, VirtualServer
+    from ruleaudit.dumps.interfaces import InterfaceDump
+    from ruleaudit.dumps.ip_sets import IpSet, IpSetDump
+    from ruleaudit.dumps.lines import Lines
+    from ruleaudit.dumps.rules import Table
+    from ruleaudit.dumps.virtual_servers import Listing, VirtualServer
+    from ruleaudit.kubeproxy.release import Release
+    from ruleaudit.kubeproxy.settings import ProxySettings
 
 __all__ = ["IpvsNode", "audit_ipvs_family", "ipvs_node", "open_ipvs_family"]
 

@@ -18,11 +18,11 @@ from ruleaudit.checks.other_node import other_node, traced, traces
 from ruleaudit.checks.services import ServiceJudge
 from ruleaudit.checks.virtual_servers import VirtualServerJudge
 from ruleaudit.dataplane.ruleset import Ruleset
-from ruleaudit.expect import expect
 from ruleaudit.findings import Finding, Severity
-from ruleaudit.kubeproxy import read_ipvs_signs, read_signs
-from ruleaudit.release import ProxyMode
-from ruleaudit.settings import resolve
+from ruleaudit.kubeproxy.expect import expect
+from ruleaudit.kubeproxy.release import ProxyMode
+from ruleaudit.kubeproxy.settings import resolve
+from ruleaudit.signs import read_ipvs_signs, read_signs
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from ruleaudit.checks.observer import Observer
     from ruleaudit.cluster import Cluster
     from ruleaudit.dataplane.evaluator import Evaluator
-    from ruleaudit.expect import Expectation, ExpectedServicePort
-    from ruleaudit.kubeproxy import Signs
-    from ruleaudit.release import Release
-    from ruleaudit.rules import Table
-    from ruleaudit.settings import GivenSettings, ProxySettings
+    from ruleaudit.dumps.rules import Table
+    from ruleaudit.kubeproxy.expect import Expectation, ExpectedServicePort
+    from ruleaudit.kubeproxy.release import Release
+    from ruleaudit.kubeproxy.settings import GivenSettings, ProxySettings
+    from ruleaudit.signs import Signs
     from ruleaudit.sources import Source
 
 __all__ = ["FamilyModel", "NodeModel", "open_node", "without_collection"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ruleaudit.addresses import canonical_address, parse_network, within
-from ruleaudit.kubeproxy import entry_value, is_kube_proxy_chain
-from ruleaudit.settings import LocalDetection
-from ruleaudit.vantage import Clients, choose_clients
+from ruleaudit.dataplane.vantage import Clients, choose_clients
+from ruleaudit.kubeproxy.settings import LocalDetection
+from ruleaudit.signs import entry_value, is_kube_proxy_chain
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from ruleaudit.cluster import Cluster
     from ruleaudit.cluster.objects import Node
     from ruleaudit.dataplane.ruleset import Ruleset
-    from ruleaudit.expect import Expectation
-    from ruleaudit.settings import GivenSettings
+    from ruleaudit.kubeproxy.expect import Expectation
+    from ruleaudit.kubeproxy.settings import GivenSettings
 
 __all__ = ["clients_of", "own_addresses"]
 

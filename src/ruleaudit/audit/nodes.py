@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ruleaudit.audit.inputs import Progress
     from ruleaudit.findings import Report
-    from ruleaudit.settings import GivenSettings
+    from ruleaudit.kubeproxy.settings import GivenSettings
     from ruleaudit.sources import Capture, Captures, Source
 
 __all__ = ["NodeAudit", "audit_nodes", "usable_cores"]

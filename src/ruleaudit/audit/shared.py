@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from ruleaudit.audit.coverage import objects_alone
 from ruleaudit.cluster import Cluster, load
-from ruleaudit.expect import Expectations
 from ruleaudit.formats.known_texts import KnownChains, KnownServers
+from ruleaudit.kubeproxy.expect import Expectations
 from ruleaudit.sources import InputKind
 
 if TYPE_CHECKING:

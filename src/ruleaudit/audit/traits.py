@@ -6,7 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from ruleaudit.findings import Traits
-from ruleaudit.kubeproxy import dispatches, entry_comment, is_kube_proxy_chain
+from ruleaudit.signs import dispatches, entry_comment, is_kube_proxy_chain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

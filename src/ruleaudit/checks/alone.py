@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ruleaudit.chains import endpoint_chain_hash
 from ruleaudit.compare import SHARE_TOLERANCE
 from ruleaudit.dataplane.ruleset import A_GOTO, A_JUMP
 from ruleaudit.findings import Finding, Severity
-from ruleaudit.kubeproxy import SERVICE_CHAIN, Dispatch, dispatches, entry_comment, entry_value
+from ruleaudit.kubeproxy.chains import endpoint_chain_hash
+from ruleaudit.signs import SERVICE_CHAIN, Dispatch, dispatches, entry_comment, entry_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

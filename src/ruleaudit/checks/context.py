@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from ruleaudit.catalogue import CATALOGUE
 from ruleaudit.dataplane.evaluator import Evaluator
 from ruleaudit.dataplane.ipvs import TABLE, IpvsEvaluator
-from ruleaudit.expected_sets import common_sets, expected_sets
 from ruleaudit.findings import Certainty, Finding, Location, ObjectReference, Severity
-from ruleaudit.kubeproxy import is_kube_proxy_chain
+from ruleaudit.kubeproxy.expected_sets import common_sets, expected_sets
+from ruleaudit.signs import is_kube_proxy_chain
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from ruleaudit.dataplane.ipvs import VirtualTable
     from ruleaudit.dataplane.packet import Host
     from ruleaudit.dataplane.ruleset import Ruleset
+    from ruleaudit.dataplane.vantage import Clients
     from ruleaudit.dataplane.walk import Outcome
-    from ruleaudit.expect import Expectation, ExpectedServicePort
-    from ruleaudit.expected_sets import SetExpectation
+    from ruleaudit.dumps.lines import Lines
+    from ruleaudit.dumps.rules import Table
     from ruleaudit.forwarding import Frontend
-    from ruleaudit.kubeproxy import Hook, Signs
-    from ruleaudit.lines import Lines
-    from ruleaudit.rules import Table
-    from ruleaudit.settings import ProxySettings
-    from ruleaudit.vantage import Clients
+    from ruleaudit.kubeproxy.expect import Expectation, ExpectedServicePort
+    from ruleaudit.kubeproxy.expected_sets import SetExpectation
+    from ruleaudit.kubeproxy.settings import ProxySettings
+    from ruleaudit.signs import Hook, Signs
 
 __all__ = ["FamilyAudit", "RulePlace", "is_own", "service_port_of", "trail_places"]
 

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from ruleaudit.dataplane.observe import Observation
     from ruleaudit.dataplane.walk import Outcome
-    from ruleaudit.endpoints import Endpoint
-    from ruleaudit.expect import ExpectedServicePort
+    from ruleaudit.kubeproxy.endpoints import Endpoint
+    from ruleaudit.kubeproxy.expect import ExpectedServicePort
 
 __all__ = ["WHENCE", "Judgement"]
 

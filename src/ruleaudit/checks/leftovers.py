@@ -8,18 +8,18 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import TYPE_CHECKING
 
-from ruleaudit.chains import chain_hash, endpoint_chain_hash
 from ruleaudit.checks.context import FamilyAudit, RulePlace, service_port_of
 from ruleaudit.dataplane.ruleset import A_GOTO, A_JUMP, PreparedChain
 from ruleaudit.findings import Finding, ObjectReference, Severity
 from ruleaudit.forwarding import Frontend, FrontendKind, Vantage, Verdict
-from ruleaudit.kubeproxy import SERVICE_CHAIN, Dispatch, dispatches, entry_comment, is_kube_proxy_chain
+from ruleaudit.kubeproxy.chains import chain_hash, endpoint_chain_hash
+from ruleaudit.signs import SERVICE_CHAIN, Dispatch, dispatches, entry_comment, is_kube_proxy_chain
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ruleaudit.checks.services import ServiceJudge
-    from ruleaudit.expect import ExpectedServicePort
+    from ruleaudit.kubeproxy.expect import ExpectedServicePort
 
 __all__ = ["chains", "needed_chains", "stale_frontends"]
 

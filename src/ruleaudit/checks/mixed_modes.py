@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING
 from ruleaudit.checks.judgement import listed
 from ruleaudit.dataplane.ruleset import A_GOTO, A_JUMP, Ruleset
 from ruleaudit.findings import Severity
-from ruleaudit.kubeproxy import HOOKS as IPTABLES_HOOKS
-from ruleaudit.kubeproxy import IPVS_HOOKS, SERVICE_CHAIN, hook_present
-from ruleaudit.release import ProxyMode
+from ruleaudit.kubeproxy.release import ProxyMode
+from ruleaudit.signs import HOOKS as IPTABLES_HOOKS
+from ruleaudit.signs import IPVS_HOOKS, SERVICE_CHAIN, hook_present
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ruleaudit.checks.context import FamilyAudit
+    from ruleaudit.dumps.virtual_servers import Listing
     from ruleaudit.findings import Finding
-    from ruleaudit.virtual_servers import Listing
 
 __all__ = ["other_modes_chains", "other_modes_rules", "other_modes_virtual_servers"]
 

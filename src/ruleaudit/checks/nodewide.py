@@ -19,15 +19,15 @@ from ruleaudit.dataplane.walk import Flow
 from ruleaudit.findings import Finding, ObjectReference, Severity
 from ruleaudit.formats.iptables_save import parse
 from ruleaudit.forwarding import FrontendKind, Vantage, split_endpoint
-from ruleaudit.kubeproxy import HOOKS, Hook, Signs, dispatches, hook_present, tail_rules
-from ruleaudit.settings import LocalDetection
+from ruleaudit.kubeproxy.settings import LocalDetection
+from ruleaudit.signs import HOOKS, Hook, Signs, dispatches, hook_present, tail_rules
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from ruleaudit.checks.context import FamilyAudit, RulePlace
     from ruleaudit.checks.services import ServiceJudge
-    from ruleaudit.rules import Chain, Dump, Table
+    from ruleaudit.dumps.rules import Chain, Dump, Table
 
 __all__ = ["dispatching", "hooks", "local_detection", "masquerade", "missing_hooks", "repair"]
 

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from ruleaudit.cluster import Cluster
-    from ruleaudit.expect import Expectation
     from ruleaudit.forwarding import Frontend
+    from ruleaudit.kubeproxy.expect import Expectation
 
 __all__ = ["duplicate_frontends", "slice_disagreements"]
 

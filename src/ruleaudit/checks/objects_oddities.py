@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 from ruleaudit.catalogue import CATALOGUE
 from ruleaudit.findings import Certainty, Finding, ObjectReference, Severity
-from ruleaudit.ingress import backend_of, ingress_paths
 from ruleaudit.near import did_you_mean, near_matches
+from ruleaudit.ways.ingress import backend_of, ingress_paths
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping

@@ -11,9 +11,9 @@ import msgspec
 from ruleaudit.checks.judgement import Judgement
 from ruleaudit.compare import Difference, DifferenceKind, compare, equal, spreads_alike
 from ruleaudit.dataplane.observe import Observation, observe
-from ruleaudit.expect import ExpectedServicePort, expect
 from ruleaudit.forwarding import Forwarding, Frontend, FrontendKind, Vantage, Verdict, split_endpoint
-from ruleaudit.release import EndpointSource
+from ruleaudit.kubeproxy.expect import ExpectedServicePort, expect
+from ruleaudit.kubeproxy.release import EndpointSource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, NamedTuple
 from ruleaudit.addresses import canonical_address
 from ruleaudit.checks.context import FamilyAudit, service_port_of
 from ruleaudit.checks.judgement import listed
-from ruleaudit.expect import ExpectedServicePort, expect
-from ruleaudit.expected_sets import set_name
 from ruleaudit.findings import Finding, ObjectReference
 from ruleaudit.forwarding import FrontendKind
+from ruleaudit.kubeproxy.expect import ExpectedServicePort, expect
+from ruleaudit.kubeproxy.expected_sets import set_name
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence

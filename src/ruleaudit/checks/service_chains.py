@@ -6,19 +6,19 @@ from collections import defaultdict
 from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar
 
-from ruleaudit.chains import chain_hash, endpoint_chain_hash
 from ruleaudit.checks.context import FamilyAudit, RulePlace, service_port_of
 from ruleaudit.checks.judgement import Judgement, endpoint_objects
 from ruleaudit.dataplane.ruleset import A_DNAT, Entry, destination_of
 from ruleaudit.findings import Finding, Severity
 from ruleaudit.forwarding import FrontendKind, Vantage, Verdict, endpoint_text
-from ruleaudit.kubeproxy import SERVICE_CHAIN, entry_comment, entry_value
+from ruleaudit.kubeproxy.chains import chain_hash, endpoint_chain_hash
+from ruleaudit.signs import SERVICE_CHAIN, entry_comment, entry_value
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from ruleaudit.dataplane.walk import Outcome
-    from ruleaudit.expect import ExpectedServicePort
+    from ruleaudit.kubeproxy.expect import ExpectedServicePort
 
 __all__ = ["ServiceChains"]
 

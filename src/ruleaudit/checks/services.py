@@ -35,14 +35,14 @@ from ruleaudit.checks.source_ranges import SourceRanges
 from ruleaudit.compare import DifferenceKind
 from ruleaudit.dataplane.ipvs import TABLE
 from ruleaudit.forwarding import Frontend, FrontendKind, Vantage, Verdict, split_endpoint
-from ruleaudit.kubeproxy import SERVICE_CHAIN
+from ruleaudit.signs import SERVICE_CHAIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ruleaudit.dataplane.walk import Outcome
-    from ruleaudit.expect import ExpectedServicePort
     from ruleaudit.findings import Finding
+    from ruleaudit.kubeproxy.expect import ExpectedServicePort
 
 __all__ = ["KIND_TEXT", "MISSING_CODE", "ServiceJudge"]
 

@@ -11,7 +11,7 @@ from ruleaudit.checks.observer import Observer, address_inside
 from ruleaudit.compare import equal
 from ruleaudit.dataplane.observe import observe
 from ruleaudit.forwarding import FrontendKind, Vantage, Verdict
-from ruleaudit.kubeproxy import SERVICE_CHAIN
+from ruleaudit.signs import SERVICE_CHAIN
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from ruleaudit.checks.service_chains import ServiceChains
     from ruleaudit.dataplane.packet import Packet
     from ruleaudit.dataplane.walk import Outcome
-    from ruleaudit.expect import ExpectedServicePort
     from ruleaudit.findings import Finding
+    from ruleaudit.kubeproxy.expect import ExpectedServicePort
 
 __all__ = ["SourceRanges"]
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ruleaudit.addresses import canonical_address, family_of
 from ruleaudit.catalogue import CATALOGUE
-from ruleaudit.endpoints import PROXY_NAME_LABEL
 from ruleaudit.findings import Finding, ObjectReference, Severity
 from ruleaudit.forwarding import Frontend, FrontendKind
+from ruleaudit.kubeproxy.endpoints import PROXY_NAME_LABEL
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from ruleaudit.checks.context import FamilyAudit
     from ruleaudit.dataplane.ipvs import VirtualTable
-    from ruleaudit.expect import ExpectedServicePort
+    from ruleaudit.dumps.virtual_servers import VirtualServer
     from ruleaudit.findings import Finding
-    from ruleaudit.virtual_servers import VirtualServer
+    from ruleaudit.kubeproxy.expect import ExpectedServicePort
 
 __all__ = ["odd_servers"]
 

@@ -13,17 +13,17 @@ from ruleaudit.addresses import parse_network
 from ruleaudit.checks.context import FamilyAudit, RulePlace, service_port_of
 from ruleaudit.checks.judgement import listed
 from ruleaudit.dataplane.ipvs import TABLE, VirtualTable
-from ruleaudit.expected_sets import Asked, common_asked, expected_dummy_addresses
 from ruleaudit.findings import Finding, ObjectReference, Severity
 from ruleaudit.forwarding import Frontend, FrontendKind, endpoint_text
+from ruleaudit.kubeproxy.expected_sets import Asked, common_asked, expected_dummy_addresses
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
-    from ruleaudit.expect import ExpectedServicePort
-    from ruleaudit.expected_sets import SetExpectation
-    from ruleaudit.ip_sets import IpSet
-    from ruleaudit.virtual_servers import VirtualServer
+    from ruleaudit.dumps.ip_sets import IpSet
+    from ruleaudit.dumps.virtual_servers import VirtualServer
+    from ruleaudit.kubeproxy.expect import ExpectedServicePort
+    from ruleaudit.kubeproxy.expected_sets import SetExpectation
 
 __all__ = ["dummy_addresses", "empty_sets", "set_entries", "stale_servers"]
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ruleaudit.checks.context import FamilyAudit
-    from ruleaudit.rules import Chain, Dump
+    from ruleaudit.dumps.rules import Chain, Dump
 
     _Chains = Mapping[tuple[str, str], tuple[Chain, Dump]]
 

@@ -19,8 +19,8 @@ from ruleaudit.checks.services import KIND_TEXT, MISSING_CODE, ServiceJudge
 from ruleaudit.compare import DifferenceKind
 from ruleaudit.dataplane.ipvs import TABLE, usable
 from ruleaudit.dataplane.ruleset import A_SNAT
-from ruleaudit.expected_sets import set_name
 from ruleaudit.forwarding import Forwarding, Frontend, FrontendKind, Vantage, Verdict, endpoint_text
+from ruleaudit.kubeproxy.expected_sets import set_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from ruleaudit.dataplane.ipvs import VirtualTable
     from ruleaudit.dataplane.ruleset import Ruleset
     from ruleaudit.dataplane.walk import Outcome
-    from ruleaudit.expect import ExpectedServicePort
+    from ruleaudit.dumps.virtual_servers import RealServer
     from ruleaudit.findings import Finding
-    from ruleaudit.virtual_servers import RealServer
+    from ruleaudit.kubeproxy.expect import ExpectedServicePort
 
 __all__ = ["VirtualServerJudge", "loop_back"]
 

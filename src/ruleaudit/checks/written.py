@@ -12,18 +12,18 @@ from collections import defaultdict
 from enum import Enum
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from ruleaudit.chains import chain_hash
 from ruleaudit.dataplane.ruleset import keys_of
 from ruleaudit.findings import Finding, Severity
-from ruleaudit.kubeproxy import SERVICE_CHAIN, Hook, entry_comment, entry_value, hook_present, tail_rules
-from ruleaudit.settings import LocalDetection
+from ruleaudit.kubeproxy.chains import chain_hash
+from ruleaudit.kubeproxy.settings import LocalDetection
+from ruleaudit.signs import SERVICE_CHAIN, Hook, entry_comment, entry_value, hook_present, tail_rules
 
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
     from ruleaudit.checks.context import FamilyAudit, RulePlace
-    from ruleaudit.expect import ExpectedServicePort
-    from ruleaudit.rules import Shape
+    from ruleaudit.dumps.rules import Shape
+    from ruleaudit.kubeproxy.expect import ExpectedServicePort
 
 __all__ = ["written_rules"]
 

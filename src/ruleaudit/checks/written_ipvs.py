@@ -14,16 +14,16 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple, TypeAlias
 
 from ruleaudit.addresses import parse_network
-from ruleaudit.expected_sets import set_name
 from ruleaudit.findings import Finding, Severity
 from ruleaudit.forwarding import FrontendKind
+from ruleaudit.kubeproxy.expected_sets import set_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from ruleaudit.checks.context import FamilyAudit, RulePlace
-    from ruleaudit.expect import Expectation, ExpectedServicePort
-    from ruleaudit.settings import Detection
+    from ruleaudit.kubeproxy.expect import Expectation, ExpectedServicePort
+    from ruleaudit.kubeproxy.settings import Detection
 
 __all__ = [
     "Conditions",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import BinaryIO, TextIO
 
-    from ruleaudit.settings import GivenSettings
+    from ruleaudit.kubeproxy.settings import GivenSettings
     from ruleaudit.sources import Captures, Source
     from ruleaudit.trace import Nodes
 
@@ -46,7 +46,7 @@ class Inputs:
         """What --kube-proxy-config says, None without it. Raises InputError."""
         if self.kube_proxy_config is None:
             return None
-        from ruleaudit.settings import read_settings
+        from ruleaudit.kubeproxy.settings import read_settings
         from ruleaudit.sources import read_plain
 
         return read_settings(read_plain(self.kube_proxy_config), self.kube_proxy_config)

@@ -20,7 +20,7 @@ from ruleaudit.forwarding import Verdict, endpoint_text
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from ruleaudit.virtual_servers import Listing, RealServer, VirtualServer
+    from ruleaudit.dumps.virtual_servers import Listing, RealServer, VirtualServer
 
 __all__ = ["TABLE", "IpvsEvaluator", "Service", "VirtualTable", "usable"]
 

@@ -14,7 +14,7 @@ from ruleaudit.dataplane.packet import PROTOCOL_NUMBERS, network
 
 if TYPE_CHECKING:
     from ruleaudit.dataplane.walk import Flow, Run
-    from ruleaudit.rules import MatchShape, Option, Shape
+    from ruleaudit.dumps.rules import MatchShape, Option, Shape
 
 __all__ = ["MODELLED_MATCHES", "Affinity", "Test", "TestPlan", "plan_tests"]
 

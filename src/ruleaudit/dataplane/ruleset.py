@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 
     from ruleaudit.dataplane.sets import Sets
-    from ruleaudit.rules import Chain, Dump, Shape, Table
+    from ruleaudit.dumps.rules import Chain, Dump, Shape, Table
 
 __all__ = [
     "Balance",

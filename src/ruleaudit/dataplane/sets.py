@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from ruleaudit.ip_sets import IpSet
+    from ruleaudit.dumps.ip_sets import IpSet
 
 __all__ = ["BITMAP_PROTOCOLS", "Sets"]
 

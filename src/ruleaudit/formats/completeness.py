@@ -11,10 +11,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ruleaudit.rules import LineKind
+from ruleaudit.dumps.rules import LineKind
 
 if TYPE_CHECKING:
-    from ruleaudit.rules import Table
+    from ruleaudit.dumps.rules import Table
 
 __all__ = ["BUILT_IN", "Gap", "gap_of"]
 

@@ -1,4 +1,4 @@
-"""`ip addr` as text and as JSON (`ip -j addr`) to the faithful model (`ruleaudit.interfaces`)."""
+"""`ip addr` as text and as JSON (`ip -j addr`) to the faithful model (`ruleaudit.dumps.interfaces`)."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from ruleaudit.addresses import host_address
+from ruleaudit.dumps.interfaces import Interface, InterfaceAddress, InterfaceDump
+from ruleaudit.dumps.lines import BLANK, UNPARSED
+from ruleaudit.dumps.rules import Problem
 from ruleaudit.errors import InputError
 from ruleaudit.formats.line_grammar import LineGrammar, mark_unparsed, no_collection
-from ruleaudit.interfaces import Interface, InterfaceAddress, InterfaceDump
-from ruleaudit.lines import BLANK, UNPARSED
-from ruleaudit.rules import Problem
 
 if TYPE_CHECKING:
-    from ruleaudit.lines import LineShape
+    from ruleaudit.dumps.lines import LineShape
 
 __all__ = ["parse", "parse_with_grammar"]
 

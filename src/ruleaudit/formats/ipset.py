@@ -1,4 +1,4 @@
-"""`ipset save`, `ipset list` and their XML to the faithful model (`ruleaudit.ip_sets`).
+"""`ipset save`, `ipset list` and their XML to the faithful model (`ruleaudit.dumps.ip_sets`).
 
 XML is read line by line like the rest: ipset prints each element in a line of its own, and neither escapes nor declares anything,
 so that nothing is ever expanded.
@@ -10,15 +10,15 @@ import re
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ruleaudit.addresses import host_address
+from ruleaudit.dumps.ip_sets import IpSet, IpSetDump
+from ruleaudit.dumps.lines import BLANK, UNPARSED
+from ruleaudit.dumps.rules import Problem
 from ruleaudit.errors import InputError
 from ruleaudit.formats.line_grammar import LineGrammar, mark_unparsed, no_collection
-from ruleaudit.ip_sets import IpSet, IpSetDump
-from ruleaudit.lines import BLANK, UNPARSED
-from ruleaudit.rules import Problem
 
 if TYPE_CHECKING:
-    from ruleaudit.ip_sets import Form
-    from ruleaudit.lines import LineShape
+    from ruleaudit.dumps.ip_sets import Form
+    from ruleaudit.dumps.lines import LineShape
 
 __all__ = ["MAX_SETS", "canonical_entry", "parse", "parse_with_grammar"]
 
@@ -405,7 +405,7 @@ def _make_canonical(one: IpSet) -> None:
 
 
 def canonical_entry(text: str, one: IpSet) -> str | None:
-    """The canonical text of an entry of a set (see `ruleaudit.ip_sets`); None where the set's type allows no such entry."""
+    """The canonical text of an entry of a set (see `ruleaudit.dumps.ip_sets`); None where the set's type allows no such entry."""
     dimensions = one.dimensions
     if one.type == "list:set":
         return text

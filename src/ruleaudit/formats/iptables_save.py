@@ -1,4 +1,4 @@
-"""iptables-save and `iptables -S` text to the faithful model (`ruleaudit.rules`), at the speed of a few regular expressions.
+"""iptables-save and `iptables -S` text to the faithful model (`ruleaudit.dumps.rules`), at the speed of a few regular expressions.
 
 The grammar (`iptables_save.lark`) is the authority. It reads the first line of each shape; from that parse comes a pattern with
 one group per value, and every further line of the shape only has its values picked out by it. Which shape to try comes from the
@@ -20,11 +20,7 @@ from functools import cache
 from itertools import chain as chained
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
-from ruleaudit.errors import RAISE_LIMIT, InputError
-from ruleaudit.formats.iptables_values import damaged_values, kinds_of, option_without_value
-from ruleaudit.formats.known_texts import Run
-from ruleaudit.grammar_files import grammar_text
-from ruleaudit.rules import (
+from ruleaudit.dumps.rules import (
     Backend,
     Chain,
     ChainText,
@@ -38,6 +34,10 @@ from ruleaudit.rules import (
     Table,
     TargetShape,
 )
+from ruleaudit.errors import RAISE_LIMIT, InputError
+from ruleaudit.formats.iptables_values import damaged_values, kinds_of, option_without_value
+from ruleaudit.formats.known_texts import Run
+from ruleaudit.grammar_files import grammar_text
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -10,12 +10,12 @@ import re
 from socket import AF_INET, AF_INET6, inet_pton
 from typing import TYPE_CHECKING, NamedTuple
 
-from ruleaudit.rules import LineKind
+from ruleaudit.dumps.rules import LineKind
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from ruleaudit.rules import Option, Shape
+    from ruleaudit.dumps.rules import Option, Shape
 
 __all__ = ["ValueKind", "damaged_values", "kinds_of", "option_without_value"]
 

@@ -1,4 +1,4 @@
-"""`ipvsadm -Ln` in all its variants and `ipvsadm -Sn` to the faithful model (`ruleaudit.virtual_servers`)."""
+"""`ipvsadm -Ln` in all its variants and `ipvsadm -Sn` to the faithful model (`ruleaudit.dumps.virtual_servers`)."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import re
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 from ruleaudit.addresses import host_address
+from ruleaudit.dumps.lines import BLANK, UNPARSED
+from ruleaudit.dumps.rules import Problem
+from ruleaudit.dumps.virtual_servers import IpvsDump, Listing, VirtualServer
 from ruleaudit.errors import InputError
 from ruleaudit.formats.line_grammar import LineGrammar, mark_unparsed, no_collection
-from ruleaudit.lines import BLANK, UNPARSED
-from ruleaudit.rules import Problem
-from ruleaudit.virtual_servers import IpvsDump, Listing, VirtualServer
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from ruleaudit.dumps.lines import LineShape
+    from ruleaudit.dumps.virtual_servers import Protocol, ServerText
     from ruleaudit.formats.known_texts import KnownServers
-    from ruleaudit.lines import LineShape
-    from ruleaudit.virtual_servers import Protocol, ServerText
 
 __all__ = ["MAX_SERVERS", "parse", "parse_with_grammar"]
 

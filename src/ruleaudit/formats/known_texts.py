@@ -11,14 +11,14 @@ import re
 from array import array
 from typing import TYPE_CHECKING, Generic, NamedTuple, TypeAlias, TypeVar
 
-from ruleaudit.rules import ChainText, LineKind
-from ruleaudit.virtual_servers import ServerText
+from ruleaudit.dumps.rules import ChainText, LineKind
+from ruleaudit.dumps.virtual_servers import ServerText
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from ruleaudit.rules import Dump, Shape
-    from ruleaudit.virtual_servers import IpvsDump
+    from ruleaudit.dumps.rules import Dump, Shape
+    from ruleaudit.dumps.virtual_servers import IpvsDump
 
 __all__ = ["KnownChains", "KnownServers", "Layout", "Run"]
 

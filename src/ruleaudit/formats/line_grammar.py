@@ -12,10 +12,10 @@ import re
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
+from ruleaudit.dumps.lines import BLANK, UNPARSED, Lines, LineShape, Part
+from ruleaudit.dumps.rules import Problem
 from ruleaudit.errors import InputError
 from ruleaudit.grammar_files import grammar_text
-from ruleaudit.lines import BLANK, UNPARSED, Lines, LineShape, Part
-from ruleaudit.rules import Problem
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

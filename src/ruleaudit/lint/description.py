@@ -13,17 +13,17 @@ from ruleaudit.audit.inputs import header_time
 from ruleaudit.catalogue import CATALOGUE
 from ruleaudit.dataplane.ruleset import Ruleset
 from ruleaudit.findings import Finding, Location, ObjectReference, Severity
-from ruleaudit.kubeproxy import Signs, read_ipvs_signs, read_signs
+from ruleaudit.kubeproxy.settings import GivenSettings, combine, find_settings, read_settings
 from ruleaudit.near import did_you_mean, near_matches
-from ruleaudit.settings import GivenSettings, combine, find_settings, read_settings
+from ruleaudit.signs import Signs, read_ipvs_signs, read_signs
 from ruleaudit.sources import InputKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from ruleaudit.audit.inputs import Inputs
+    from ruleaudit.dumps.rules import Table
     from ruleaudit.findings import Report
-    from ruleaudit.rules import Table
     from ruleaudit.sources import Source
 
 __all__ = ["META", "Capture", "gaps", "read_description", "wrong_description"]

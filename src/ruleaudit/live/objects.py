@@ -10,7 +10,7 @@ import msgspec
 from ruleaudit.cluster import objects
 from ruleaudit.documents import json_documents
 from ruleaudit.errors import InputError
-from ruleaudit.ingress import CLASS_ANNOTATION, DEFAULT_CLASS_ANNOTATION, changes_path
+from ruleaudit.ways.ingress import CLASS_ANNOTATION, DEFAULT_CLASS_ANNOTATION, changes_path
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -15,14 +15,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ruleaudit.errors import InputError
+from ruleaudit.kubeproxy.settings import read_settings
 from ruleaudit.live.dumps import Dump
-from ruleaudit.settings import read_settings
 from ruleaudit.sources import InputKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from ruleaudit.settings import GivenSettings
+    from ruleaudit.kubeproxy.settings import GivenSettings
 
 __all__ = ["Proxy", "command_line", "find_proxy", "proxy_configurations"]
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ruleaudit.audit import NodeModel
     from ruleaudit.cluster import Cluster
     from ruleaudit.cluster.objects import LoadBalancerIngress, Service, ServicePort
-    from ruleaudit.expect import ExpectedServicePort
+    from ruleaudit.kubeproxy.expect import ExpectedServicePort
     from ruleaudit.trace.question import Client
 
 __all__ = ["by_hostname", "expected_port", "straight", "through_hostname", "to_address"]

@@ -10,7 +10,6 @@ import msgspec
 from ruleaudit.addresses import canonical, family_of, known_family
 from ruleaudit.findings import Certainty
 from ruleaudit.forwarding import Verdict, endpoint_text
-from ruleaudit.names import Answer, Record, cluster_dns, resolve
 from ruleaudit.near import UnknownNameError, did_you_mean, near_matches
 from ruleaudit.trace import balancers, ingresses
 from ruleaudit.trace.holders import addresses_of
@@ -18,13 +17,14 @@ from ruleaudit.trace.hops import Branch, Follower, of_several
 from ruleaudit.trace.question import Client, QuestionError, Target, client_of, node_addresses, parse_target
 from ruleaudit.trace.summary import answer_of
 from ruleaudit.trace.values import Outcome, Party, Step, StepKind, Trace
+from ruleaudit.ways.names import Answer, Record, cluster_dns, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ruleaudit.cluster.objects import Service, ServicePort
-    from ruleaudit.names import Resolution
     from ruleaudit.trace.nodes import Nodes
+    from ruleaudit.ways.names import Resolution
 
 __all__ = ["known_addresses", "trace"]
 

@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
     from ruleaudit.cluster import Cluster
     from ruleaudit.cluster.objects import EndpointPort, EndpointSlice, EndpointSubset, ObjectReference, Service
-    from ruleaudit.endpoints import Candidates
-    from ruleaudit.endpoints import Endpoint as SliceEndpoint
-    from ruleaudit.expect import ExpectedServicePort
+    from ruleaudit.kubeproxy.endpoints import Candidates
+    from ruleaudit.kubeproxy.endpoints import Endpoint as SliceEndpoint
+    from ruleaudit.kubeproxy.expect import ExpectedServicePort
 
 __all__ = [
     "Listener",

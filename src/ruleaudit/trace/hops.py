@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ruleaudit.audit import FamilyModel, NodeModel
     from ruleaudit.dataplane.packet import Packet
     from ruleaudit.dataplane.walk import Outcome as Walked
-    from ruleaudit.expect import ExpectedServicePort
+    from ruleaudit.kubeproxy.expect import ExpectedServicePort
     from ruleaudit.trace.nodes import Nodes
     from ruleaudit.trace.values import Endpoint, RuleUse
 

@@ -8,24 +8,24 @@ from typing import TYPE_CHECKING
 from ruleaudit.addresses import canonical_address, family_of, known_family
 from ruleaudit.findings import Certainty
 from ruleaudit.forwarding import endpoint_text
-from ruleaudit.ingress import BackendProblem, route
-from ruleaudit.ingress_controllers import EntryKind, find_controller
 from ruleaudit.near import UnknownNameError, did_you_mean
 from ruleaudit.trace.balancers import expected_port, straight, through_hostname, to_address
 from ruleaudit.trace.holders import node_with
 from ruleaudit.trace.hops import Branch, of_several, scaled, with_share
 from ruleaudit.trace.question import QuestionError, client_of
 from ruleaudit.trace.values import Outcome, Party, Step, StepKind
+from ruleaudit.ways.ingress import BackendProblem, route
+from ruleaudit.ways.ingress_controllers import EntryKind, find_controller
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
     from ruleaudit.cluster import Cluster
     from ruleaudit.cluster.objects import Service, ServicePort
-    from ruleaudit.ingress import URL, Route
-    from ruleaudit.ingress_controllers import ControllerSearch, Entry
     from ruleaudit.trace.hops import Follower
     from ruleaudit.trace.question import Client
+    from ruleaudit.ways.ingress import URL, Route
+    from ruleaudit.ways.ingress_controllers import ControllerSearch, Entry
 
 __all__ = ["hosts", "leads", "serves", "through_ingress"]
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ruleaudit.audit import NodeModel
     from ruleaudit.audit.inputs import Progress
     from ruleaudit.cluster import Cluster
-    from ruleaudit.settings import GivenSettings
+    from ruleaudit.kubeproxy.settings import GivenSettings
     from ruleaudit.sources import Source
 
 __all__ = ["Nodes", "SeveralNodesError", "read_nodes"]

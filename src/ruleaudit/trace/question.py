@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ruleaudit.addresses import canonical_address, family_of
 from ruleaudit.errors import RuleauditError
-from ruleaudit.ingress import URL, parse_url
-from ruleaudit.names import pod_named
 from ruleaudit.near import UnknownNameError, did_you_mean, near_matches, unknown
 from ruleaudit.trace.holders import addresses_of, node_with
 from ruleaudit.trace.values import Party
+from ruleaudit.ways.ingress import URL, parse_url
+from ruleaudit.ways.names import pod_named
 
 if TYPE_CHECKING:
     from ruleaudit.audit import NodeModel

@@ -12,7 +12,7 @@ from ruleaudit.compare import DifferenceKind, compare, equal
 from ruleaudit.dataplane.observe import observe
 from ruleaudit.findings import Severity
 from ruleaudit.forwarding import FrontendKind, Vantage, Verdict, split_endpoint
-from ruleaudit.settings import LocalDetection
+from ruleaudit.kubeproxy.settings import LocalDetection
 from ruleaudit.trace.values import Expected, Remark
 
 if TYPE_CHECKING:
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from ruleaudit.compare import Difference
     from ruleaudit.dataplane.observe import Observation
     from ruleaudit.dataplane.packet import Packet
-    from ruleaudit.expect import Expectation, ExpectedServicePort
     from ruleaudit.findings import Finding
     from ruleaudit.forwarding import Forwarding, Frontend
-    from ruleaudit.ingress import Backend
+    from ruleaudit.kubeproxy.expect import Expectation, ExpectedServicePort
     from ruleaudit.trace.values import RuleUse
+    from ruleaudit.ways.ingress import Backend
 
 __all__ = ["Wanted", "claims_of"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from ruleaudit.addresses import parse_network
-from ruleaudit.lines import Lines
+from ruleaudit.dumps.lines import Lines
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -14,7 +14,7 @@ import msgspec
 
 from ruleaudit.addresses import canonical_address
 from ruleaudit.forwarding import endpoint_text
-from ruleaudit.release import DuplicateRule, HintsMode, Release
+from ruleaudit.kubeproxy.release import DuplicateRule, HintsMode, Release
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

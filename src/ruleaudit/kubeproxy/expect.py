@@ -13,7 +13,8 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from ruleaudit.addresses import canonical_address, parse_network
-from ruleaudit.endpoints import (
+from ruleaudit.forwarding import Forwarding, Frontend, FrontendKind, Vantage, Verdict
+from ruleaudit.kubeproxy.endpoints import (
     HEADLESS_LABEL,
     PROXY_NAME_LABEL,
     Candidates,
@@ -24,9 +25,8 @@ from ruleaudit.endpoints import (
     candidates_from_slices,
     select,
 )
-from ruleaudit.forwarding import Forwarding, Frontend, FrontendKind, Vantage, Verdict
-from ruleaudit.release import EndpointSource, HintsMode, ProxyMode, Release
-from ruleaudit.settings import LocalDetection
+from ruleaudit.kubeproxy.release import EndpointSource, HintsMode, ProxyMode, Release
+from ruleaudit.kubeproxy.settings import LocalDetection
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from ruleaudit.addresses import Network
     from ruleaudit.cluster import Cluster
     from ruleaudit.cluster.objects import Node, Service, ServicePort
-    from ruleaudit.settings import Detection, ProxySettings
+    from ruleaudit.kubeproxy.settings import Detection, ProxySettings
 
 __all__ = [
     "LARGE_CLUSTER_ENDPOINTS",

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ruleaudit.dataplane.matches import mark_and_mask
 from ruleaudit.dataplane.ruleset import A_JUMP, Entry, Ruleset, keys_of
-from ruleaudit.rules import unescape
+from ruleaudit.dumps.rules import unescape
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -12,8 +12,8 @@ from ruleaudit.forwarding import FrontendKind
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from ruleaudit.endpoints import Candidates
-    from ruleaudit.expect import Expectation, ExpectedServicePort
+    from ruleaudit.kubeproxy.endpoints import Candidates
+    from ruleaudit.kubeproxy.expect import Expectation, ExpectedServicePort
 
 __all__ = [
     "SET_KINDS",

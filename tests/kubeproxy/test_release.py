@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ruleaudit.release import NEWEST, OLDEST, DuplicateRule, EndpointSource, HintsMode, Layout, Release
+from ruleaudit.kubeproxy.release import NEWEST, OLDEST, DuplicateRule, EndpointSource, HintsMode, Layout, Release
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from ruleaudit.cluster import Cluster
     from ruleaudit.cluster.objects import Ingress, Pod, Service, ServicePort
-    from ruleaudit.ingress import URL, ClassChoice
+    from ruleaudit.ways.ingress import URL, ClassChoice
 
 __all__ = [
     "Controller",

@@ -9,7 +9,16 @@ import pytest
 
 from ruleaudit.cluster import Cluster, load
 from ruleaudit.findings import Certainty
-from ruleaudit.ingress import BackendProblem, URLError, backend_of, class_of, ingress_paths, ingresses_of_class, parse_url, route
+from ruleaudit.ways.ingress import (
+    BackendProblem,
+    URLError,
+    backend_of,
+    class_of,
+    ingress_paths,
+    ingresses_of_class,
+    parse_url,
+    route,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

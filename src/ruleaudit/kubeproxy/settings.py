@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from ruleaudit.addresses import family_of, parse_network
 from ruleaudit.documents import plain_documents
 from ruleaudit.errors import InputError
-from ruleaudit.release import Release
+from ruleaudit.kubeproxy.release import Release
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from ruleaudit.cluster.objects import Endpoints, EndpointSlice
-from ruleaudit.endpoints import Candidates, Policy, Selection, candidates_from_endpoints, candidates_from_slices, select
-from ruleaudit.release import Release
+from ruleaudit.kubeproxy.endpoints import Candidates, Policy, Selection, candidates_from_endpoints, candidates_from_slices, select
+from ruleaudit.kubeproxy.release import Release
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

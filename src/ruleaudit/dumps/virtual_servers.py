@@ -1,6 +1,6 @@
 """The faithful model of what ipvsadm prints: virtual servers, their real servers, and which of their properties the listing has.
 
-A listing is lines (`ruleaudit.lines`); what is asked of a line is worked out when it is asked, so that several 100,000 real servers
+A listing is lines (`ruleaudit.dumps.lines`); what is asked of a line is worked out when it is asked, so that several 100,000 real servers
 cost little more than their text. KPR 11 says what kube-proxy writes, KPR 12.3 and 12.4 how it is printed.
 """
 
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
-from ruleaudit.lines import Lines
+from ruleaudit.dumps.lines import Lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from ruleaudit.lines import LineShape
+    from ruleaudit.dumps.lines import LineShape
 
 __all__ = ["FORWARDING_FLAGS", "Form", "Frontend", "IpvsDump", "Listing", "Protocol", "RealServer", "ServerText", "VirtualServer"]
 

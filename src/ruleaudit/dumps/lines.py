@@ -1,7 +1,7 @@
 """Text read line by line without loss: each line is a shape, shared by every line that looks alike, and its own values.
 
-What `ruleaudit.rules` is for iptables dumps, this is for the other dumps of a node: `ruleaudit.virtual_servers`,
-`ruleaudit.ip_sets` and `ruleaudit.interfaces` say what such lines mean.
+What `ruleaudit.dumps.rules` is for iptables dumps, this is for the other dumps of a node: `ruleaudit.dumps.virtual_servers`,
+`ruleaudit.dumps.ip_sets` and `ruleaudit.dumps.interfaces` say what such lines mean.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     import re
 
-    from ruleaudit.rules import Problem
+    from ruleaudit.dumps.rules import Problem
 
 __all__ = ["BLANK", "UNPARSED", "LineShape", "Lines", "Part"]
 

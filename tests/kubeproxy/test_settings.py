@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from ruleaudit.errors import InputError
-from ruleaudit.settings import GivenSettings, LocalDetection, ProxySettings, combine, read_settings, resolve
+from ruleaudit.kubeproxy.settings import GivenSettings, LocalDetection, ProxySettings, combine, read_settings, resolve
 
 CONFIGURATION = """\
 apiVersion: kubeproxy.config.k8s.io/v1alpha1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ruleaudit.chains import chain_hash, endpoint_chain_hash
+from ruleaudit.kubeproxy.chains import chain_hash, endpoint_chain_hash
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 from ruleaudit.cluster import Cluster, load
-from ruleaudit.expect import Expectation, ExpectedServicePort, ServicePortName, expect
 from ruleaudit.forwarding import Forwarding, FrontendKind, Vantage, Verdict
-from ruleaudit.release import EndpointSource, Release
-from ruleaudit.settings import LocalDetection, ProxySettings
+from ruleaudit.kubeproxy.expect import Expectation, ExpectedServicePort, ServicePortName, expect
+from ruleaudit.kubeproxy.release import EndpointSource, Release
+from ruleaudit.kubeproxy.settings import LocalDetection, ProxySettings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from ruleaudit.settings import Detection
+    from ruleaudit.kubeproxy.settings import Detection
 
 NODE = "node-a"
 POD_CIDR = LocalDetection("ClusterCIDR", "10.244.0.0/16")

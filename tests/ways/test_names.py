@@ -10,8 +10,8 @@ import pytest
 
 from ruleaudit.cluster import Cluster, load
 from ruleaudit.findings import Certainty
-from ruleaudit.names import Answer, Record, cluster_dns, pod_named, resolve
 from ruleaudit.near import UnknownNameError
+from ruleaudit.ways.names import Answer, Record, cluster_dns, pod_named, resolve
 
 if TYPE_CHECKING:
     from pathlib import Path

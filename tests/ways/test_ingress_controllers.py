@@ -9,9 +9,9 @@ import pytest
 
 from ruleaudit.cluster import Cluster, load
 from ruleaudit.findings import Certainty
-from ruleaudit.ingress import class_of, parse_url
-from ruleaudit.ingress_controllers import ControllerSearch, EntryKind, find_controller, known_products
 from ruleaudit.near import UnknownNameError
+from ruleaudit.ways.ingress import class_of, parse_url
+from ruleaudit.ways.ingress_controllers import ControllerSearch, EntryKind, find_controller, known_products
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

@@ -6,19 +6,31 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.test_expect import ALL_KINDS, EXTERNAL, HERE, NODE, RANGES, THERE, UNREADY, cluster_of, service, settings_of, slice_of
-from tests.test_expect_ipvs import content, expectation_of, expectations, healthy
+from tests.kubeproxy.test_expect import (
+    ALL_KINDS,
+    EXTERNAL,
+    HERE,
+    NODE,
+    RANGES,
+    THERE,
+    UNREADY,
+    cluster_of,
+    service,
+    settings_of,
+    slice_of,
+)
+from tests.kubeproxy.test_expect_ipvs import content, expectation_of, expectations, healthy
 
-from ruleaudit.expect import Expectation, expect
-from ruleaudit.expected_sets import expected_dummy_addresses, expected_sets, set_name
-from ruleaudit.release import ProxyMode, Release
-from ruleaudit.settings import ProxySettings
+from ruleaudit.kubeproxy.expect import Expectation, expect
+from ruleaudit.kubeproxy.expected_sets import expected_dummy_addresses, expected_sets, set_name
+from ruleaudit.kubeproxy.release import ProxyMode, Release
+from ruleaudit.kubeproxy.settings import ProxySettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from tests.test_expect import Object
+    from tests.kubeproxy.test_expect import Object
 
 ADDRESSES = ("192.168.0.1", "10.244.1.254", "fd00::1")
 

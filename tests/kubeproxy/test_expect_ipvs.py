@@ -9,7 +9,7 @@ from collections import defaultdict
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.test_expect import (
+from tests.kubeproxy.test_expect import (
     ALL_KINDS,
     EXTERNAL,
     HERE,
@@ -29,18 +29,18 @@ from tests.test_expect import (
 )
 
 from ruleaudit.cluster import load
-from ruleaudit.expect import Expectation, expect
 from ruleaudit.forwarding import Vantage
-from ruleaudit.release import ProxyMode, Release
-from ruleaudit.settings import LocalDetection, combine, read_settings, resolve
+from ruleaudit.kubeproxy.expect import Expectation, expect
+from ruleaudit.kubeproxy.release import ProxyMode, Release
+from ruleaudit.kubeproxy.settings import LocalDetection, combine, read_settings, resolve
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from pathlib import Path
 
-    from tests.test_expect import Object
+    from tests.kubeproxy.test_expect import Object
 
-    from ruleaudit.settings import ProxySettings
+    from ruleaudit.kubeproxy.settings import ProxySettings
 
 
 def expectation_of(

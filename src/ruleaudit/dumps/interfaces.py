@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from ruleaudit.lines import BLANK, Lines
+from ruleaudit.dumps.lines import BLANK, Lines
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ruleaudit.audit.coverage import UnknownNodeError, follow_settings, objects_alone, time_skew
+from ruleaudit.audit.coverage import UnknownNodeError, follow_settings, time_skew
 from ruleaudit.audit.inputs import FAMILIES, require_usable_dumps
 from ruleaudit.audit.iptables import Summary, audit_family
 from ruleaudit.audit.ipvs import audit_ipvs_family
@@ -13,6 +13,7 @@ from ruleaudit.audit.model import FamilyModel, NodeModel, open_node, without_col
 from ruleaudit.audit.traits import traits_of
 from ruleaudit.checks import stopped, takeover, virtual_leftovers, written, written_ipvs
 from ruleaudit.checks.mixed_modes import other_modes_chains, other_modes_rules, other_modes_virtual_servers
+from ruleaudit.checks.objects_alone import objects_alone
 from ruleaudit.checks.virtual_causes import effects_of_lost_rules
 from ruleaudit.findings import Finding, Report
 from ruleaudit.kubeproxy.release import ProxyMode

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from ruleaudit.addresses import canonical, family_of, known_family
 from ruleaudit.audit.inputs import FAMILIES, OTHER_MODE, Inputs, header_time, note
 from ruleaudit.catalogue import CATALOGUE
-from ruleaudit.checks import objects, objects_oddities
 from ruleaudit.errors import RuleauditError
 from ruleaudit.findings import Certainty, Finding, Location, Severity
 from ruleaudit.forwarding import split_endpoint
@@ -35,7 +34,6 @@ __all__ = [
     "is_cut",
     "mode_of",
     "node_name",
-    "objects_alone",
     "serving",
     "settings_differ",
     "time_skew",
@@ -273,25 +271,6 @@ def is_cut(table: Table) -> bool:
 
 def uses_sets(rules: Ruleset, table: str, chain: str) -> bool:
     return any(match.module == "set" for entry in rules.entries(table, chain) for match in entry.plan.shape.matches)
-
-
-def objects_alone(cluster: Cluster) -> Iterator[Finding]:
-    """RA701, RA702 and RA704: what the objects contradict among themselves."""
-    entry = CATALOGUE["RA702"]
-    for service, message, reference, address in objects.slice_disagreements(cluster):
-        yield Finding(
-            "RA702",
-            entry.name,
-            Severity.INFO,
-            message,
-            service=service,
-            endpoint=None,
-            hint=entry.action,
-            objects=(reference,),
-            subject=address,
-        )
-    for oddity in (*objects_oddities.services_without_pods(cluster), *objects_oddities.broken_ingress_backends(cluster)):
-        yield oddity.finding()
 
 
 def time_skew(inputs: Inputs, cluster: Cluster, tables: Sequence[Table]) -> Iterator[Finding]:

@@ -24,7 +24,7 @@ from ruleaudit.kubeproxy.settings import Detection, GivenSettings, LocalDetectio
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-    from ruleaudit.audit.model import NodeModel
+    from ruleaudit.audit.opened import OpenNode
     from ruleaudit.cluster import Cluster
     from ruleaudit.dataplane.ruleset import Ruleset
     from ruleaudit.dumps.rules import Table
@@ -93,7 +93,7 @@ class OpenFamily:
     inferred: list[str]
 
 
-def open_family(family: int, node: NodeModel) -> OpenFamily:
+def open_family(family: int, node: OpenNode) -> OpenFamily:
     """One family of a node: its settings, what the objects ask of it, its clients, its rules with node-wide faults put right."""
     given, sign, cluster, name = node.proxy, node.signs[family], node.cluster, node.name
     settings, inferred = settled(family, given, sign, cluster, name)
@@ -112,7 +112,7 @@ def open_family(family: int, node: NodeModel) -> OpenFamily:
     return OpenFamily(audit, faults, releases, inferred)
 
 
-def audit_family(family: int, node: NodeModel, summary: Summary) -> Iterator[Finding]:
+def audit_family(family: int, node: OpenNode, summary: Summary) -> Iterator[Finding]:
     """Every finding of one family; `summary` counts what was looked at."""
     opened = open_family(family, node)
     family_audit, faults, releases, inferred = opened.audit, opened.faults, opened.releases, opened.inferred

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ruleaudit.audit.coverage import is_cut, mode_of, node_name, serving, settings_differ
-from ruleaudit.audit.inputs import FAMILIES, Inputs, Progress, chosen_tables, note, partial_dumps, read_inputs
+from ruleaudit.audit.coverage import is_cut, mode_of, node_name, serving
+from ruleaudit.audit.inputs import FAMILIES, Progress, chosen_tables, note, partial_dumps, read_inputs
 from ruleaudit.audit.iptables import open_family
-from ruleaudit.audit.ipvs import IpvsNode, ipvs_node, open_ipvs_family
+from ruleaudit.audit.ipvs import open_ipvs_family
+from ruleaudit.audit.ipvs_node import IpvsNode, ipvs_node
 from ruleaudit.audit.node import own_addresses
+from ruleaudit.audit.opened import OpenNode
 from ruleaudit.checks import leftovers, nodewide, virtual_leftovers
 from ruleaudit.checks.other_node import other_node, traced, traces
 from ruleaudit.checks.services import ServiceJudge
@@ -30,13 +32,10 @@ if TYPE_CHECKING:
     from ruleaudit.audit.shared import Shared
     from ruleaudit.checks.context import FamilyAudit
     from ruleaudit.checks.observer import Observer
-    from ruleaudit.cluster import Cluster
     from ruleaudit.dataplane.evaluator import Evaluator
-    from ruleaudit.dumps.rules import Table
     from ruleaudit.kubeproxy.expect import Expectation, ExpectedServicePort
     from ruleaudit.kubeproxy.release import Release
-    from ruleaudit.kubeproxy.settings import GivenSettings, ProxySettings
-    from ruleaudit.signs import Signs
+    from ruleaudit.kubeproxy.settings import GivenSettings
     from ruleaudit.sources import Source
 
 __all__ = ["FamilyModel", "NodeModel", "open_node", "without_collection"]
@@ -166,28 +165,10 @@ class FamilyModel:
 
 
 @dataclass
-class NodeModel:
-    """One node with everything that was given of it.
+class NodeModel(OpenNode):
+    """An open node whose families are made ready when they are asked for."""
 
-    `findings`: what is said of the inputs themselves. `signs`: what the rules say of kube-proxy, by family; a family that it does not serve,
-    or whose nat table is not whole, is not `served`.
-    """
-
-    name: str | None
-    inputs: Inputs
-    proxy: ProxySettings
-    tables: list[Table]
-    rulesets: dict[int, Ruleset]
-    signs: dict[int, Signs]
-    mode: ProxyMode
-    ipvs: IpvsNode
-    findings: list[Finding]
     _families: dict[int, FamilyModel] = field(default_factory=dict, repr=False)
-
-    @property
-    def cluster(self) -> Cluster:
-        """The objects."""
-        return self.inputs.cluster
 
     @property
     def families(self) -> tuple[int, ...]:
@@ -204,11 +185,6 @@ class NodeModel:
         if known is None:
             known = self._families[family] = self._opened(family)
         return known
-
-    def contradicted(self, family: int) -> Finding | None:
-        """RA008: the settings that were given, where the rules of a family show others; what is expected of them is doubtful then."""
-        sign = self.signs[family]
-        return settings_differ(family, self.proxy, sign, self.mode) if sign.served else None
 
     def _opened(self, family: int) -> FamilyModel:
         if self.mode is ProxyMode.IPVS:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from ruleaudit.audit.coverage import objects_alone
+from ruleaudit.checks.objects_alone import objects_alone
 from ruleaudit.cluster import Cluster, load
 from ruleaudit.formats.known_texts import KnownChains, KnownServers
 from ruleaudit.kubeproxy.expect import Expectations
@@ -82,7 +82,7 @@ class Shared:
         return replace(cluster, problems=problems, notes=notes)
 
     def alone(self, cluster: Cluster) -> list[Finding]:
-        """What the objects contradict among themselves, as `coverage.objects_alone` says."""
+        """What the objects contradict among themselves, as `objects_alone` says."""
         loaded = self._loaded
         if loaded is None or loaded.cluster is not cluster:
             return list(objects_alone(cluster))

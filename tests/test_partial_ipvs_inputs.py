@@ -364,3 +364,15 @@ def test_virtual_servers_without_any_rule(nodes: Path, tmp_path: Path) -> None:
     report = audit_inputs(read(list(map(str, paths))))
     (finding,) = [one for one in report.findings if one.severity is Severity.ERROR]
     assert (finding.code, finding.message) == ("RA005", "73 Services exist, but the nat table holds no rules of kube-proxy")
+
+
+def test_virtual_servers_without_the_rules_of_their_family(nodes: Path, tmp_path: Path) -> None:
+    (tmp_path / "rules").write_text(NO_RULES.replace("COMMIT", "COMMIT\n*filter\n:INPUT ACCEPT [0:0]\nCOMMIT"))
+    names = ["ip6tables-save.txt", "ipset.txt", "ipvsadm.txt", "kube-proxy.args", "objects.json.xz"]
+    paths = [tmp_path / "rules", *(nodes / "ipvs-healthy" / one for one in names)]
+    report = audit_inputs(read(list(map(str, paths))))
+    (finding,) = [one for one in report.findings if one.severity is Severity.ERROR]
+    assert finding.code == "RA005"
+    assert "Services of IPv4 need rules, but the nat table of IPv4 holds no rules of kube-proxy" in finding.message
+    assert "no rules of kube-proxy are in the tables of IPv4: masquerade" in notes(report)
+    assert not any("iptables-save" in one.hint for one in report.findings if one.code == "RA004"), "it was given"

@@ -89,7 +89,8 @@ def audit_ipvs_family(family: int, node: OpenNode, summary: Summary) -> Iterator
     whole = {one.name for one in node.tables if one.family == family and not is_cut(one)}
     empty = not with_rules and whole >= {"nat", "filter"}
     yield from _coverage(audit, ipvs, judge, with_rules=with_rules, empty=empty, unlisted=case.unlisted, node=name)
-    summary.count(audit, sign, inferred, sum(len(one.frontends) for one in audit.expectation.service_ports))
+    asked = 0 if judge is None else sum(len(one.frontends) for one in audit.expectation.service_ports)
+    summary.count(audit, sign, inferred, asked, endpoints=judge is not None)
 
 
 def _told(

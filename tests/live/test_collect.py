@@ -382,6 +382,44 @@ def test_the_nodes_that_can_be_read_are_written(
     assert {one.name for one in (tmp_path / "out").iterdir()} == {names[0], "objects.json"}
 
 
+def test_a_node_whose_rules_can_be_read_in_part_is_named(
+    tmp_path: Path,
+    objects: dict[str, Any],
+    programs: dict[str, Printed],
+    single: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    image: dict[str, Printed] = {**programs, "iptables-nft-save": (4, "Could not fetch rule set generation id")}
+    pods = {f"kube-proxy-{number}": image if number == 1 else programs for number in range(len(objects["/api/v1/nodes"]))}
+    with ApiServer(objects, single=single, programs=pods) as server:
+        name = objects["/api/v1/nodes"][1]["metadata"]["name"]
+        assert collect(server, tmp_path, "--output", str(tmp_path / "out")) == 1
+        why = "iptables-nft-save failed with status 4: Could not fetch rule set generation id"
+        assert capsys.readouterr().err.splitlines()[0] == f"ruleaudit: {name} is in it without some of its rules: {why}"
+        assert collect(server, tmp_path, "--node", name, "--quiet", "--output", str(tmp_path / "one")) == 1
+        assert why in capsys.readouterr().err
+    assert (tmp_path / "out" / name / "ip6tables-nft-save.txt").exists()
+
+
+def test_a_node_that_is_none_is_named(
+    tmp_path: Path,
+    objects: dict[str, Any],
+    programs: dict[str, Printed],
+    single: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with ApiServer(objects, single=single, programs={"kube-proxy-0": programs}) as server:
+        assert collect(server, tmp_path, "--node", "node-aa", "--output", str(tmp_path / "out")) == 2
+        assert "node 'node-aa'" in (said := capsys.readouterr().err)
+        assert "did you mean node-a" in said
+        assert collect(server, tmp_path, "--node", "node-a", "--node", "node-aa", "--output", str(tmp_path / "out")) == 1
+        assert "ruleaudit: node-aa is not in it: " in capsys.readouterr().err
+    pods = [one for one in objects["/api/v1/pods"] if not one["metadata"]["name"].startswith("kube-proxy-0")]
+    with ApiServer({**objects, "/api/v1/pods": pods}, single=single, programs={}) as server:
+        assert collect(server, tmp_path, "--node", "node-a", "--output", str(tmp_path / "none")) == 2
+        assert "node-a: no running pod with the label k8s-app=kube-proxy is on it" in capsys.readouterr().err
+
+
 def test_a_name_that_no_folder_can_have(
     tmp_path: Path, objects: dict[str, Any], programs: dict[str, Printed], capsys: pytest.CaptureFixture[str]
 ) -> None:

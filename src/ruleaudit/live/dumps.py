@@ -69,6 +69,11 @@ class Dumps:
     dumps: tuple[Dump, ...]
     missing: tuple[Missing, ...]
 
+    @property
+    def unread(self) -> tuple[Missing, ...]:
+        """What could not be taken of the rules."""
+        return tuple(one for one in self.missing if one.what.startswith(tuple(_PREFIXES.values())))
+
     def sources(self) -> list[Source]:
         """Them, as inputs of an audit."""
         return [*(one.source() for one in self.dumps), *(one.source() for one in self.missing)]

@@ -139,6 +139,8 @@ def unread(code: str, subject: str) -> Finding:
         pytest.param(unread("RA002", "partial nat"), [STALE, V6, HOOK, MARK, VIP, ODD], id="a part of a dump"),
         pytest.param(unread("RA005", "node IPv6"), [V6, HOOK], id="no rules of IPv6"),
         pytest.param(unread("RA005", "node"), [STALE, V6, HOOK, MARK, VIP], id="no rules"),
+        pytest.param(unread("RA004", "node"), [], id="no name, which it had not before, either"),
+        pytest.param(unread("RA004", "release 4"), [VIP], id="no release"),
         pytest.param(unread("RA004", "conntrack file"), [], id="something that is not looked at"),
     ],
 )

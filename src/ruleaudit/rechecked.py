@@ -18,6 +18,8 @@ __all__ = ["is_rechecked"]
 _OF_OBJECTS: Final = ("RA7",)
 """What objects say by themselves."""
 _OF_DUMMY: Final = ("RA111", "RA210")
+_OF_SETS: Final = ("RA110", "RA111", "RA210", "RA403")
+"""What depends on kube-proxy's release, of which sets and addresses it makes."""
 _OF_RULES: Final = ("RA107", "RA108", "RA110", "RA208", "RA210", "RA306", "RA307", "RA308", "RA310", "RA4", "RA6")
 """What rules and sets show of a node in IPVS mode, beside its virtual servers."""
 _EVERY: Final = ("RA",)
@@ -25,7 +27,8 @@ _EVERY: Final = ("RA",)
 _LOST: Final = (
     (re.compile(r"(?:rules|no rules|part of the sets) ([46])|cut sets"), _OF_RULES),
     (re.compile(r"kube-ipvs0 ([46])|part of kube-ipvs0"), _OF_DUMMY),
-    (re.compile(r"(?:family|nat|filter|cut [a-z]+|unserved|unread|virtual servers|release|local|node IPv) ?([46])"), _EVERY),
+    (re.compile(r"release ([46])"), _OF_SETS),
+    (re.compile(r"(?:family|nat|filter|cut [a-z]+|unserved|unread|virtual servers|node IPv) ?([46])"), _EVERY),
     (re.compile(r"absent (?:nodes|pods|endpoints|endpointslices|ingresses|ingressclasses)"), _OF_OBJECTS),
     (
         re.compile(
@@ -34,7 +37,8 @@ _LOST: Final = (
         _EVERY,
     ),
 )
-"""What RA004 and RA005 are about, by their subject; the codes of findings that are not judged then. The group is the only family that it is about."""
+"""What RA004 and RA005 are about, by their subject, with the codes of findings that are not judged then; the group is the only family that it is
+about. That a node has no name is none of it: what is known of such a node was found without it."""
 _NOT_OF_OBJECTS: Final = frozenset({"dump", "mode", "node"})
 """What keeps only a node's findings from being judged, not those of the objects by themselves."""
 
@@ -54,6 +58,8 @@ def _unchecked(entry: Known, report: Report) -> Iterator[tuple[tuple[str, ...], 
         if one.code in ("RA001", "RA002"):  # lines, files or objects that could not be used
             yield _EVERY, None
         if one.code not in ("RA004", "RA005") or (of_objects and one.subject in _NOT_OF_OBJECTS):
+            continue
+        if one.code == "RA004" and one.subject == "node":
             continue
         for pattern, codes in _LOST:
             found = pattern.fullmatch(one.subject)

@@ -14,6 +14,7 @@ from tests.test_small_node import LOADED
 
 from ruleaudit.audit import audit_inputs
 from ruleaudit.findings import Severity
+from ruleaudit.reports.text import plain, summary_line
 from ruleaudit.sources import InputKind, Source, read
 
 if TYPE_CHECKING:
@@ -364,3 +365,26 @@ def test_virtual_servers_without_any_rule(nodes: Path, tmp_path: Path) -> None:
     report = audit_inputs(read(list(map(str, paths))))
     (finding,) = [one for one in report.findings if one.severity is Severity.ERROR]
     assert (finding.code, finding.message) == ("RA005", "73 Services exist, but the nat table holds no rules of kube-proxy")
+
+
+def test_virtual_servers_without_the_rules_of_their_family(nodes: Path, tmp_path: Path) -> None:
+    (tmp_path / "rules").write_text(NO_RULES.replace("COMMIT", "COMMIT\n*filter\n:INPUT ACCEPT [0:0]\nCOMMIT"))
+    names = ["ip6tables-save.txt", "ipset.txt", "ipvsadm.txt", "kube-proxy.args", "objects.json.xz"]
+    paths = [tmp_path / "rules", *(nodes / "ipvs-healthy" / one for one in names)]
+    report = audit_inputs(read(list(map(str, paths))))
+    (finding,) = [one for one in report.findings if one.severity is Severity.ERROR]
+    assert finding.code == "RA005"
+    assert "Services of IPv4 need rules, but the nat table of IPv4 holds no rules of kube-proxy" in finding.message
+    assert "no rules of kube-proxy are in the tables of IPv4: masquerade" in notes(report)
+    assert not any("iptables-save" in one.hint for one in report.findings if one.code == "RA004"), "it was given"
+
+
+def test_a_node_without_its_virtual_servers_is_not_called_right(nodes: Path) -> None:
+    names = ["iptables-save.txt", "ip6tables-save.txt", "ipset.txt", "kube-proxy.args", "objects.json.xz"]
+    report = audit_inputs(read([str(nodes / "ipvs-healthy" / one) for one in names]))
+    assert (report.frontends, report.endpoints) == (0, 0)
+    assert "the virtual servers of IPv4 were not given: which endpoints Services have is not checked" in notes(report)
+    said = plain([summary_line(report)])
+    assert "no Service was checked" in said
+    assert "parts not checked" in said
+    assert "what the objects ask for" not in said

@@ -113,6 +113,75 @@ def test_gone_findings_are_said(path: Path) -> None:
     )
 
 
+V6 = replace(STALE, endpoint="[fd00::9]:80")
+MARK = Finding("RA401", "missing-mark", Severity.ERROR, "no mark", service="demo/web", endpoint="10.0.0.9:80")
+VIP = Finding("RA111", "missing-address", Severity.ERROR, "no address", service="demo/web", endpoint="10.0.0.9:80")
+ODD = Finding("RA703", "odd-object", Severity.WARNING, "odd", service="demo/web")
+
+
+def unread(code: str, subject: str) -> Finding:
+    return Finding(code, "not-checked", Severity.INFO, "not checked", subject=subject)
+
+
+@pytest.mark.parametrize(
+    ("said", "unchecked"),
+    [
+        pytest.param(unread("RA004", "dump"), [STALE, V6, HOOK, MARK, VIP], id="no dump"),
+        pytest.param(unread("RA004", "family 4"), [STALE, HOOK, MARK, VIP], id="no IPv4 dump"),
+        pytest.param(unread("RA004", "nat 6"), [V6, HOOK], id="no nat table of IPv6"),
+        pytest.param(unread("RA004", "cut filter 6"), [V6, HOOK], id="a cut table of IPv6"),
+        pytest.param(unread("RA004", "objects"), [STALE, V6, HOOK, MARK, VIP, ODD], id="no objects"),
+        pytest.param(unread("RA004", "absent pods"), [ODD], id="no Pods"),
+        pytest.param(unread("RA004", "virtual servers 4"), [STALE, HOOK, MARK, VIP], id="no virtual servers"),
+        pytest.param(unread("RA004", "rules 4"), [HOOK, MARK], id="no rules beside virtual servers"),
+        pytest.param(unread("RA004", "kube-ipvs0 4"), [VIP], id="no addresses"),
+        pytest.param(unread("RA001", "a line"), [STALE, V6, HOOK, MARK, VIP, ODD], id="a line that is none"),
+        pytest.param(unread("RA002", "partial nat"), [STALE, V6, HOOK, MARK, VIP, ODD], id="a part of a dump"),
+        pytest.param(unread("RA005", "node IPv6"), [V6, HOOK], id="no rules of IPv6"),
+        pytest.param(unread("RA005", "node"), [STALE, V6, HOOK, MARK, VIP], id="no rules"),
+        pytest.param(unread("RA004", "node"), [], id="no name, which it had not before, either"),
+        pytest.param(unread("RA004", "release 4"), [VIP], id="no release"),
+        pytest.param(unread("RA004", "conntrack file"), [], id="something that is not looked at"),
+    ],
+)
+def test_what_was_not_checked_is_not_gone(path: Path, said: Finding, unchecked: list[Finding]) -> None:
+    every = (STALE, V6, HOOK, MARK, VIP, ODD)
+    for one in every:
+        (notice,) = aside(report(said), baseline=written(path, report(one))).notices
+        assert ("was not checked now" in notice, "is gone" in notice) == (one in unchecked, one not in unchecked), one
+
+
+def test_what_was_not_checked_stays_in_the_baseline(nodes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.copytree(nodes / "changed-destination", tmp_path / "t")
+    known = str(tmp_path / "known.json")
+    assert cli.main(["check", str(tmp_path / "t"), "--write-baseline", known]) == 0
+    before = Path(known).read_text()
+    entries = json.loads(before)["findings"]
+    assert entries
+    objects = next(str(one) for one in (tmp_path / "t").iterdir() if one.name.startswith("objects.json"))
+    capsys.readouterr()
+    for inputs in ([objects], [objects, str(tmp_path / "t" / "ip6tables-save.txt")]):
+        cli.main(["check", *inputs, "--node", "node-a", "--baseline", known, "--write-baseline", known])
+        said = capsys.readouterr().out
+        assert f"{len(entries)} finding of the baseline {known} was not checked now: RA206" in said
+        assert "is gone" not in said
+        assert Path(known).read_text() == before
+
+
+def test_nodes_of_one_name_are_one_of_the_baseline(path: Path) -> None:
+    known = written(path, report(STALE, HOOK))
+    done = put_aside([report(), report(STALE), report()], (), known, TODAY)
+    assert done.notices[1:] == (f"1 finding of the baseline {path} is gone: RA108 on node-a; --write-baseline writes it anew",)
+    done = put_aside([report(STALE), report(unread("RA004", "dump"))], (), known, TODAY)
+    assert done.notices[1:] == (f"1 finding of the baseline {path} was not checked now: RA108 on node-a",)
+
+
+@pytest.mark.parametrize("endpoint", ["", "nowhere", "10.0.0.9", "fd00::9", ":"])
+def test_an_endpoint_of_the_file_may_be_any_text(path: Path, endpoint: str) -> None:
+    known = written(path, report(replace(STALE, endpoint=endpoint)))
+    assert "was not checked now" in aside(report(unread("RA004", "family 6")), baseline=known).notices[0]
+
+
 def test_as_many_are_known_as_there_were(path: Path) -> None:
     again = replace(HOOK, message="other")
     done = aside(report(HOOK, again), baseline=written(path, report(HOOK)))

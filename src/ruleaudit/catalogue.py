@@ -133,7 +133,7 @@ ENTRIES = (
         "no-kube-proxy-rules",
         ERROR,
         varies="info when another service proxy is recognised",
-        meaning="Services exist, but the dump holds no rules of kube-proxy at all.",
+        meaning="Services exist, but the dump holds no rules of kube-proxy at all, or none of a family that it is to serve.",
         example="3 Services exist, but the nat table holds no rules of kube-proxy",
         why=(
             "No Service works on this node, unless another service proxy does the work, or the rules are in another backend "
@@ -144,8 +144,8 @@ ENTRIES = (
             "`nft list ruleset` in nftables mode. Then look at kube-proxy's log."
         ),
         exceptions=(
-            "A family without any kube-proxy rules is not served and no fault, unless the settings or the other family say "
-            "that kube-proxy serves it."
+            "A family without any kube-proxy rules is not served and no fault where the Node has no address of it, or the settings leave it "
+            "out. Tables that were not read as a whole say nothing."
         ),
     ),
     Entry(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from ruleaudit.findings import Suppressed
 from ruleaudit.near import did_you_mean, near_matches
+from ruleaudit.rechecked import is_rechecked
 from ruleaudit.reports.evidence import plural
 from ruleaudit.reports.selection import Hidden
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from datetime import date
 
-    from ruleaudit.baseline import Baseline
+    from ruleaudit.baseline import Baseline, Known
     from ruleaudit.configuration import Ignore
     from ruleaudit.findings import Report
 
@@ -123,15 +124,25 @@ def _unused_everywhere(prefixes: Mapping[str, str], reports: Sequence[Report]) -
 
 
 def _gone(reports: Sequence[Report], baseline: Baseline) -> Iterator[str]:
-    gone = []
+    """What the baseline knows of the nodes and none of their reports holds: it is gone, or was not checked."""
+    gone: list[Known] = []
+    unchecked: list[Known] = []
+    of_node: dict[str | None, list[Report]] = {}
     for report in reports:
-        found = {
-            *(one.fingerprint for one in report.findings),
-            *(one.finding.fingerprint for one in report.suppressed),
-        }
-        gone += [entry for fingerprint, entry in baseline.of(report.node).items() if fingerprint not in found]
+        of_node.setdefault(report.node, []).append(report)
+    for node, alike in of_node.items():
+        found = {one.fingerprint for report in alike for one in (*report.findings, *(put.finding for put in report.suppressed))}
+        for fingerprint, entry in baseline.of(node).items():
+            if fingerprint not in found:
+                (gone if all(is_rechecked(entry, report) for report in alike) else unchecked).append(entry)
     if gone:
-        names = ", ".join(map(str, gone[:_SHOWN])) + (f" and {len(gone) - _SHOWN} more" if len(gone) > _SHOWN else "")
         are = "is" if len(gone) == 1 else "are"
         what = f"{plural(len(gone), 'finding')} of the baseline {baseline.path} {are} gone"
-        yield f"{what}: {names}; --write-baseline writes it anew"
+        yield f"{what}: {_names(gone)}; --write-baseline writes it anew"
+    if unchecked:
+        were = "was" if len(unchecked) == 1 else "were"
+        yield f"{plural(len(unchecked), 'finding')} of the baseline {baseline.path} {were} not checked now: {_names(unchecked)}"
+
+
+def _names(entries: Sequence[Known]) -> str:
+    return ", ".join(map(str, entries[:_SHOWN])) + (f" and {len(entries) - _SHOWN} more" if len(entries) > _SHOWN else "")

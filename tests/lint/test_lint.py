@@ -115,6 +115,22 @@ SIX = service("shop/six", "fd00:10:96::5", [], family=6)
 TAKER = service("shop/taker", "10.96.0.77", [], externalIPs=["192.0.2.10"])
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "hint"),
+    [
+        ("expected.json", b'{"schema": "ruleaudit/expected/v1", "fonud": []}', "correct expected.json as the message says"),
+        ("expected.json", b"{", "correct expected.json as the message says"),
+        ("objects.json", objects()[:200].encode(), "correct the file that the message names"),
+        ("old.tar.gz", gzip.compress(b"old/" + bytes(253) + b"ustar\x0000" + bytes(760)), "unpack it into a fixture of its own"),
+        ("more.txt", b"Chain INPUT (policy ACCEPT)\n", "take the file again as the message says"),
+    ],
+)
+def test_what_is_to_be_done_fits_the_file(fixture: Path, name: str, content: bytes, hint: str) -> None:
+    (fixture / name).write_bytes(content)
+    (found,) = [one for one in lint_folder("node").report.findings if one.code == "RA001"]
+    assert found.hint.startswith(hint)
+
+
 def test_a_good_fixture_is_silent(fixture: Path) -> None:
     assert linted(fixture) == []
     assert lint_folder("node").report.findings == ()

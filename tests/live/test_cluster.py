@@ -279,6 +279,17 @@ def test_a_server_that_is_not_there(objects: dict[str, Any], tmp_path: Path, hos
     assert "object at 0x" not in str(raised.value)
 
 
+@pytest.mark.parametrize("path", ["", "/a@b"])
+def test_a_password_in_the_address_of_a_server_is_not_repeated(objects: dict[str, Any], tmp_path: Path, path: str) -> None:
+    with ApiServer(objects) as server:
+        with_user = server.url.replace("://", "://admin:hid@den@") + path
+        connection = connect(ClusterOptions(server.kubeconfig(tmp_path, url=with_user)))
+        assert connection.server == server.url + path
+        if not path:
+            assert read_objects(connection)
+            assert {one.headers["authorization"] for one in server.asked} == {f"Bearer {TOKEN}"}
+
+
 def test_a_proxy_that_is_not_there(objects: dict[str, Any], tmp_path: Path) -> None:
     proxy = {"proxy-url": f"http://127.0.0.1:{refused_port()}"}
     with (
@@ -371,8 +382,10 @@ def test_a_token_that_no_header_can_have_is_not_shown(objects: dict[str, Any], t
             r"no-such-plugin .*cannot be run \(No such file.*; get it there",
         ),
         ({"command": "sh", "args": ["-c", "echo not logged in >&2; exit 3"]}, "failed with status 3: not logged in"),
-        ({"command": "echo", "args": ["junk"]}, "printed no credential, but 'junk'"),
-        ({"command": "echo", "args": ['{"status": {}}']}, "printed no credential, but"),
+        ({"command": "echo", "args": ["junk"]}, "printed 4 bytes that are no ExecCredential"),
+        ({"command": "echo", "args": ['{"status": {}}']}, "printed 14 bytes that are no ExecCredential"),
+        ({"command": "echo", "args": ["eyJhbGciOi.hidden.SIGNATURE"]}, "printed 27 bytes that are no ExecCredential"),
+        ({"command": "echo", "args": ['{"status": {"token": "eyJ.hidden']}, "printed 32 bytes that are no ExecCredential"),
         ({"command": "true"}, "printed nothing"),
         ({"command": "sleep", "args": ["20"]}, r"did not end within 0\.5 seconds; --request-timeout"),
     ],
@@ -385,6 +398,7 @@ def test_a_program_for_credentials_that_gives_none(
     with ApiServer(objects) as server, pytest.raises(LiveError, match=f"no credentials: the program .*{words}") as raised:
         read_with(server, tmp_path, user={"exec": described}, timeout=0.5)
     assert "\n" not in str(raised.value)
+    assert "hidden" not in str(raised.value)
     assert not caplog.records
     assert waited(since) < 8
 

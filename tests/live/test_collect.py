@@ -204,14 +204,16 @@ def test_only_what_the_roles_allow_is_asked_for(
     }
 
 
+@pytest.mark.parametrize("printed", ["", "*filter\n:INPUT ACCEPT [0:0]\n-A INPUT -p tcp -m tcp --dport 9999 -j DROP\nCOMMIT\n"])
 def test_a_node_whose_pod_shows_no_rules_is_broken(
+    printed: str,
     tmp_path: Path,
     objects: dict[str, Any],
     programs: dict[str, Printed],
     single: dict[str, Any],
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    image = {**programs, "iptables-nft-save": "", "ip6tables-nft-save": ""}
+    image = {**programs, "iptables-nft-save": printed, "ip6tables-nft-save": ""}
     with ApiServer(objects, single=single, programs={"kube-proxy-0": image}) as server:
         assert collect(server, tmp_path, "--node", "node-a", "--output", str(tmp_path / "out")) == 0
     capsys.readouterr()
@@ -378,6 +380,44 @@ def test_the_nodes_that_can_be_read_are_written(
     assert f"{names[1]} is not in it: no running pod with the label k8s-app=kube-proxy is on it" in said
     assert f"{names[2]} is not in it: pod kube-system/kube-proxy-2" in said
     assert {one.name for one in (tmp_path / "out").iterdir()} == {names[0], "objects.json"}
+
+
+def test_a_node_whose_rules_can_be_read_in_part_is_named(
+    tmp_path: Path,
+    objects: dict[str, Any],
+    programs: dict[str, Printed],
+    single: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    image: dict[str, Printed] = {**programs, "iptables-nft-save": (4, "Could not fetch rule set generation id")}
+    pods = {f"kube-proxy-{number}": image if number == 1 else programs for number in range(len(objects["/api/v1/nodes"]))}
+    with ApiServer(objects, single=single, programs=pods) as server:
+        name = objects["/api/v1/nodes"][1]["metadata"]["name"]
+        assert collect(server, tmp_path, "--output", str(tmp_path / "out")) == 1
+        why = "iptables-nft-save failed with status 4: Could not fetch rule set generation id"
+        assert capsys.readouterr().err.splitlines()[0] == f"ruleaudit: {name} is in it without some of its rules: {why}"
+        assert collect(server, tmp_path, "--node", name, "--quiet", "--output", str(tmp_path / "one")) == 1
+        assert why in capsys.readouterr().err
+    assert (tmp_path / "out" / name / "ip6tables-nft-save.txt").exists()
+
+
+def test_a_node_that_is_none_is_named(
+    tmp_path: Path,
+    objects: dict[str, Any],
+    programs: dict[str, Printed],
+    single: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with ApiServer(objects, single=single, programs={"kube-proxy-0": programs}) as server:
+        assert collect(server, tmp_path, "--node", "node-aa", "--output", str(tmp_path / "out")) == 2
+        assert "node 'node-aa'" in (said := capsys.readouterr().err)
+        assert "did you mean node-a" in said
+        assert collect(server, tmp_path, "--node", "node-a", "--node", "node-aa", "--output", str(tmp_path / "out")) == 1
+        assert "ruleaudit: node-aa is not in it: " in capsys.readouterr().err
+    pods = [one for one in objects["/api/v1/pods"] if not one["metadata"]["name"].startswith("kube-proxy-0")]
+    with ApiServer({**objects, "/api/v1/pods": pods}, single=single, programs={}) as server:
+        assert collect(server, tmp_path, "--node", "node-a", "--output", str(tmp_path / "none")) == 2
+        assert "node-a: no running pod with the label k8s-app=kube-proxy is on it" in capsys.readouterr().err
 
 
 def test_a_name_that_no_folder_can_have(
@@ -585,6 +625,27 @@ def test_that_a_node_has_no_rules_is_in_its_capture(nodes: Path, tmp_path: Path,
 
 
 @pytest.mark.parametrize("shell", shells(), ids=" ".join)
+@pytest.mark.parametrize("backend", ["nft", "legacy"])
+@pytest.mark.kernel
+@pytest.mark.skipif(_REASON is not None, reason=_REASON or "")
+@pytest.mark.usefixtures("namespace")
+def test_that_a_node_has_a_firewall_alone_is_in_its_capture(nodes: Path, tmp_path: Path, shell: list[str], backend: str) -> None:
+    run(f"iptables-{backend}", "-A", "INPUT", "-p", "tcp", "--dport", "9999", "-j", "DROP")
+    done = script(tmp_path, shell, "out")
+    assert (done.returncode, done.stderr) == (0, "collect.sh: wrote out\n")
+    assert cli.main(["collect", "--output", str(tmp_path / "by-collect")]) == 0
+    assert comparable(tmp_path / "out") == comparable(tmp_path / "by-collect")
+    files = [{one.name: one.read_text() for one in (tmp_path / name).iterdir()} for name in ("out", "by-collect")]
+    assert files[0]["iptables-no-nat.txt"] == files[1]["iptables-no-nat.txt"]
+    for name in ("out", "by-collect"):
+        report = ruleaudit.audit_inputs(
+            ruleaudit.read([str(tmp_path / name), str(nodes / "healthy" / "objects.json.xz")]), node="node-a"
+        )
+        assert [one.code for one in report.findings if one.severity.value == "error"] == ["RA005"]
+        assert "RA004" not in {one.code for one in report.findings}
+
+
+@pytest.mark.parametrize("shell", shells(), ids=" ".join)
 @pytest.mark.parametrize("output", ["-x", "-x.tar.gz", "--help", "--.tgz"])
 @pytest.mark.kernel
 @pytest.mark.skipif(_REASON is not None, reason=_REASON or "")
@@ -597,11 +658,26 @@ def test_the_script_writes_what_begins_with_a_dash(tmp_path: Path, shell: list[s
 
 
 @pytest.mark.parametrize("shell", shells(), ids=" ".join)
+@pytest.mark.parametrize(
+    ("backend", "programs", "words"),
+    [
+        pytest.param("nft", (), "whether iptables-nft holds rules", id="no tool"),
+        pytest.param(
+            "legacy",
+            ("iptables-nft-save", "ip6tables-nft-save", "nft"),
+            "the legacy tables",
+            id="rules of others in the other backend",
+        ),
+    ],
+)
 @pytest.mark.kernel
 @pytest.mark.skipif(_REASON is not None, reason=_REASON or "")
 @pytest.mark.usefixtures("namespace")
-def test_the_script_refuses_where_nothing_can_be_seen(nodes: Path, tmp_path: Path, shell: list[str]) -> None:
-    load(nodes / "changed-destination", "nft")
+def test_the_script_refuses_where_nothing_can_be_seen(
+    nodes: Path, tmp_path: Path, shell: list[str], backend: str, programs: tuple[str, ...], words: str
+) -> None:
+    load(nodes / "changed-destination", backend)
+    run("iptables-nft", "-t", "nat", "-A", "POSTROUTING", "-s", "172.17.0.0/16", "-j", "MASQUERADE")
     tools = tmp_path / "tools"
     tools.mkdir()
     for tool in (
@@ -620,6 +696,7 @@ def test_the_script_refuses_where_nothing_can_be_seen(nodes: Path, tmp_path: Pat
         "head",
         "readlink",
         "ip",
+        *programs,
     ):
         (tools / tool).symlink_to(shutil.which(tool) or "")
     path = "/usr/bin:/bin}:/usr/local/sbin:/usr/sbin:/sbin"
@@ -630,7 +707,7 @@ def test_the_script_refuses_where_nothing_can_be_seen(nodes: Path, tmp_path: Pat
     command = [found, *shell[1:], str(tmp_path / "collect.sh"), str(tmp_path / "out")]
     done = subprocess.run(command, capture_output=True, text=True, env={"PATH": str(tools)})
     assert done.returncode == 2, done.stderr
-    assert "nothing tells whether kube-proxy has rules here: whether iptables-nft holds rules" in done.stderr
+    assert f"nothing tells whether kube-proxy has rules here: {words}" in done.stderr
     assert not (tmp_path / "out").exists()
 
 

@@ -118,6 +118,47 @@ def test_a_node_whose_rules_are_gone_is_broken(
     assert [one["code"] for one in report["findings"] if one["severity"] == "error"] == ["RA005"]
 
 
+@pytest.mark.parametrize("backend", ["nft", "legacy"])
+@pytest.mark.usefixtures("namespace")
+def test_a_node_with_a_firewall_alone_is_broken(nodes: Path, backend: str, capsys: pytest.CaptureFixture[str]) -> None:
+    run(f"iptables-{backend}", "-A", "INPUT", "-p", "tcp", "--dport", "9999", "-j", "DROP")
+    objects = str(nodes / "healthy" / "objects.json.xz")
+    assert cli.main(["check", "--live", "--objects", objects, "--node", "node-a", "--format", "json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert [one["code"] for one in report["findings"] if one["severity"] == "error"] == ["RA005"]
+    assert not [one["message"] for one in report["findings"] if one["code"] == "RA004"]
+
+
+@pytest.mark.parametrize("tool", ["iptables", "ip6tables"])
+@pytest.mark.usefixtures("namespace")
+def test_a_node_whose_rules_of_one_family_are_gone_is_broken(nodes: Path, tool: str, capsys: pytest.CaptureFixture[str]) -> None:
+    load(nodes / "healthy", "nft")
+    for table in ("nat", "filter"):
+        run(f"{tool}-nft", "-t", table, "-F")
+        run(f"{tool}-nft", "-t", table, "-X")
+    objects = str(nodes / "healthy" / "objects.json.xz")
+    assert cli.main(["check", "--live", "--objects", objects, "--node", "node-a", "--format", "json"]) == 1
+    errors = [one for one in json.loads(capsys.readouterr().out)["findings"] if one["severity"] == "error"]
+    assert [one["code"] for one in errors] == ["RA005"]
+    assert f"the nat table of IPv{'4' if tool == 'iptables' else '6'} holds no rules of kube-proxy" in errors[0]["message"]
+
+
+@pytest.mark.usefixtures("namespace")
+def test_rules_of_others_beside_legacy_tables_that_nothing_reads_are_not_known(
+    nodes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    load(nodes / "healthy", "legacy")
+    run("iptables-nft", "-t", "nat", "-A", "POSTROUTING", "-s", "172.17.0.0/16", "-j", "MASQUERADE")
+    for name in ("iptables-nft-save", "ip6tables-nft-save", "nft"):
+        (tmp_path / name).symlink_to(shutil.which(name) or "")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(node, "_SBIN", ())
+    monkeypatch.setattr(node, "_READER", "ruleaudit.live.no_such_module")
+    objects = str(nodes / "healthy" / "objects.json.xz")
+    assert cli.main(["check", "--live", "--objects", objects, "--node", "node-a"]) == 2
+    assert "the legacy tables of IPv4" in capsys.readouterr().err
+
+
 @pytest.mark.usefixtures("namespace")
 def test_a_node_in_nftables_mode_is_not_called_broken(nodes: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run("nft", "add", "table", "ip", "kube-proxy")

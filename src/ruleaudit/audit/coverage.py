@@ -6,7 +6,8 @@ from dataclasses import replace
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING
 
-from ruleaudit.addresses import canonical, family_of, known_family
+from ruleaudit.addresses import canonical, family_of
+from ruleaudit.audit.families import families_of_services
 from ruleaudit.audit.inputs import FAMILIES, OTHER_MODE, Inputs, header_time, note
 from ruleaudit.catalogue import CATALOGUE
 from ruleaudit.errors import RuleauditError
@@ -16,10 +17,9 @@ from ruleaudit.kubeproxy.release import ProxyMode
 from ruleaudit.kubeproxy.settings import LocalDetection
 from ruleaudit.near import unknown
 from ruleaudit.signs import SERVICE_CHAIN, Signs, is_kube_proxy_chain, other_proxy
-from ruleaudit.sources import InputKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from ruleaudit.cluster import Cluster
     from ruleaudit.dataplane.ruleset import Ruleset
@@ -96,39 +96,39 @@ def serving(
     rulesets: dict[int, Ruleset],
     signs: dict[int, Signs],
     cluster: Cluster,
+    shown: Collection[int],
+    to_serve: Mapping[int, bool | None],
     mode: ProxyMode,
 ) -> Iterator[Finding]:
     """RA004 and RA005: which families and tables are there, and whether kube-proxy serves them.
 
-    `left_out`: tables that are given and not evaluated, as said already.
+    `left_out`: tables that are given and not evaluated, as said already. `shown`: families that kube-proxy is seen to serve by other
+    things than rules. `to_serve`: whether it is to serve a family, where it runs on the node; None where that is not known.
     """
-    present = {family: {table.name for table in tables if table.family == family} for family in FAMILIES}
-    given = {(table.family, table.name) for table in (*tables, *left_out)}
+    bare = _Bare(inputs, tables, rulesets, signs, cluster, shown, to_serve)
     if mode is ProxyMode.IPVS:
         # Rules are a part only of what is asked there, and their absence is told beside it.
         for table in tables:
             if is_cut(table) and signs[table.family].served:
                 signs[table.family] = Signs(served=False)
-        if not any(is_cut(table) for table in tables):
-            yield from _nothing_of_kube_proxy(inputs, tables, rulesets, signs, cluster)
+        yield from bare.findings()
         return
+    present = {family: {table.name for table in tables if table.family == family} for family in FAMILIES}
+    given = {(table.family, table.name) for table in (*tables, *left_out)}
     served = [family for family in FAMILIES if signs[family].served]
-    services = _families_of_services(cluster)
-    cut = set()
-    for table in tables:
-        if is_cut(table) and table.name == "nat":
-            cut.add(table.family)
-            signs[table.family] = Signs(served=False)
-            yield note(
-                f"cut nat {table.family}",
-                f"the nat table of IPv{table.family} is not there as a whole: what is missing may only be cut off, so its services are not checked",
-                "take the dump again",
-            )
+    cut = bare.cut
+    for lost in sorted(cut):
+        signs[lost] = Signs(served=False)
+        yield note(
+            f"cut nat {lost}",
+            f"the nat table of IPv{lost} is not there as a whole: what is missing may only be cut off, so its services are not checked",
+            "take the dump again",
+        )
     for family in FAMILIES:
         names = present[family]
         tool = "iptables-save" if family == 4 else "ip6tables-save"
         if not names:
-            if inputs.dumps and family in services:
+            if inputs.dumps and family in bare.services:
                 yield note(
                     f"family {family}", f"no IPv{family} table was given: IPv{family} is not checked", f"add the output of {tool}"
                 )
@@ -140,72 +140,112 @@ def serving(
                 f"take the whole of {tool}, without -t",
             )
             continue
-        if family in services and family not in (*served, *cut) and served:
-            yield note(
-                f"unserved {family}",
-                f"no rules of kube-proxy are in the nat table of IPv{family}: its services are not checked",
-                "if kube-proxy is to serve this family, look at its log",
-            )
         if (family, "filter") not in given and family in served and family not in cut:
             yield note(
                 f"filter {family}",
                 f"the filter table of IPv{family} is not in the dump: refusals and forwarding are not checked",
                 f"take the whole of {tool}, without -t",
             )
-    if not cut:
-        yield from _nothing_of_kube_proxy(inputs, tables, rulesets, signs, cluster)
+    yield from bare.findings()
 
 
-def _families_of_services(cluster: Cluster) -> set[int]:
-    """The families in which Services have addresses."""
-    return {
-        known_family(address)
-        for service in cluster.services.values()
-        if service.spec.type != "ExternalName"
-        for address in (*service.spec.cluster_ips, service.spec.cluster_ip or "")
-        if address and address != "None"
-    }
+class _Bare:
+    """The families whose nat table was given whole, and holds no rules of kube-proxy although Services need some: what is said of them.
 
+    `services`: how many Services need rules, by family; `cut`: the families whose nat table is not whole; `runs`: kube-proxy serves another one.
+    """
 
-def _nothing_of_kube_proxy(
-    inputs: Inputs, tables: Sequence[Table], rulesets: dict[int, Ruleset], signs: dict[int, Signs], cluster: Cluster
-) -> Iterator[Finding]:
-    """RA005 where a nat table was given, and kube-proxy has written none; as RA004 where it need not have."""
-    if any(one.served for one in signs.values()) or not any(table.name == "nat" for table in tables):
-        return
-    if not _families_of_services(cluster):
-        return
-    if (inputs.given is not None and inputs.given.mode == "nftables") or any(
-        one.kind == InputKind.NFT.value for one in inputs.summaries
-    ):
-        yield note("mode", "kube-proxy runs in nftables mode here, which is not audited yet", OTHER_MODE)
-        return
-    chains = [name for table in tables for name in rulesets[table.family].chains(table.name)]
-    other = other_proxy(chains)
-    traces = [name for name in chains if is_kube_proxy_chain(name) or name.startswith("KUBE-")]
-    entry = CATALOGUE["RA005"]
-    backends = {table.backend for table in tables}
-    hint = (
-        f"{other} serves the Services of this node; ruleaudit audits kube-proxy only"
-        if other
-        else "the dump may come from the other iptables backend: compare `iptables-legacy-save` and `iptables-nft-save`"
-        if traces or (len(backends) == 1 and backends != {None})
-        else entry.action
-    )
-    yield Finding(
-        "RA005",
-        entry.name,
-        Severity.INFO if other else Severity.ERROR,
-        f"{sum(1 for one in cluster.services.values() if one.spec.type != 'ExternalName')} Services exist, but the nat table "
-        f"holds no rules of kube-proxy" + (f": {other} is at work" if other else ""),
-        expected="chain KUBE-SERVICES in the nat table",
-        observed=f"{len(chains)} chains, none of kube-proxy's" if not traces else "only " + ", ".join(sorted(set(traces))[:5]),
-        hint=hint,
-        locations=tuple(
-            Location(table.dump.path, table.line, table.dump.text(table.line)) for table in tables if table.name == "nat"
-        ),
-        subject="node",
-    )
+    def __init__(
+        self,
+        inputs: Inputs,
+        tables: Sequence[Table],
+        rulesets: dict[int, Ruleset],
+        signs: dict[int, Signs],
+        cluster: Cluster,
+        shown: Collection[int],
+        to_serve: Mapping[int, bool | None],
+    ) -> None:
+        self.inputs = inputs
+        self.tables = tables
+        self.rulesets = rulesets
+        self.cluster = cluster
+        self.shown = shown
+        self.to_serve = to_serve
+        self.services = families_of_services(cluster)
+        served = {family for family in FAMILIES if signs[family].served}
+        self.runs = bool(served)
+        nat = [table for table in tables if table.name == "nat"]
+        self.cut = {table.family for table in nat if is_cut(table)}
+        whole = {table.family for table in nat} - self.cut - served
+        self.families = [family for family in sorted(whole) if family in self.services]
+
+    def findings(self) -> Iterator[Finding]:
+        """RA005 of the node, or of the family that is lost beside another; RA004 where kube-proxy need not have written any."""
+        unread = [family for family in self.families if family in self.inputs.unread]
+        for family in unread:
+            yield note(
+                f"unread {family}",
+                f"no rules of kube-proxy are in what was read of IPv{family}, and not all was: its services are not checked",
+                "have the rest read, too: what keeps it from being read is said beside this",
+            )
+        known = [family for family in self.families if family not in unread]
+        nftables = self.inputs.in_nftables_mode
+        if self.runs or self.inputs.unread:  # be it in what was not read
+            for family in known:
+                if not nftables and (self.to_serve[family] or family in self.shown):
+                    yield self._of_family(family)
+                elif family not in self.shown:
+                    yield note(
+                        f"unserved {family}",
+                        f"no rules of kube-proxy are in the nat table of IPv{family}: its services are not checked",
+                        "if kube-proxy is to serve this family, look at its log",
+                    )
+        elif not self.cut and any(self.to_serve[family] is not False for family in known):
+            if nftables:
+                yield note("mode", "kube-proxy runs in nftables mode here, which is not audited yet", OTHER_MODE)
+            else:
+                count = sum(1 for one in self.cluster.services.values() if one.spec.type != "ExternalName")
+                yield self._said(FAMILIES, f"{count} Services exist, but the nat table holds no rules of kube-proxy", "node")
+
+    def _of_family(self, family: int) -> Finding:
+        return self._said(
+            (family,),
+            f"{self.services[family]} Services of IPv{family} need rules, but the nat table of IPv{family} holds no rules of kube-proxy"
+            + (", which runs here" if self.runs else ""),
+            f"node IPv{family}",
+        )
+
+    def _said(self, families: Collection[int], message: str, subject: str) -> Finding:
+        tables = [one for one in self.tables if one.family in families]
+        chains = [name for table in tables for name in self.rulesets[table.family].chains(table.name)]
+        other = other_proxy(chains)
+        traces = [name for name in chains if is_kube_proxy_chain(name) or name.startswith("KUBE-")]
+        entry = CATALOGUE["RA005"]
+        backends = {table.backend for table in tables}
+        hint = (
+            f"{other} serves the Services of this node; ruleaudit audits kube-proxy only"
+            if other
+            else "the dump may come from the other iptables backend: compare `iptables-legacy-save` and `iptables-nft-save`"
+            if traces or (len(backends) == 1 and backends != {None} and not self.runs)
+            else "kube-proxy writes rules that were flushed again within a minute; where they stay away, look at its log and restart it"
+            if self.runs
+            else entry.action
+        )
+        return Finding(
+            "RA005",
+            entry.name,
+            Severity.INFO if other else Severity.ERROR,
+            message + (f": {other} is at work" if other else ""),
+            expected="chain KUBE-SERVICES in the nat table",
+            observed=f"{len(chains)} chains, none of kube-proxy's"
+            if not traces
+            else "only " + ", ".join(sorted(set(traces))[:5]),
+            hint=hint,
+            locations=tuple(
+                Location(table.dump.path, table.line, table.dump.text(table.line)) for table in tables if table.name == "nat"
+            ),
+            subject=subject,
+        )
 
 
 def settings_differ(family: int, given: ProxySettings, sign: Signs, mode: ProxyMode) -> Finding | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -48,6 +49,7 @@ OTHER_MODE = "audit it with a release of ruleaudit that knows this mode"
 
 
 _OF_IPVS = (InputKind.IPVSADM, InputKind.IPSET, InputKind.IP_ADDR)
+_RULES_PROGRAM = re.compile(r"ip(6?)tables(?:-legacy|-nft)?-save")
 _BESIDE = frozenset({"ConfigMap"})
 """Kinds that say something beside the objects, and are none of those that are audited."""
 _USED = frozenset({InputKind.IPTABLES_SAVE, InputKind.OBJECTS, InputKind.PROXY_CONFIG, InputKind.CAPTURE_META, *_OF_IPVS})
@@ -70,6 +72,21 @@ class Inputs:
     interfaces: list[InterfaceDump] = field(default_factory=list)
     expectations: Expectations | None = None
     """What was asked of the same objects for other nodes, None where no other node is audited."""
+    unread: set[int] = field(default_factory=set)
+    """The families of which rules are known to be there, or may be, that could not be read."""
+
+    @property
+    def in_nftables_mode(self) -> bool:
+        """Whether kube-proxy is set to its nftables mode, or an nftables ruleset was given."""
+        mode = None if self.given is None else self.given.mode
+        return mode == "nftables" or any(one.kind == InputKind.NFT.value for one in self.summaries)
+
+    def lacks(self, what: str, why: str, hint: str) -> None:
+        """Note something of the node, or of its cluster, that could not be read: `what` names it, mostly a program."""
+        self.findings.append(note(f"absent {what}", why, hint))
+        found = _RULES_PROGRAM.fullmatch(what)
+        if found is not None:
+            self.unread.add(6 if found[1] else 4)
 
 
 def note(subject: str, message: str, hint: str, *, locations: tuple[Location, ...] = ()) -> Finding:
@@ -131,9 +148,8 @@ def read_inputs(
                         )
                     )
             if kind is InputKind.CAPTURE_META:
-                inputs.findings.extend(
-                    note(f"absent {one.what}", one.why, one.hint) for one in not_collected(source.data, source.path)
-                )
+                for one in not_collected(source.data, source.path):
+                    inputs.lacks(one.what, one.why, one.hint)
         elif kind is InputKind.EMPTY:
             inputs.findings.append(
                 note(
@@ -152,7 +168,7 @@ def read_inputs(
                 )
             )
         elif kind is InputKind.ABSENT:
-            inputs.findings.append(note(f"absent {source.path}", source.reason, source.hint))
+            inputs.lacks(source.path, source.reason, source.hint)
         elif kind in _OF_IPVS:
             used = _read_of_ipvs(inputs, source, shared)
         elif kind is InputKind.NFT:

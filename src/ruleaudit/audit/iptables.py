@@ -51,12 +51,13 @@ class Summary:
     other_node: str | None = None
     """The node whose rules these are, where they are not those of the node that was named."""
 
-    def count(self, audit: FamilyAudit, sign: Signs, inferred: list[str], frontends: int) -> None:
-        """Count one family in."""
+    def count(self, audit: FamilyAudit, sign: Signs, inferred: list[str], frontends: int, *, endpoints: bool = True) -> None:
+        """Count one family in: so many `frontends` were asked; `endpoints`: what leads to endpoints was given."""
         expectation = audit.expectation
         self.services.update((one.name.namespace, one.name.name) for one in expectation.service_ports)
         self.frontends += frontends
-        self.endpoints += sum(len(one.candidates.endpoints) for one in expectation.service_ports)
+        if endpoints:
+            self.endpoints += sum(len(one.candidates.endpoints) for one in expectation.service_ports)
         self.releases.append(expectation.release)
         self.detections[audit.family] = expectation.local_detection
         self.mark = audit.mark

@@ -12,7 +12,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import TYPE_CHECKING
 
 from ruleaudit.addresses import parse_network
-from ruleaudit.audit.coverage import unsettled
+from ruleaudit.audit.coverage import is_cut, unsettled
 from ruleaudit.audit.inputs import note
 from ruleaudit.audit.iptables import DEFAULT_MARK, Summary, collapsed, releases_of, settled
 from ruleaudit.audit.ipvs_node import is_set_of
@@ -86,8 +86,11 @@ def audit_ipvs_family(family: int, node: OpenNode, summary: Summary) -> Iterator
     audit, judge, told = _told(case, releases, node)
     yield from _of_other_node(case, releases, node, audit, judge, told, summary)
     yield from objects.duplicate_frontends(audit)
-    yield from _coverage(audit, ipvs, judge, with_rules=with_rules, unlisted=case.unlisted, node=name)
-    summary.count(audit, sign, inferred, sum(len(one.frontends) for one in audit.expectation.service_ports))
+    whole = {one.name for one in node.tables if one.family == family and not is_cut(one)}
+    empty = not with_rules and whole >= {"nat", "filter"}
+    yield from _coverage(audit, ipvs, judge, with_rules=with_rules, empty=empty, unlisted=case.unlisted, node=name)
+    asked = 0 if judge is None else sum(len(one.frontends) for one in audit.expectation.service_ports)
+    summary.count(audit, sign, inferred, asked, endpoints=judge is not None)
 
 
 def _told(
@@ -438,18 +441,26 @@ def _coverage(
     judge: VirtualServerJudge | None,
     *,
     with_rules: bool,
+    empty: bool,
     unlisted: Sequence[str],
     node: str | None,
 ) -> Iterator[Finding]:
-    """RA004: what could not be checked without inputs that were not given."""
+    """RA004: what could not be checked without inputs that were not given. `empty`: tables are there, and no rules of kube-proxy in them."""
     family = audit.family
     tool = "iptables-save" if family == 4 else "ip6tables-save"
     lacking = []
-    if not with_rules:
+    if not with_rules and not empty:
         lacking.append(tool)
     if audit.rules.sets is None:
         lacking.append("ipset save")
-    if lacking:
+    if empty:
+        yield note(
+            f"no rules {family}",
+            f"no rules of kube-proxy are in the tables of IPv{family}: masquerade, source ranges, drops and what other software does with its "
+            "service traffic are not checked",
+            "if kube-proxy is to serve this family, look at its log",
+        )
+    elif lacking:
         yield note(
             f"rules {family}",
             f"masquerade, source ranges, drops and what other software does with service traffic of IPv{family} are not checked: rules and "

@@ -47,11 +47,15 @@ class IpvsNode:
 
     def serves(self, family: int, *, served: bool) -> bool:
         """Whether kube-proxy serves a family: its rules are there, its sets, or virtual servers; where none of these shows, both may be."""
-        if served or (self.listing is not None and any(one.family == family for one in self.listing.servers)):
+        if served or self.shows(family):
             return True
-        if self.sets is not None:
-            return any(is_set_of(name, family) for name in self.sets)
-        return self.listing is not None and not self.listing.servers and family == 4
+        return self.sets is None and self.listing is not None and not self.listing.servers and family == 4
+
+    def shows(self, family: int) -> bool:
+        """Whether virtual servers of a family are there, or sets of kube-proxy."""
+        if self.listing is not None and any(one.family == family for one in self.listing.servers):
+            return True
+        return self.sets is not None and any(is_set_of(name, family) for name in self.sets)
 
     @property
     def dumps(self) -> dict[str, Lines]:

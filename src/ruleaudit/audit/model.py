@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ruleaudit.audit.coverage import is_cut, mode_of, node_name, serving
+from ruleaudit.audit.families import is_to_serve
 from ruleaudit.audit.inputs import FAMILIES, Progress, chosen_tables, note, partial_dumps, read_inputs
 from ruleaudit.audit.iptables import open_family
 from ruleaudit.audit.ipvs import open_ipvs_family
@@ -274,5 +275,7 @@ def open_node(
         findings.append(
             note("dump", "no dump of the node's rules was given", "add the output of iptables-save and ip6tables-save")
         )
-    findings.extend(serving(inputs, tables, left_out, rulesets, signs, cluster, mode))
+    shown = [one for one in FAMILIES if mode is ProxyMode.IPVS and ipvs.shows(one)]
+    to_serve = {one: is_to_serve(one, cluster, cluster.nodes.get(name or ""), inputs.given, proxy) for one in FAMILIES}
+    findings.extend(serving(inputs, tables, left_out, rulesets, signs, cluster, shown, to_serve, mode))
     return NodeModel(name, inputs, proxy, tables, rulesets, signs, mode, ipvs, findings)

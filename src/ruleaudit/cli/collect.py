@@ -25,7 +25,7 @@ Three ways:
   ruleaudit collect --script > collect.sh                       a script for a node that has no ruleaudit: sh collect.sh
 
 \b
-Exit status: 0 written, 1 written without the nodes that are named, 2 nothing written.
+Exit status: 0 written, 1 written without the nodes, or without rules of the nodes, that are named, 2 nothing written.
 """
 
 
@@ -88,7 +88,7 @@ def collect(
             collected = collect_cluster(connection, selector or SELECTOR, names, progress.step)
     write_capture(collected.files, output)
     _say_collected(collected, output, quiet=quiet)
-    return FOUND if collected.failures else CLEAN
+    return FOUND if collected.failures or collected.partial else CLEAN
 
 
 def _require_sense(
@@ -128,6 +128,8 @@ def _say_collected(collected: Collected, output: str, *, quiet: bool) -> None:
 
     for name, why in collected.failures.items():
         say(f"ruleaudit: {printable(name)} is not in it: {printable(why)}")
+    for name, why in collected.partial.items():
+        say(f"ruleaudit: {printable(name)} is in it without some of its rules: {printable(why)}")
     if not quiet:
         count = len(collected.nodes)
         what = "objects only" if not count else printable(collected.nodes[0]) if count == 1 else f"{count} nodes"

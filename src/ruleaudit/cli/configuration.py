@@ -128,11 +128,13 @@ def _is_same(one: str, other: str) -> bool:
 def written_baseline(aside: Aside, shown: Sequence[Report], path: str | None, threshold: Severity) -> list[tuple[str, str]]:
     """(text, path) of the baseline to write; nothing for None. `shown`: what a selection left of the reports of `aside`, in their order.
 
-    What is known already is written again, what is ignored is not. What is there and not shown stays where the file has it already.
+    What is known already is written again, what is ignored is not. What is there and not shown, or was not checked now, stays where the
+    file has it already.
     """
     if path is None:
         return []
     from ruleaudit.baseline import baseline_text, read_baseline
+    from ruleaudit.rechecked import is_rechecked
 
     before = read_baseline(path) if Path(path).is_file() and Path(path).stat().st_size else None
     whole = [
@@ -140,6 +142,9 @@ def written_baseline(aside: Aside, shown: Sequence[Report], path: str | None, th
         for report in shown
     ]
     unseen = {(report.node or "", one.fingerprint) for report in aside.reports for one in report.findings}
+    for report in aside.reports:
+        known = {} if before is None else before.of(report.node)
+        unseen |= {entry.key for entry in known.values() if not is_rechecked(entry, report)}
     return [(baseline_text(whole, threshold, before, unseen), path)]
 
 

@@ -22,6 +22,7 @@ from ruleaudit.lint.description import META, Capture, gaps, read_description, wr
 from ruleaudit.lint.expectation import EXPECTED, compared, expected_text, read_expected
 from ruleaudit.lint.secrets import secret_findings
 from ruleaudit.sources import MAX_DEPTH, UNKNOWN, InputKind, read, read_plain
+from ruleaudit.sources.reader import INNER_ARCHIVE
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -155,7 +156,7 @@ def lint_folder(folder: str, *, base: str | None = None, limit_factor: int = 1, 
         audited = audit_inputs(sources, limit_factor=limit_factor)
         inputs = read_inputs(sources, None, lambda _step, _part: None, limit_factor)
     except RuleauditError as error:
-        unreadable = _finding("RA001", f"the fixture cannot be audited: {error}", folder)
+        unreadable = _finding("RA001", f"the fixture cannot be audited: {error}", folder, _AUDITED)
         empty = Report(name, (), ProxySummary(), 0, 0, 0)
         return Linted(folder, _named(empty, name, _identified([unreadable, *secrets], folder)), None)
     description, path = read_description(sources)
@@ -171,7 +172,7 @@ def lint_folder(folder: str, *, base: str | None = None, limit_factor: int = 1, 
         text = expected_text(found, before)
         expected = read_expected_text(text, file) if write else before
     except InputError as error:
-        unusable = _identified([_finding("RA001", str(error), file)], folder)
+        unusable = _identified([_finding("RA001", str(error), file, _CORRECT)], folder)
         return Linted(folder, _named(audited, name, [*unusable, *identified]), None)
     if expected is None:
         note = _finding("RA004", f"no {EXPECTED} says what must be found here: every error and warning counts", folder)
@@ -194,6 +195,16 @@ def _identified(findings: Sequence[Finding], folder: str) -> list[Finding]:
 
 
 _WRITE: Final = "`ruleaudit lint --write-expected` writes it"
+_AUDITED: Final = (
+    "correct the file that the message names, or take it again: nothing of the fixture is checked until it can be read"
+)
+_CORRECT: Final = (
+    f"correct {EXPECTED} as the message says, or remove it and have `ruleaudit lint --write-expected` write it anew: until it can be read,"
+    " nothing is expected"
+)
+_UNPACK: Final = "unpack it into a fixture of its own, or remove it: an archive within a fixture is not looked into"
+_AGAIN: Final = "take the file again as the message says, or remove it"
+_READABLE: Final = "make the file readable, or remove it"
 
 
 def read_expected_text(text: str, path: str) -> Expected:
@@ -259,7 +270,8 @@ def _unread(sources: Sequence[Source], audited: Report) -> Iterator[Finding]:
                 _finding("RA004", f"{source.path} is no dump and no objects: it is not looked at", source.path), hint=""
             )
         else:
-            yield _finding("RA001", f"{source.path} cannot be used: {source.reason}", source.path)
+            hint = _UNPACK if source.reason == INNER_ARCHIVE else _AGAIN
+            yield _finding("RA001", f"{source.path} cannot be used: {source.reason}", source.path, hint)
 
 
 def _secrets(folder: str) -> Iterator[Finding]:
@@ -272,6 +284,6 @@ def _secrets(folder: str) -> Iterator[Finding]:
             try:
                 data = file.read_bytes()  # no text, or cut short: what is readable of it may be secret all the same
             except OSError as error:
-                yield _finding("RA001", f"{path} cannot be read: {error.strerror or error}", path)
+                yield _finding("RA001", f"{path} cannot be read: {error.strerror or error}", path, _READABLE)
                 continue
         yield from secret_findings(path, data.decode("utf-8", "replace"))

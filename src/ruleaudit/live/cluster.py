@@ -103,7 +103,10 @@ class ClusterOptions:
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """An API server as the configuration names it; nothing has been asked yet. `configuration` is of kubernetes.client."""
+    """An API server as the configuration names it; nothing has been asked yet. `configuration` is of kubernetes.client.
+
+    `server`: its address, which messages and captures repeat, without a user and password.
+    """
 
     configuration: Any
     server: str
@@ -167,11 +170,19 @@ def connect(options: ClusterOptions) -> Connection:
             " account; name one with --kubeconfig"
         )
     configuration.retries = False
+    configuration.host = _without_user(str(configuration.host))  # the package sends no user of an address, either
     if not configuration.verify_ssl:
         import urllib3
 
         urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # whoever wrote insecure-skip-tls-verify knows
     return Connection(configuration, str(configuration.host), options.timeout)
+
+
+def _without_user(url: str) -> str:
+    """An address without the user and password that may stand in it."""
+    scheme, separator, rest = url.partition("://")
+    end = next((at for at, letter in enumerate(rest) if letter in "/?#"), len(rest))
+    return scheme + separator + rest[:end].rpartition("@")[2] + rest[end:]
 
 
 def api_client(connection: Connection) -> Any:  # noqa: ANN401  of a package without types

@@ -6,7 +6,7 @@ import platform
 import re
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from ruleaudit.live.capture import About, capture_files
@@ -16,6 +16,7 @@ from ruleaudit.live.errors import LiveError, Missing
 from ruleaudit.live.execute import pod_settings, proxy_pods, runner
 from ruleaudit.live.node import read_node, tool_versions
 from ruleaudit.live.objects import documents, reduced_objects
+from ruleaudit.near import unknown
 from ruleaudit.sources import InputKind
 
 if TYPE_CHECKING:
@@ -37,11 +38,15 @@ _OBJECTS: Final = "objects.json"
 
 @dataclass(frozen=True, slots=True)
 class Collected:
-    """The files of a capture, by their path in it; the nodes in it; and those that could not be read, each with why."""
+    """The files of a capture, by their path in it; the nodes in it; and those that could not be read, each with why.
+
+    `partial`: the nodes in it of whose rules not all could be read, each with why.
+    """
 
     files: Mapping[str, bytes]
     nodes: tuple[str, ...]
     failures: Mapping[str, str]
+    partial: Mapping[str, str] = field(default_factory=dict)
 
 
 def collect_node(
@@ -62,7 +67,8 @@ def collect_node(
     )
     dumps = [*live.dumps.dumps, *(() if live.proxy is None else live.proxy.dumps)]
     files = {**capture_files(dumps, [*live.dumps.missing, *missing], about), **files}
-    return Collected(files, (name or live.hostname,), {})
+    called = name or live.hostname
+    return Collected(files, (called,), {}, _partial({called: live.dumps.unread}))
 
 
 def collect_objects(connection: Connection, progress: Callable[[str, float], None] | None = None) -> Collected:
@@ -82,19 +88,25 @@ def collect_cluster(
     lost = [one for one in sources if one.kind is InputKind.ABSENT]
     present = [one for one in sources if one.kind is InputKind.OBJECTS]
     pods = proxy_pods(connection, selector)
+    nodes = _nodes(present)
     failures = {
-        name: f"no running pod with the label {selector} is on it" for name in names or _linux_nodes(present) if name not in pods
+        name: unknown("node", name, nodes, cutoff=0.4)
+        if nodes and name not in nodes
+        else f"no running pod with the label {selector} is on it"
+        for name in names or [one for one, system in nodes.items() if system == "linux"]
+        if name not in pods
     }
     chosen = [pod for name, pod in sorted(pods.items()) if not names or name in names]
     missing = [Missing(one.path, one.reason, one.hint) for one in lost]
     files: dict[str, bytes] = {}
+    unread: dict[str, Sequence[Missing]] = {}
     with ThreadPoolExecutor(AT_ONCE) as pool:
         results = {pod.node: pool.submit(_collect_pod, connection, pod, missing) for pod in chosen}
         for number, (node, result) in enumerate(results.items()):
             if progress is not None:
                 progress(f"node {node}", number / len(results))
             try:
-                found = result.result()
+                found, unread[node] = result.result()
             except LiveError as error:
                 failures[node] = str(error)
                 continue
@@ -105,11 +117,14 @@ def collect_cluster(
             files.update({(name if len(names) == 1 else f"{folder}/{name}"): data for name, data in found.items()})
     read = tuple(node for node in results if node not in failures)
     if not read:
-        raise LiveError(
-            next(iter(failures.values())) if len(failures) == 1 else "; ".join(f"{k}: {v}" for k, v in list(failures.items())[:3])
-        )
+        raise LiveError("; ".join(why if name in why else f"{name}: {why}" for name, why in list(failures.items())[:3]))
     files[_OBJECTS] = reduced_objects(present)
-    return Collected(files, read, failures)
+    return Collected(files, read, failures, _partial({node: unread[node] for node in read}))
+
+
+def _partial(unread: Mapping[str, Sequence[Missing]]) -> dict[str, str]:
+    """The nodes of whose rules something was not read, with why."""
+    return {node: "; ".join(one.message for one in missing) for node, missing in unread.items() if missing}
 
 
 def _objects(
@@ -122,18 +137,20 @@ def _objects(
     return {_OBJECTS: reduced_objects(one for one in sources if one.kind is InputKind.OBJECTS)}, missing
 
 
-def _linux_nodes(sources: Sequence[Source]) -> list[str]:
-    """The names of the Nodes, but for those of another system: their kube-proxy writes no such rules."""
-    found = []
+def _nodes(sources: Sequence[Source]) -> dict[str, str]:
+    """The names of the Nodes, with their system: only the kube-proxy of a Linux writes such rules. Nothing where they could not be listed."""
+    found = {}
     for source in sources:
         for kind, _, item in documents(source) if source.path.endswith("/nodes") else ():
-            labels = item["metadata"].get("labels") or {}
-            if kind == "Node" and labels.get("kubernetes.io/os", "linux") == "linux":
-                found.append(str(item["metadata"]["name"]))
-    return sorted(found)
+            if kind == "Node":
+                found[str(item["metadata"]["name"])] = str(
+                    (item["metadata"].get("labels") or {}).get("kubernetes.io/os", "linux")
+                )
+    return dict(sorted(found.items()))
 
 
-def _collect_pod(connection: Connection, pod: ProxyPod, missing: Sequence[Missing]) -> dict[str, bytes]:
+def _collect_pod(connection: Connection, pod: ProxyPod, missing: Sequence[Missing]) -> tuple[dict[str, bytes], Sequence[Missing]]:
+    """The files of a node, and what could not be read of its rules. `missing`: of the objects. Raises LiveError."""
     began = time.time()
     run = runner(connection, pod)
     try:
@@ -156,4 +173,4 @@ def _collect_pod(connection: Connection, pod: ProxyPod, missing: Sequence[Missin
         else one
         for one in dumps.missing
     ]
-    return capture_files([*dumps.dumps, *settings], [*hints, *unread, *missing], about)
+    return capture_files([*dumps.dumps, *settings], [*hints, *unread, *missing], about), dumps.unread

@@ -203,8 +203,9 @@ class _Plugin:
             pair = {"client-certificate-data": "clientCertificateData", "client-key-data": "clientKeyData"}
             return {field: base64.b64encode(status[key].encode()).decode() for field, key in pair.items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            said = " ".join(out.split())[:100]
-            raise self._failed(f"printed no credential, but {said!r}" if said else "printed nothing") from error
+            # What it printed may be the credential itself, in another form: none of it is repeated.
+            size = len(out.strip().encode())
+            raise self._failed(f"printed {size:,} bytes that are no ExecCredential" if size else "printed nothing") from error
 
     def _run(self, command: list[str]) -> str:
         interactive = sys.stdin is not None and sys.stdin.isatty() and self.described.get("interactiveMode") != "Never"

@@ -132,11 +132,8 @@ class FamilyModel:
         What is only information is left out, but for what other software's rules do.
         """
         audit = self.audit
-        one = replace(audit, expectation=replace(audit.expectation, service_ports=(expected,)))
-        one.__dict__["evaluator"] = audit.evaluator
-        judge = (
-            ServiceJudge(one) if audit.virtual is None else VirtualServerJudge(one, audit.virtual, rules_known=self.rules_known)
-        )
+        one = audit.of_one(expected)
+        judge = self._judge(one)
         found = judge.run()
         if self.rules_known:
             found += [each for each in nodewide.hooks(one) if each.severity is Severity.ERROR]

@@ -352,7 +352,7 @@ def dummy_addresses(
     lacking: dict[int, tuple[ExpectedServicePort, list[str]]] = {}
     for address, asked in wanted.items() if whole else ():
         if address not in held and address not in elsewhere and not asked.optional:
-            for expected in asked.service_ports:
+            for expected in filter(audit.judges, asked.service_ports):
                 lacking.setdefault(id(expected), (expected, []))[1].append(address)
     for expected, addresses in lacking.values():
         yield audit.finding(

@@ -65,6 +65,27 @@ def alike(findings: list[Finding]) -> set[tuple[str, str, str | None]]:
             ],
             id="another Service's endpoint",
         ),
+        pytest.param(
+            "ipvs-healthy",
+            "ipset.txt",
+            "add KUBE-CLUSTER-IP 10.96.1.1,tcp:80\n",
+            "",
+            "demo/web",
+            [
+                ("RA110", "demo/web:http: set KUBE-CLUSTER-IP lacks 10.96.1.1,tcp:80"),
+                ("RA106", "demo/web:http sends nothing to 10.244.1.12:8080, which is ready"),
+            ],
+            id="no entry of its cluster IP",
+        ),
+        pytest.param(
+            "ipvs-healthy",
+            "ipset.txt",
+            "add KUBE-LOOP-BACK 10.244.1.12,tcp:8080,10.244.1.12\n",
+            "",
+            "demo/web",
+            [("RA403", "demo/web:http: 10.244.1.12:8080 is not masqueraded when it reaches itself through the Service")],
+            id="no hairpin entry",
+        ),
     ],
 )
 def test_what_check_says(
@@ -74,3 +95,28 @@ def test_what_check_says(
     found = said_of_one(folder, service)
     assert [(one.code, one.message) for one in found][: len(says)] == says
     assert alike(found) == alike(said_by_check(folder, service))
+
+
+def test_an_entry_too_many_is_said_of_those_that_it_names(tmp_path: Path) -> None:
+    """Node port 30080 is demo/np's: with the entry its clients would keep their address, against its policy."""
+    line = "add KUBE-NODE-PORT-TCP 30080\n"
+    folder = changed(tmp_path, "ipvs-healthy", "ipset.txt", line, line + "add KUBE-NODE-PORT-LOCAL-TCP 30080\n")
+    superfluous = "set KUBE-NODE-PORT-LOCAL-TCP holds 1 entry that no Service asks for: 30080"
+    assert superfluous in [one.message for one in said_of_one(folder, "demo/np")]
+    assert superfluous in [one.message for one in audit_inputs(read([str(folder)])).findings]
+    assert said_of_one(folder, "demo/np-multi") == []
+
+
+def test_a_rule_that_harms_several_services_is_said_with_its_effect_on_one(tmp_path: Path) -> None:
+    folder = changed(
+        tmp_path,
+        "ipvs-healthy",
+        "iptables-save.txt",
+        "-A KUBE-NODE-PORT -p tcp -m comment",
+        "-A KUBE-NODE-PORT -p udp -m comment",
+    )
+    found = said_of_one(folder, "demo/np")
+    assert [(one.code, one.message.rpartition(": ")[2]) for one in found if one.cause is None] == [
+        ("RA310", "traffic of demo/np:http is wrong because of it")
+    ]
+    assert alike(found) == alike(said_by_check(folder, "demo/np"))

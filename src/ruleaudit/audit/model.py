@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING
 from ruleaudit.audit.coverage import is_cut, mode_of, node_name, serving
 from ruleaudit.audit.inputs import FAMILIES, Progress, chosen_tables, note, partial_dumps, read_inputs
 from ruleaudit.audit.iptables import open_family
-from ruleaudit.audit.ipvs import open_ipvs_family
-from ruleaudit.audit.ipvs_node import IpvsNode, ipvs_node
-from ruleaudit.audit.node import own_addresses
+from ruleaudit.audit.ipvs import IpvsCase, open_ipvs_family
+from ruleaudit.audit.ipvs_node import ipvs_node
 from ruleaudit.audit.opened import OpenNode
 from ruleaudit.checks import leftovers, nodewide, virtual_leftovers
 from ruleaudit.checks.other_node import other_node, traced, traces
@@ -58,7 +57,8 @@ class FamilyModel:
     """One family of a node: its rules as they are, what the objects ask of it, and what it says of itself.
 
     `evaluator` answers for the rules as they are, `audit.evaluator` for those with node-wide faults put right. `releases`: those that may
-    have written the rules, the one of `audit` first. `rules_known`: the rules that decide beside virtual servers were given.
+    have written the rules, the one of `audit` first. `rules_known`: the rules that decide beside virtual servers were given. `case`: in IPVS
+    mode, what was given beside rules. `doubted`: the rules show other settings than were given.
     """
 
     audit: FamilyAudit
@@ -66,9 +66,8 @@ class FamilyModel:
     releases: tuple[Release, ...]
     faults: tuple[str, ...] = ()
     rules_known: bool = True
-    ipvs: IpvsNode | None = None
-    own: tuple[str, ...] = ()
-    """In IPVS mode: the addresses that the Node object and the inputs give the node."""
+    case: IpvsCase | None = None
+    doubted: bool = False
     _others: dict[int, Expectation] = field(default_factory=dict, repr=False)
 
     def expectations(self) -> Iterator[Expectation]:
@@ -116,8 +115,8 @@ class FamilyModel:
     def of_other_node(self) -> Finding | None:
         """RA007: the rules are another node's. Asks every service port that depends on the node: worth it only where something is wrong."""
         audit = self.audit
-        if self.ipvs is not None:
-            possible = list(traces(audit, self.ipvs.elsewhere(audit.family)))
+        if self.case is not None:
+            possible = list(traces(audit, self.case.ipvs.elsewhere(audit.family)))
             if possible:
                 alike = all(one.node == possible[0].node for one in possible)
                 return traced(audit, possible[0], 0) if alike else None
@@ -129,36 +128,20 @@ class FamilyModel:
     def findings_of(self, expected: ExpectedServicePort) -> list[Finding]:
         """What `check` says of one service port, and of the node where that concerns it: lost hooks with their effect on it alone.
 
-        What is only information is left out, but for what other software's rules do.
+        Causes come before what follows from them. What is only information is left out, but for what other software's rules do.
         """
-        audit = self.audit
-        one = audit.of_one(expected)
-        judge = self._judge(one)
-        found = judge.run()
-        if self.rules_known:
-            found += [each for each in nodewide.hooks(one) if each.severity is Severity.ERROR]
-            found += nodewide.masquerade(audit, judge, self.faults)
-            if audit.virtual is None:
-                found += nodewide.dispatching(audit)
-        if self.ipvs is not None:
-            found += self._dummy(one, found)
+        one = self.audit.of_one(expected)
+        found = self._told_of(one) if self.case is None else self.case.told_of(one, self.expectations(), doubted=self.doubted)
         return [each for each in found if each.severity is not Severity.INFO or each.code.startswith("RA6")]
 
-    def _dummy(self, audit: FamilyAudit, told: Sequence[Finding]) -> Iterator[Finding]:
-        assert self.ipvs is not None
-        held = self.ipvs.dummy(audit.family)
-        if held is None:
-            return
-        found = virtual_leftovers.dummy_addresses(
-            audit,
-            held,
-            self.own,
-            self.ipvs.elsewhere(audit.family),
-            self.ipvs.dummy_place(),
-            told,
-            whole=self.ipvs.dummy_whole,
-        )
-        yield from (one for one in found if one.code == "RA111")
+    def _told_of(self, one: FamilyAudit) -> list[Finding]:
+        """In iptables mode."""
+        judge = self._judge(one)
+        found = judge.run()
+        found += [each for each in nodewide.hooks(one) if each.severity is Severity.ERROR]
+        found += nodewide.masquerade(one, judge, self.faults)
+        found += nodewide.dispatching(one)
+        return sorted(found, key=lambda each: each.cause is not None)
 
 
 @dataclass
@@ -195,8 +178,8 @@ class NodeModel(OpenNode):
                 tuple(releases),
                 tuple(case.faults),
                 known,
-                self.ipvs,
-                tuple(own_addresses(family, audit.node_object, self.inputs.given)),
+                case,
+                self.contradicted(family) is not None,
             )
         opened = open_family(family, self)
         audit = opened.audit

@@ -878,3 +878,22 @@ def test_the_lines_that_prove_a_finding_are_shown() -> None:
     shown = text_of(found)
     assert all(place.text.strip() in shown for place in remark.places)
     assert any(" -w 0" in place.text or re.search(r"Masq +0 ", place.text) for place in remark.places)
+
+
+@pytest.mark.parametrize(
+    ("lacks", "code"),
+    [
+        pytest.param(r"^-A KUBE-SERVICES .*-j KUBE-NODEPORTS$", "RA108", id="the jump to the node ports"),
+        pytest.param(r"^-A KUBE-(SERVICES|NODEPORTS|SVC-\w+|EXT-\w+|SEP-\w+) .*--?.*$", "RA309", id="all rules of the nat table"),
+    ],
+)
+def test_node_ports_on_localhost_without_the_rule_that_would_tell(tmp_path: Path, lacks: str, code: str) -> None:
+    """No setting keeps node ports from localhost, so that they are to be served there."""
+    folder = changed(tmp_path, "a", lambda rules: re.sub(lacks, "", rules, flags=re.MULTILINE))
+    found = trace(read_nodes([folder]), "node", "127.0.0.1:30080")
+    assert "but kube-proxy serves node ports at" not in text_of(found)
+    assert found.findings[0].code == code
+    settings = Path(folder) / "kube-proxy.args"
+    settings.write_text(settings.read_text() + "--nodeport-addresses=192.168.100.0/24\n")
+    found = trace(read_nodes([folder]), "node", "127.0.0.1:30080")
+    assert "but kube-proxy serves node ports at 192.168.100.11, not at 127.0.0.1" in text_of(found)

@@ -138,6 +138,9 @@ class FamilyModel:
         """In iptables mode."""
         judge = self._judge(one)
         found = judge.run()
+        leader = nodewide.empty_dispatch(one)
+        if leader is not None:  # see audit_family
+            found = [leader, *(each for each in found if each.code.startswith("RA6"))]
         found += [each for each in nodewide.hooks(one) if each.severity is Severity.ERROR]
         found += nodewide.masquerade(one, judge, self.faults)
         found += nodewide.dispatching(one)

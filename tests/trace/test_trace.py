@@ -106,6 +106,7 @@ def test_targets(text: str, wanted: tuple[str, str, int | str | None, str | None
         ("10.96.1.1", "10.96.1.8:80", "is an address of Service demo/web, from which no connection comes"),
         ("node", "localhost", "give a port, as localhost:30080"),
         ("pod/demo/web-0", "localhost:30080", "is pod/demo/web-0 itself"),
+        ("2001:db8::7", "http://shop.example.com/", "NodePort 192.168.100.11, .* no address that 2001:db8::7 could ask"),
         ("2001:db8::7", "2001:db8::50:80", r"where 80 is the port, write \[2001:db8::50\]:80"),
         ("pod/demo/web-0", "web.svc:80", r"did you mean web\.demo"),
         ("198.51.100.7", "https://shpo.example.com/", "no Ingress serves it.*did you mean shop.example.com"),

@@ -86,6 +86,20 @@ def alike(findings: list[Finding]) -> set[tuple[str, str, str | None]]:
             [("RA403", "demo/web:http: 10.244.1.12:8080 is not masqueraded when it reaches itself through the Service")],
             id="no hairpin entry",
         ),
+        pytest.param(
+            "ipvs-healthy",
+            "iptables-save.txt",
+            "-A KUBE-IPVS-OUT-FILTER -s 203.0.113.11/32 -m ipvs --vproto 6 --vaddr 203.0.113.11 --vport 80 -j DROP\n",
+            "",
+            "demo/lb-src",
+            [
+                (
+                    "RA306",
+                    "demo/lb-src:http lets in clients on the node itself at 203.0.113.11:80/TCP, against its loadBalancerSourceRanges",
+                )
+            ],
+            id="no rule that keeps the node itself out",
+        ),
     ],
 )
 def test_what_check_says(

@@ -22,9 +22,10 @@ from ruleaudit.checks.context import FamilyAudit
 from ruleaudit.checks.judgement import listed
 from ruleaudit.checks.mixed_modes import other_modes_rules
 from ruleaudit.checks.other_node import Trace, other_node, traced, traces
-from ruleaudit.checks.virtual_causes import with_causes
+from ruleaudit.checks.virtual_causes import effects_of_lost_rules, with_causes
 from ruleaudit.checks.virtual_repair import Apart, apart, leading_addresses, leading_entries
 from ruleaudit.checks.virtual_servers import VirtualServerJudge, loop_back
+from ruleaudit.checks.written_ipvs import written_ipvs
 from ruleaudit.dataplane.ipvs import VirtualTable
 from ruleaudit.dataplane.packet import Host
 from ruleaudit.dataplane.ruleset import Ruleset
@@ -385,7 +386,8 @@ class IpvsCase:
         empty = _nothing_programmed(audit, self.ipvs)
         if empty is not None:
             findings = [replace(one, cause=empty.fingerprint) if one.cause is None else one for one in findings]
-        if any(one.code in _OF_SETS for one in (*findings, *self.parts(audit, findings))):
+        known = "minor" in self.settings.given
+        if not known and any(one.code in _OF_SETS for one in (*findings, *self.parts(audit, findings))):
             audit, findings = self._by_all_releases(audit, findings, others)
         wide = [one for one in self.wide(audit, judge) if one.severity is Severity.ERROR] if self.with_rules else []
         taken = Apart(findings)
@@ -393,6 +395,10 @@ class IpvsCase:
             taken = apart(judge, findings, wide, rules=not any(other_modes_rules(audit)) and not doubted)
         parts = leading_entries(audit, list(self.parts(audit, taken.own)), taken.of_entries)
         every = [*([] if empty is None else [empty]), *with_causes([*taken.own, *parts]), *taken.leaders, *taken.effects, *wide]
+        written = effects_of_lost_rules(written_ipvs(audit, every, empty=virtual_leftovers.empty_sets(audit)), every)
+        assert audit.only is not None
+        name = audit.only.name
+        every += [one for one in written if (one.service, one.port) == (f"{name.namespace}/{name.name}", name.port or None)]
         return sorted(every, key=lambda one: one.cause is not None)
 
     def _by_all_releases(

@@ -28,6 +28,7 @@ from ruleaudit.signs import read_ipvs_signs, read_signs
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
+    from ruleaudit.audit.ipvs_node import IpvsNode
     from ruleaudit.audit.shared import Shared
     from ruleaudit.checks.context import FamilyAudit
     from ruleaudit.checks.observer import Observer
@@ -69,6 +70,11 @@ class FamilyModel:
     case: IpvsCase | None = None
     doubted: bool = False
     _others: dict[int, Expectation] = field(default_factory=dict, repr=False)
+
+    @property
+    def ipvs(self) -> IpvsNode | None:
+        """In IPVS mode: the node's virtual servers, sets and kube-ipvs0."""
+        return None if self.case is None else self.case.ipvs
 
     def expectations(self) -> Iterator[Expectation]:
         """What the objects ask for, by each release that may have written the rules, the likeliest first."""
@@ -115,8 +121,8 @@ class FamilyModel:
     def of_other_node(self) -> Finding | None:
         """RA007: the rules are another node's. Asks every service port that depends on the node: worth it only where something is wrong."""
         audit = self.audit
-        if self.case is not None:
-            possible = list(traces(audit, self.case.ipvs.elsewhere(audit.family)))
+        if self.ipvs is not None:
+            possible = list(traces(audit, self.ipvs.elsewhere(audit.family)))
             if possible:
                 alike = all(one.node == possible[0].node for one in possible)
                 return traced(audit, possible[0], 0) if alike else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 import re
 import shutil
 from pathlib import Path
@@ -27,6 +28,12 @@ FIXTURES = Path(__file__).parents[1] / "fixtures" / "nodes"
 @pytest.fixture(scope="module")
 def node() -> NodeModel:
     return open_node(read([str(FIXTURES / "changed-destination")]))
+
+
+def all_sections(section: Section) -> Iterator[Section]:
+    yield section
+    for one in section.sections:
+        yield from all_sections(one)
 
 
 def all_rules(section: Section) -> Iterator[RuleUse]:
@@ -185,3 +192,20 @@ def test_faults_of_the_node_are_said_of_the_service_alone(tmp_path: Path, lost: 
     text = plain(section_lines(show(open_node(read([str(folder)])), "service", service)))
     assert "RA108 error: " in text
     assert says in text
+
+
+def test_without_endpoints_nothing_is_said_of_them(tmp_path: Path) -> None:
+    """Of objects that hold neither EndpointSlices nor Endpoints: the rules still tell where traffic goes."""
+    objects = json.loads(lzma.decompress((FIXTURES / "healthy" / "objects.json.xz").read_bytes()))
+    objects["items"] = [one for one in objects["items"] if one["kind"] not in ("EndpointSlice", "Endpoints")]
+    copy = tmp_path / "node"
+    shutil.copytree(FIXTURES / "healthy", copy)
+    (copy / "objects.json.xz").write_bytes(lzma.compress(json.dumps(objects).encode()))
+    found = open_node(read([str(copy)]))
+    unknown = "not known: no EndpointSlices and no Endpoints were given"
+    for name in ("demo/np", "demo/headless"):
+        section = next(one for one in all_sections(show(found, "service", name)) if one.title == "endpoints")
+        assert section.facts == (unknown,)
+    claims, senders = show(found, "endpoint", "10.244.1.23").sections
+    assert claims.facts == (unknown,)
+    assert [one.title for one in senders.sections] == ["nat KUBE-SEP-J3QWHDYB7J55BSYQ"]

@@ -137,7 +137,7 @@ class _Shown:
                 facts.append(f"IPv{family}: kube-proxy passes it over: {reason}")
         if not sections and service.spec.type != "ExternalName":  # what cluster DNS gives out, or another proxy serves
             listed = _listed_endpoints(self.node.cluster, (namespace, own))
-            sections.append(Section("endpoints", tuple(str(one) for one in listed[:_MANY]) or ("none",)))
+            sections.append(Section("endpoints", tuple(str(one) for one in listed[:_MANY]) or (self._without_endpoints("none"),)))
         return Section(f"Service {name}", tuple(facts), (), tuple(sections))
 
     def _service_port(self, family: int, found: FamilyModel, expected: ExpectedServicePort) -> Section:
@@ -175,7 +175,13 @@ class _Shown:
             node = f" on node {one.node_name}" if one.node_name else ""
             unused = "" if one.text in chosen else ", not used from this node"
             facts.append(f"{one.text}{pod}{node}, {state_of(one.ready, terminating=one.terminating)}{unused}")
-        return Section("endpoints", tuple(facts) or ("none",))
+        return Section("endpoints", tuple(facts) or (self._without_endpoints("none"),))
+
+    def _without_endpoints(self, none: str) -> str:
+        """What is said where the objects list no endpoints: `none`, where they could list some."""
+        cluster = self.node.cluster
+        given = cluster.has_kind("EndpointSlice") or cluster.has_kind("Endpoints")
+        return none if given else "not known: no EndpointSlices and no Endpoints were given"
 
     def _frontend(
         self, follower: Follower, family: int, found: FamilyModel, expected: ExpectedServicePort, frontend: Frontend
@@ -332,7 +338,7 @@ class _Shown:
         # What no endpoint is, a Service's address, has nobody who translates to it either.
         sections = (
             (
-                Section("an endpoint of, by the objects", claims or ("no Service",)),
+                Section("an endpoint of, by the objects", claims or (self._without_endpoints("no Service"),)),
                 Section("who sends traffic here, by the rules", () if senders else ("nobody",), (), senders),
             )
             if pods or claims or senders

@@ -106,6 +106,17 @@ def test_targets(text: str, wanted: tuple[str, str, int | str | None, str | None
         ("10.96.1.1", "10.96.1.8:80", "is an address of Service demo/web, from which no connection comes"),
         ("node", "localhost", "give a port, as localhost:30080"),
         ("pod/demo/web-0", "localhost:30080", "is pod/demo/web-0 itself"),
+        (
+            "pod/demo/web-0",
+            "_htp._tcp.web",
+            "Service demo/web: it has no port 'htp' of protocol 'tcp'; .*did you mean _http._tcp.web.demo.svc",
+        ),
+        (
+            "pod/demo/web-0",
+            "gone-0.headless:80",
+            "Service demo/headless: no endpoint has the name gone-0; .*did you mean 10-244-1-43.headless.demo.svc",
+        ),
+        ("2001:db8::7", "http://shop.example.com/", "NodePort 192.168.100.11, .* no address that 2001:db8::7 could ask"),
         ("2001:db8::7", "2001:db8::50:80", r"where 80 is the port, write \[2001:db8::50\]:80"),
         ("pod/demo/web-0", "web.svc:80", r"did you mean web\.demo"),
         ("198.51.100.7", "https://shpo.example.com/", "no Ingress serves it.*did you mean shop.example.com"),
@@ -164,7 +175,7 @@ CASES = {
     "loopback by its name": Case("node", "localhost:30080", False, FORWARD | LOCAL, ("may be reached: by 127.0.0.1: to pod demo/np-0", "localhost: 127.0.0.1, ::1", "packets for 127.0.0.1:30080/TCP")),
     "another port of the node": Case("node", "192.168.100.11:10250", False, LOCAL, ("whether anybody listens is not known",)),
     "a node port that the rules lack": Case("node", "192.168.100.11:30999", False, LOCAL, ()),
-    "a pod of a StatefulSet without its name": Case("pod/demo/web-0", "gone-0.headless:80", False, NO_RULES, ()),
+    "a pod of a StatefulSet without its name": Case("pod/demo/web-0", "headless-0.headless:80", False, NO_RULES, ("no ready endpoint has that name",)),
     "loopback": Case("node", "127.0.0.1:30080", True, FORWARD, ()),
     "a node port of UDP": Case("198.51.100.7", "192.168.100.11:30053/udp", True, FORWARD, ()),
     "nobody listens": Case("198.51.100.7", "192.168.100.11:31999", False, LOCAL, ("whether anybody listens is not known",)),
@@ -880,6 +891,25 @@ def test_the_lines_that_prove_a_finding_are_shown() -> None:
     shown = text_of(found)
     assert all(place.text.strip() in shown for place in remark.places)
     assert any(" -w 0" in place.text or re.search(r"Masq +0 ", place.text) for place in remark.places)
+
+
+@pytest.mark.parametrize(
+    ("lacks", "code"),
+    [
+        pytest.param(r"^-A KUBE-SERVICES .*-j KUBE-NODEPORTS$", "RA108", id="the jump to the node ports"),
+        pytest.param(r"^-A KUBE-(SERVICES|NODEPORTS|SVC-\w+|EXT-\w+|SEP-\w+) .*--?.*$", "RA309", id="all rules of the nat table"),
+    ],
+)
+def test_node_ports_on_localhost_without_the_rule_that_would_tell(tmp_path: Path, lacks: str, code: str) -> None:
+    """No setting keeps node ports from localhost, so that they are to be served there."""
+    folder = changed(tmp_path, "a", lambda rules: re.sub(lacks, "", rules, flags=re.MULTILINE))
+    found = trace(read_nodes([folder]), "node", "127.0.0.1:30080")
+    assert "but kube-proxy serves node ports at" not in text_of(found)
+    assert found.findings[0].code == code
+    settings = Path(folder) / "kube-proxy.args"
+    settings.write_text(settings.read_text() + "--nodeport-addresses=192.168.100.0/24\n")
+    found = trace(read_nodes([folder]), "node", "127.0.0.1:30080")
+    assert "but kube-proxy serves node ports at 192.168.100.11, not at 127.0.0.1" in text_of(found)
 
 
 def objects_of(folder: Path, kinds: set[str]) -> str:

@@ -144,14 +144,36 @@ def test_behind_a_node_port() -> None:
     search = found_in(*BEHIND_NODE_PORT)
     assert (pods(search), search.certainty) == (["nginx-0"], Certainty.DEFINITE)
     assert ways(search) == [
-        "NodePort http 192.0.2.1 2001:db8::1 192.0.2.2 30080",
+        "NodePort http 192.0.2.1 192.0.2.2 30080",
         "ClusterIP http 10.96.0.9 80",
-        "NodePort https 192.0.2.1 2001:db8::1 192.0.2.2 30443",
+        "NodePort https 192.0.2.1 192.0.2.2 30443",
         "ClusterIP https 10.96.0.9 443",
     ]
     assert search.controller is not None
     assert [one.port for one in search.controller.entries_for(parse_url("https://h.example.com/"))] == [443, 30443]
     assert [one.port for one in search.controller.entries_for(parse_url("http://h.example.com:30080/"))] == [30080, 80]
+
+
+@pytest.mark.parametrize(
+    ("spec", "nodes", "external"),
+    [
+        ({"clusterIP": "10.96.0.9"}, "192.0.2.1 192.0.2.2", "198.51.100.9"),
+        ({"clusterIP": "fd00::9", "clusterIPs": ["fd00::9"], "ipFamilies": ["IPv6"]}, "2001:db8::1", "2001:db8::9"),
+        (
+            {"clusterIP": "fd00::9", "clusterIPs": ["fd00::9", "10.96.0.9"]},
+            "192.0.2.1 2001:db8::1 192.0.2.2",
+            "198.51.100.9 2001:db8::9",
+        ),
+        ({"clusterIP": None, "ipFamilies": ["IPv6"]}, "2001:db8::1", "2001:db8::9"),
+        ({"clusterIP": None}, "192.0.2.1 2001:db8::1 192.0.2.2", "198.51.100.9 2001:db8::9"),
+    ],
+)
+def test_only_addresses_of_a_services_families_lead_in(spec: Object, nodes: str, external: str) -> None:
+    controller = service("nginx", NGINX, HTTP, type="NodePort", externalIPs=["198.51.100.9", "2001:db8::9"])
+    assert isinstance(controller["spec"], dict)
+    controller["spec"].update(spec)
+    found = ways(found_in(*BEHIND_NODE_PORT[:-2], controller))
+    assert {f"NodePort http {nodes} 30080", f"ExternalIP http {external} 80"} <= set(found)
 
 
 def test_behind_a_load_balancer_and_external_ips() -> None:
@@ -178,7 +200,7 @@ def test_a_service_without_a_selector_leads_by_its_slices() -> None:
     assert pods(search) == ["nginx-0"]
     assert search.controller is not None
     assert [str(one) for one in search.controller.entries] == [
-        "NodePort 192.0.2.1, 2001:db8::1, 192.0.2.2 port 30080 (Service in/manual)",
+        "NodePort 192.0.2.1, 192.0.2.2 port 30080 (Service in/manual)",
         "ClusterIP 10.96.0.9 port 80 (Service in/manual)",
     ]
 

@@ -257,6 +257,51 @@ def test_what_is_not_answered(client: str, name: str, answer: Answer, note: str)
 
 
 @pytest.mark.parametrize(
+    ("name", "mistyped", "near"),
+    [
+        ("_htp._tcp.web", True, "_http._tcp.web.demo.svc.cluster.local"),
+        (
+            "_http._udp.web.demo.svc.cluster.local",
+            True,
+            "_http._tcp.web.demo.svc.cluster.local _dns._udp.web.demo.svc.cluster.local",
+        ),
+        ("_sqll._tcp.db", True, "_sql._tcp.db.demo.svc.cluster.local"),
+        ("_sql._tcp.down", True, ""),
+        ("db-9.db", True, "db-2.db.demo.svc.cluster.local db-1.db.demo.svc.cluster.local db-0.db.demo.svc.cluster.local"),
+        ("10-244-2-99.db", True, "10-244-2-9.db.demo.svc.cluster.local"),
+        ("db-2.db", False, ""),
+        ("x.down", False, ""),
+        ("down", False, ""),
+        ("soon-0.soon", False, ""),
+        ("soon-1.soon", True, "10-244-1-21.soon.demo.svc.cluster.local"),
+    ],
+)
+def test_names_below_a_service_that_it_does_not_know(name: str, mistyped: bool, near: str) -> None:
+    """Of an endpoint that is listed and not ready, or whose pod is there, nobody can say that its name is mistyped."""
+    soon = b"""---
+apiVersion: v1
+kind: Service
+metadata: {name: soon, namespace: demo}
+spec: {clusterIP: None, ports: [{port: 80}], selector: {app: soon}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: soon-4, namespace: demo, labels: {kubernetes.io/service-name: soon}}
+addressType: IPv4
+ports: [{port: 80}]
+endpoints: [{addresses: [10.244.1.21], conditions: {ready: false}}]
+---
+apiVersion: v1
+kind: Pod
+metadata: {name: soon-0, namespace: demo, labels: {app: soon}}
+spec: {nodeName: node-a}
+"""
+    cluster = load([("objects.yaml", OBJECTS + soon)])
+    found = resolve(cluster, name, pod_named(cluster, "demo/client"))
+    assert (found.answer, found.mistyped, " ".join(found.near)) == (Answer.NO_SUCH_NAME, mistyped, near)
+
+
+@pytest.mark.parametrize(
     ("client", "name", "certainty"),
     [
         ("client", "web", Certainty.DEFINITE),

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["OpenFamily", "Summary", "audit_family", "collapsed", "open_family", "releases_of", "settled"]
 
 DEFAULT_MARK = 0x4000
+_LOCALHOST = ip_address("127.0.0.1")
 
 
 @dataclass
@@ -371,13 +372,19 @@ def _node_port_addresses(
     else:
         wanted = list(own) or [fallback]
     every_local = not tails
+    on_localhost = sign.localhost_nodeports
+    if (
+        on_localhost is None
+    ):  # the rules that would tell are not there: as the settings have it, all local addresses where they name none
+        networks = [parse_network(text, family) for text in cidrs or ()]
+        on_localhost = not cidrs or any(one is not None and _LOCALHOST in one for one in networks)
     if (
         family == 4
         and every_local
-        and sign.localhost_nodeports
+        and on_localhost
         and settings.localhost_nodeports
         and expectation.release.minor >= 20
         and wanted
     ):
-        wanted.append("127.0.0.1")
+        wanted.append(str(_LOCALHOST))
     return tuple(dict.fromkeys(wanted))

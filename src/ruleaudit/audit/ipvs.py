@@ -22,9 +22,10 @@ from ruleaudit.checks.context import FamilyAudit
 from ruleaudit.checks.judgement import listed
 from ruleaudit.checks.mixed_modes import other_modes_rules
 from ruleaudit.checks.other_node import Trace, other_node, traced, traces
-from ruleaudit.checks.virtual_causes import with_causes
+from ruleaudit.checks.virtual_causes import effects_of_lost_rules, with_causes
 from ruleaudit.checks.virtual_repair import Apart, apart, leading_addresses, leading_entries
 from ruleaudit.checks.virtual_servers import VirtualServerJudge, loop_back
+from ruleaudit.checks.written_ipvs import written_ipvs
 from ruleaudit.dataplane.ipvs import VirtualTable
 from ruleaudit.dataplane.packet import Host
 from ruleaudit.dataplane.ruleset import Ruleset
@@ -37,7 +38,7 @@ from ruleaudit.kubeproxy.release import NEWEST, OLDEST, ProxyMode
 from ruleaudit.signs import IPVS_HOOKS, Signs
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from ruleaudit.audit.inputs import Inputs
     from ruleaudit.audit.ipvs_node import IpvsNode
@@ -47,12 +48,12 @@ if TYPE_CHECKING:
     from ruleaudit.kubeproxy.release import Release
     from ruleaudit.kubeproxy.settings import ProxySettings
 
-__all__ = ["audit_ipvs_family", "open_ipvs_family"]
+__all__ = ["IpvsCase", "audit_ipvs_family", "open_ipvs_family"]
 
 # --- one family ------------------------------------------------------------------------------------------------------------------------
 
 
-def open_ipvs_family(family: int, node: OpenNode) -> tuple[_Case, list[Release], list[str]]:
+def open_ipvs_family(family: int, node: OpenNode) -> tuple[IpvsCase, list[Release], list[str]]:
     """One family of a node made ready, the releases that can have programmed it, and the settings that were read off the rules."""
     given, ipvs, cluster, name = node.proxy, node.ipvs, node.cluster, node.name
     sets = Sets(ipvs.sets) if ipvs.sets is not None else None
@@ -69,7 +70,7 @@ def open_ipvs_family(family: int, node: OpenNode) -> tuple[_Case, list[Release],
     releases = releases_of(given, {family: replace(sign, served=True)})
     if given.minor is None:
         inferred.append("layout")
-    case = _Case(family, cluster, node.inputs, ipvs, node.tables, rules, sign, settings, name, mark, with_rules, unlisted)
+    case = IpvsCase(family, cluster, node.inputs, ipvs, node.tables, rules, sign, settings, name, mark, with_rules, unlisted)
     return case, releases, inferred
 
 
@@ -94,7 +95,7 @@ def audit_ipvs_family(family: int, node: OpenNode, summary: Summary) -> Iterator
 
 
 def _told(
-    case: _Case, releases: Sequence[Release], node: OpenNode
+    case: IpvsCase, releases: Sequence[Release], node: OpenNode
 ) -> tuple[FamilyAudit, VirtualServerJudge | None, list[Finding]]:
     """What is said of a family under the release that fits best; with the audit under it, and its judge."""
     best: tuple[FamilyAudit, VirtualServerJudge | None, list[Finding], list[Finding]] | None = None
@@ -151,7 +152,7 @@ def _only_of_some(audit: FamilyAudit, one: Finding) -> bool:
 
 
 def _of_other_node(
-    case: _Case,
+    case: IpvsCase,
     releases: Sequence[Release],
     model: OpenNode,
     audit: FamilyAudit,
@@ -197,7 +198,7 @@ def _weight(found: tuple[FamilyAudit, VirtualServerJudge | None, list[Finding], 
 
 
 @dataclass
-class _Case:
+class IpvsCase:
     """One family of one node with everything that was given; judged under each release that can have programmed it."""
 
     family: int
@@ -273,8 +274,7 @@ class _Case:
 
     def as_likely(self, releases: Sequence[Release], best: Release, weight: int) -> Iterator[Expectation]:
         """What the other releases ask for that are as likely as the best one: no more is at fault, and they know the sets that are there."""
-        held = self.rules.sets.names() if self.rules.sets is not None else ()
-        oldest = max((kind.since for kind in SET_KINDS if set_name(kind.name, self.family) in held), default=OLDEST)
+        oldest = self._oldest_with_sets()
         for release in releases:
             if release is not best and release.minor >= oldest:
                 found = self.judged(release)
@@ -375,6 +375,52 @@ class _Case:
             yield from virtual_leftovers.dummy_addresses(
                 audit, held, own, self.ipvs.elsewhere(self.family), where, told, whole=self.ipvs.dummy_whole
             )
+
+    def told_of(self, audit: FamilyAudit, others: Iterable[Expectation], *, doubted: bool) -> list[Finding]:
+        """What is said of the one service port that an audit judges, and of the node where that concerns it; causes before what follows.
+
+        `others`: what the other releases ask for that may have programmed the node. `doubted`: the rules show other settings than were given.
+        """
+        virtual = audit.virtual
+        judge = (
+            VirtualServerJudge(audit, virtual, rules_known=self.with_rules and self.sets_known) if virtual is not None else None
+        )
+        findings = judge.run() if judge is not None else []
+        empty = _nothing_programmed(audit, self.ipvs)
+        if empty is not None:
+            findings = [replace(one, cause=empty.fingerprint) if one.cause is None else one for one in findings]
+        known = "minor" in self.settings.given
+        if not known and any(one.code in _OF_SETS for one in (*findings, *self.parts(audit, findings))):
+            audit, findings = self._by_all_releases(audit, findings, others)
+        wide = [one for one in self.wide(audit, judge) if one.severity is Severity.ERROR] if self.with_rules else []
+        taken = Apart(findings)
+        if judge is not None and empty is None:
+            taken = apart(judge, findings, wide, rules=not any(other_modes_rules(audit)) and not doubted)
+        parts = leading_entries(audit, list(self.parts(audit, taken.own)), taken.of_entries)
+        every = [*([] if empty is None else [empty]), *with_causes([*taken.own, *parts]), *taken.leaders, *taken.effects, *wide]
+        written = effects_of_lost_rules(written_ipvs(audit, every, empty=virtual_leftovers.empty_sets(audit)), every)
+        assert audit.only is not None
+        name = audit.only.name
+        every += [one for one in written if (one.service, one.port) == (f"{name.namespace}/{name.name}", name.port or None)]
+        return sorted(every, key=lambda one: one.cause is not None)
+
+    def _by_all_releases(
+        self, audit: FamilyAudit, findings: list[Finding], others: Iterable[Expectation]
+    ) -> tuple[FamilyAudit, list[Finding]]:
+        """The audit and what it says where entries of sets and addresses are only missed when every possible release asks for them."""
+        oldest = self._oldest_with_sets()
+        likely = tuple(one for one in others if one is not audit.expectation and one.release.minor >= oldest)
+        if not likely:
+            return audit, findings
+        assert audit.whole is not None
+        assert audit.only is not None
+        doubtful = replace(audit.whole, other_expectations=likely).of_one(audit.only)
+        return doubtful, [one for one in findings if not _only_of_some(doubtful, one)]
+
+    def _oldest_with_sets(self) -> int:
+        """The oldest release (minor) that knows all sets that are there."""
+        held = self.rules.sets.names() if self.rules.sets is not None else ()
+        return max((kind.since for kind in SET_KINDS if set_name(kind.name, self.family) in held), default=OLDEST)
 
 
 def _node_port_answers(expectation: Expectation, virtual: VirtualTable) -> tuple[set[tuple[int, str]], Counter[str]]:

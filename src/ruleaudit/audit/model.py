@@ -12,9 +12,8 @@ from ruleaudit.audit.coverage import is_cut, mode_of, node_name, serving
 from ruleaudit.audit.families import is_to_serve
 from ruleaudit.audit.inputs import FAMILIES, Progress, chosen_tables, note, partial_dumps, read_inputs
 from ruleaudit.audit.iptables import open_family
-from ruleaudit.audit.ipvs import open_ipvs_family
-from ruleaudit.audit.ipvs_node import IpvsNode, ipvs_node
-from ruleaudit.audit.node import own_addresses
+from ruleaudit.audit.ipvs import IpvsCase, open_ipvs_family
+from ruleaudit.audit.ipvs_node import ipvs_node
 from ruleaudit.audit.opened import OpenNode
 from ruleaudit.checks import leftovers, nodewide, virtual_leftovers
 from ruleaudit.checks.other_node import other_node, traced, traces
@@ -30,6 +29,7 @@ from ruleaudit.signs import read_ipvs_signs, read_signs
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
+    from ruleaudit.audit.ipvs_node import IpvsNode
     from ruleaudit.audit.shared import Shared
     from ruleaudit.checks.context import FamilyAudit
     from ruleaudit.checks.observer import Observer
@@ -59,7 +59,8 @@ class FamilyModel:
     """One family of a node: its rules as they are, what the objects ask of it, and what it says of itself.
 
     `evaluator` answers for the rules as they are, `audit.evaluator` for those with node-wide faults put right. `releases`: those that may
-    have written the rules, the one of `audit` first. `rules_known`: the rules that decide beside virtual servers were given.
+    have written the rules, the one of `audit` first. `rules_known`: the rules that decide beside virtual servers were given. `case`: in IPVS
+    mode, what was given beside rules. `doubted`: the rules show other settings than were given.
     """
 
     audit: FamilyAudit
@@ -67,10 +68,14 @@ class FamilyModel:
     releases: tuple[Release, ...]
     faults: tuple[str, ...] = ()
     rules_known: bool = True
-    ipvs: IpvsNode | None = None
-    own: tuple[str, ...] = ()
-    """In IPVS mode: the addresses that the Node object and the inputs give the node."""
+    case: IpvsCase | None = None
+    doubted: bool = False
     _others: dict[int, Expectation] = field(default_factory=dict, repr=False)
+
+    @property
+    def ipvs(self) -> IpvsNode | None:
+        """In IPVS mode: the node's virtual servers, sets and kube-ipvs0."""
+        return None if self.case is None else self.case.ipvs
 
     def expectations(self) -> Iterator[Expectation]:
         """What the objects ask for, by each release that may have written the rules, the likeliest first."""
@@ -130,39 +135,23 @@ class FamilyModel:
     def findings_of(self, expected: ExpectedServicePort) -> list[Finding]:
         """What `check` says of one service port, and of the node where that concerns it: lost hooks with their effect on it alone.
 
-        What is only information is left out, but for what other software's rules do.
+        Causes come before what follows from them. What is only information is left out, but for what other software's rules do.
         """
-        audit = self.audit
-        one = replace(audit, expectation=replace(audit.expectation, service_ports=(expected,)))
-        one.__dict__["evaluator"] = audit.evaluator
-        judge = (
-            ServiceJudge(one) if audit.virtual is None else VirtualServerJudge(one, audit.virtual, rules_known=self.rules_known)
-        )
-        found = judge.run()
-        if self.rules_known:
-            found += [each for each in nodewide.hooks(one) if each.severity is Severity.ERROR]
-            found += nodewide.masquerade(audit, judge, self.faults)
-            if audit.virtual is None:
-                found += nodewide.dispatching(audit)
-        if self.ipvs is not None:
-            found += self._dummy(one, found)
+        one = self.audit.of_one(expected)
+        found = self._told_of(one) if self.case is None else self.case.told_of(one, self.expectations(), doubted=self.doubted)
         return [each for each in found if each.severity is not Severity.INFO or each.code.startswith("RA6")]
 
-    def _dummy(self, audit: FamilyAudit, told: Sequence[Finding]) -> Iterator[Finding]:
-        assert self.ipvs is not None
-        held = self.ipvs.dummy(audit.family)
-        if held is None:
-            return
-        found = virtual_leftovers.dummy_addresses(
-            audit,
-            held,
-            self.own,
-            self.ipvs.elsewhere(audit.family),
-            self.ipvs.dummy_place(),
-            told,
-            whole=self.ipvs.dummy_whole,
-        )
-        yield from (one for one in found if one.code == "RA111")
+    def _told_of(self, one: FamilyAudit) -> list[Finding]:
+        """In iptables mode."""
+        judge = self._judge(one)
+        found = judge.run()
+        leader = nodewide.empty_dispatch(one)
+        if leader is not None:  # see audit_family
+            found = [leader, *(each for each in found if each.code.startswith("RA6"))]
+        found += [each for each in nodewide.hooks(one) if each.severity is Severity.ERROR]
+        found += nodewide.masquerade(one, judge, self.faults)
+        found += nodewide.dispatching(one)
+        return sorted(found, key=lambda each: each.cause is not None)
 
 
 @dataclass
@@ -199,8 +188,8 @@ class NodeModel(OpenNode):
                 tuple(releases),
                 tuple(case.faults),
                 known,
-                self.ipvs,
-                tuple(own_addresses(family, audit.node_object, self.inputs.given)),
+                case,
+                self.contradicted(family) is not None,
             )
         opened = open_family(family, self)
         audit = opened.audit

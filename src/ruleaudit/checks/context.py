@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections import defaultdict
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from ruleaudit.kubeproxy.expected_sets import common_sets, expected_sets
 from ruleaudit.signs import is_kube_proxy_chain
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from ruleaudit.cluster import Cluster
     from ruleaudit.cluster.objects import Node
@@ -48,7 +49,7 @@ class FamilyAudit:
     cause of its own. `mark` is the masquerade mark. `node` None: not known. `node_port_addresses`: the node's addresses at which node ports
     are judged. In IPVS mode `virtual` holds the virtual servers. `listings`: the inputs beside rules in which places may lie, by the table
     that such places name ("ipvs", "ipset", "ip"). `other_expectations`: in IPVS mode, what other releases ask for that may as well be the
-    node's.
+    node's. `only`: the one service port that is judged, None: all of them; `whole`: the audit of all of them, where `only` is set.
     """
 
     family: int
@@ -69,6 +70,34 @@ class FamilyAudit:
     virtual: VirtualTable | None = None
     listings: Mapping[str, Lines] = field(default_factory=dict)
     other_expectations: tuple[Expectation, ...] = ()
+    only: ExpectedServicePort | None = None
+    whole: FamilyAudit | None = field(default=None, repr=False)
+
+    @property
+    def service_ports(self) -> Sequence[ExpectedServicePort]:
+        """Those that are judged: all of the expectation's, or the only one."""
+        return self.expectation.service_ports if self.only is None else (self.only,)
+
+    def judges(self, expected: ExpectedServicePort) -> bool:
+        """Whether a service port is judged; under another release it is another value."""
+        return self.only is None or (expected.name, expected.protocol) == (self.only.name, self.only.protocol)
+
+    def of_one(self, expected: ExpectedServicePort) -> FamilyAudit:
+        """The same node, of which one service port alone is judged; all others stay known."""
+        one = replace(self, only=expected, whole=self)
+        one.__dict__["evaluator"] = self.evaluator
+        return one
+
+    @cached_property
+    def endpoint_owners(self) -> Mapping[str, Collection[str]]:
+        """The Services ("namespace/name") that each endpoint ("address:port") is of."""
+        if self.whole is not None:
+            return self.whole.endpoint_owners
+        found: dict[str, set[str]] = defaultdict(set)
+        for expected in self.expectation.service_ports:
+            for endpoint in expected.candidates.endpoints:
+                found[endpoint.text].add(f"{expected.name.namespace}/{expected.name.name}")
+        return found
 
     def evaluator_of(self, rules: Ruleset) -> Evaluator:
         """An evaluator of other rules on this node."""
@@ -82,6 +111,8 @@ class FamilyAudit:
     @cached_property
     def sets_wanted(self) -> Mapping[str, SetExpectation]:
         """What the objects ask of the sets of the IPVS mode (KPR 9)."""
+        if self.whole is not None:
+            return self.whole.sets_wanted
         every = (self.expectation, *self.other_expectations)
         return common_sets([expected_sets(one, self.node_port_addresses) for one in every])
 

@@ -137,10 +137,7 @@ def hooks(audit: FamilyAudit) -> Iterator[Finding]:
     nat_services = "KUBE-SERVICES" in audit.rules.chains("nat")
     if nat_services and "KUBE-NODEPORTS" in audit.rules.chains("nat") and not node_ports_reached(audit.rules):
         node_ports = sum(
-            1
-            for expected in audit.expectation.service_ports
-            for frontend in expected.frontends
-            if frontend.kind is FrontendKind.NODE_PORT
+            1 for expected in audit.service_ports for frontend in expected.frontends if frontend.kind is FrontendKind.NODE_PORT
         )
         if audit.rules.entries("nat", "KUBE-SERVICES") or not node_ports or empty_dispatch(audit) is None:
             message = "nat KUBE-SERVICES does not jump to KUBE-NODEPORTS"
@@ -184,7 +181,7 @@ def hooks(audit: FamilyAudit) -> Iterator[Finding]:
 def _frontends(audit: FamilyAudit, changed: int, total: int) -> str:
     """How many frontends behave, with the verb. Where a single service port is looked at, they are called its own: nothing is said of others."""
     behave = "behaves" if changed == 1 else "behave"
-    ports = audit.expectation.service_ports
+    ports = audit.service_ports
     if len(ports) != 1:
         return f"{_count(changed, 'frontend')} of {total} {behave}"
     whose = service_port_of(ports[0])
@@ -193,7 +190,7 @@ def _frontends(audit: FamilyAudit, changed: int, total: int) -> str:
 
 def _node_ports(audit: FamilyAudit, count: int) -> str:
     """How many node ports of the family, in the same way."""
-    ports = audit.expectation.service_ports
+    ports = audit.service_ports
     if len(ports) != 1:
         return f"{_count(count, 'node port')} of IPv{audit.family}"
     return f"the IPv{audit.family} node port of {service_port_of(ports[0])}"
@@ -210,7 +207,7 @@ def _affected(audit: FamilyAudit, hook: Hook) -> tuple[int, int, list[str]]:
             first.update(_written(other.table, other.chain, "\n".join([f"-A {other.chain} -j {other.target}", *lines]) + "\n"))
     alone = audit.evaluator_of(Ruleset(audit.family, audit.tables, None, first, audit.rules.sets))
     changed, total, who = 0, 0, set()
-    for expected in audit.expectation.service_ports:
+    for expected in audit.service_ports:
         for frontend in expected.frontends:
             total += 1
             addresses = (
@@ -245,7 +242,7 @@ def _told_apart(seen: Observation) -> tuple[object, ...]:
 def masquerade(audit: FamilyAudit, judge: ServiceJudge, faults: Iterable[str]) -> Iterator[Finding]:
     """RA402: marked packets must leave with a new source address (KPR 4.5)."""
     every = list(faults)
-    services = sum(1 for expected in audit.expectation.service_ports if expected.selection.any)
+    services = sum(1 for expected in audit.service_ports if expected.selection.any)
     for fault in every:
         chain = fault.split()[0]
         yield audit.finding(

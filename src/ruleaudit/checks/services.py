@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ruleaudit.checks.context import FamilyAudit, RulePlace, service_port_of, trail_places
@@ -92,7 +91,7 @@ class ServiceJudge:
     def run(self) -> list[Finding]:
         """All findings of the family's services."""
         findings: list[Finding] = []
-        for expected in self.audit.expectation.service_ports:
+        for expected in self.audit.service_ports:
             self.frontends += len(expected.frontends)
             if self.audit.node is None and self.hangs_on_node(expected):
                 self.passed_over += 1
@@ -443,18 +442,9 @@ class ServiceJudge:
                 stood_for or (wanted if wanted in missing else ""),
                 f"this endpoint serves port {split_endpoint(wanted)[1]}, not {port}",
             )
-        owners = self.owners.get(endpoint)
+        owners = self.audit.endpoint_owners.get(endpoint)
         note = f"an endpoint of {listed(sorted(owners))}" if owners else "no endpoint of any Service"
         return "RA206", stood_for, note
-
-    @cached_property
-    def owners(self) -> dict[str, set[str]]:
-        """Which Services' endpoints each endpoint text is."""
-        found: dict[str, set[str]] = defaultdict(set)
-        for expected in self.audit.expectation.service_ports:
-            for endpoint in expected.candidates.endpoints:
-                found[endpoint.text].add(f"{expected.name.namespace}/{expected.name.name}")
-        return found
 
     def write(self, expected: ExpectedServicePort, event: _Event) -> Finding:
         """One effect as a finding."""

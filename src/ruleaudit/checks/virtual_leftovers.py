@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ruleaudit.dumps.ip_sets import IpSet
     from ruleaudit.dumps.virtual_servers import VirtualServer
     from ruleaudit.kubeproxy.expect import ExpectedServicePort
-    from ruleaudit.kubeproxy.expected_sets import SetExpectation
+    from ruleaudit.kubeproxy.expected_sets import SetExpectation, SetKind
 
 __all__ = ["dummy_addresses", "empty_sets", "set_entries", "stale_servers"]
 
@@ -170,7 +170,7 @@ def set_entries(audit: FamilyAudit, findings: Iterable[Finding], *, whole: bool)
     for name, wanted in audit.sets_wanted.items():
         known = sets.get(name)
         if known is None:
-            if whole and any(True for _ in wanted.required):
+            if whole and any(any(map(audit.judges, asked.service_ports)) for _entry, asked in wanted.required):
                 yield audit.finding(
                     "RA110",
                     f"the set {name} is not there, and {sum(1 for _ in wanted.required)} entries of it are needed",
@@ -190,7 +190,7 @@ def set_entries(audit: FamilyAudit, findings: Iterable[Finding], *, whole: bool)
         else:
             for entry, asked in wanted.required:
                 if entry not in known.entries:
-                    for expected in asked.service_ports:
+                    for expected in filter(audit.judges, asked.service_ports):
                         lacking.setdefault(id(expected), (expected, []))[1].append(entry)
         for expected, entries in lacking.values():
             yield audit.finding(
@@ -204,6 +204,8 @@ def set_entries(audit: FamilyAudit, findings: Iterable[Finding], *, whole: bool)
                 subject=f"{name} {' '.join(entries)} IPv{audit.family}",
             )
         extra = [entry for entry, line in known.entries.items() if wanted.asked(entry) is None and not known.may_be_cut(line)]
+        if audit.only is not None and not any(_is_of(entry, wanted.kind, audit.only) for entry in extra):
+            continue
         if extra:
             owned = {entry: _owner(audit, entry, causes) for entry in extra}
             yield _superfluous(
@@ -223,6 +225,8 @@ def _unused_loops(
         if any((one.address, one.port) == (address, number) for one in reached):
             continue
         expected = asked.service_ports[0]
+        if not audit.judges(expected):
+            continue
         yield audit.finding(
             "RA110",
             f"{service_port_of(expected)}: set {wanted.name} lacks {entry}; nothing is sent to this endpoint now",
@@ -296,6 +300,24 @@ def _owner(audit: FamilyAudit, entry: str, causes: Mapping[tuple[str | None, str
     return causes.get(owners.pop()) if len(owners) == 1 else None
 
 
+def _is_of(entry: str, kind: SetKind, expected: ExpectedServicePort) -> bool:
+    """Whether an entry of a set of some kind names a frontend of a service port, or one of its endpoints."""
+    if entry.isdecimal():
+        of_protocol = kind.name.endswith(f"-{expected.protocol}")
+        return int(entry) == (expected.node_port if of_protocol else expected.health_check_node_port)
+    address, _, rest = entry.partition(",")
+    protocol, _, port = rest.partition(",")[0].partition(":")
+    if not port:
+        return any(one.address == address for one in expected.frontends)
+    if protocol.upper() != expected.protocol:
+        return False
+    if kind.name == "KUBE-LOOP-BACK":
+        return any((one.address, str(one.port)) == (address, port) for one in expected.candidates.endpoints)
+    # Node ports of SCTP stand there once for every address of the node.
+    places = (None,) if kind.name.endswith("-SCTP-HASH") else (address,)
+    return any(one.address in places and str(one.port) == port for one in expected.frontends)
+
+
 def _superfluous(
     audit: FamilyAudit,
     name: str,
@@ -352,7 +374,7 @@ def dummy_addresses(
     lacking: dict[int, tuple[ExpectedServicePort, list[str]]] = {}
     for address, asked in wanted.items() if whole else ():
         if address not in held and address not in elsewhere and not asked.optional:
-            for expected in asked.service_ports:
+            for expected in filter(audit.judges, asked.service_ports):
                 lacking.setdefault(id(expected), (expected, []))[1].append(address)
     for expected, addresses in lacking.values():
         yield audit.finding(
@@ -365,7 +387,7 @@ def dummy_addresses(
             places=[where],
             subject=f"{' '.join(addresses)} IPv{audit.family}",
         )
-    extra = [address for address in held if address not in wanted]
+    extra = [address for address in held if address not in wanted] if audit.only is None else []
     if extra:
         _, known = _causes(stale)
         cause = {_cause_of(address, known) for address in extra}

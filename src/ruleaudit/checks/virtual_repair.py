@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from ruleaudit.checks import virtual_leftovers
+from ruleaudit.checks.context import service_port_of
 from ruleaudit.checks.virtual_servers import VirtualServerJudge
 from ruleaudit.checks.written_ipvs import MendedChain, mended_chains
 from ruleaudit.dataplane.sets import Sets
@@ -118,17 +119,18 @@ def _set_effects_apart(judge: VirtualServerJudge, found: Apart, mended: Sequence
         found.effects += [replace(each, cause=cause) for each in _without_policy(judge, one) if each.fingerprint not in left]
     for (_chain_of, leader, _text), findings in zip(rules, wrong, strict=False):
         if findings:
-            found.leaders.append(_leading(leader, findings))
+            found.leaders.append(_leading(judge.audit, leader, findings))
 
 
-def _leading(leader: Finding, effects: Sequence[Finding]) -> Finding:
-    """What is said of a rule, as bad as what follows from it."""
+def _leading(audit: FamilyAudit, leader: Finding, effects: Sequence[Finding]) -> Finding:
+    """What is said of a rule, as bad as what follows from it. Where a single service port is looked at, nothing is said of others."""
     worst = min((one.severity for one in effects), key=lambda one: one.rank)
     services = len({one.service for one in effects if one.service is not None})
+    whose = f"{services} service{'' if services == 1 else 's'}" if audit.only is None else service_port_of(audit.only)
     return replace(
         leader,
         severity=worst if worst.rank < leader.severity.rank else leader.severity,
-        message=f"{leader.message}: traffic of {services} service{'' if services == 1 else 's'} is wrong because of it",
+        message=f"{leader.message}: traffic of {whose} is wrong because of it",
     )
 
 
@@ -138,7 +140,7 @@ def _without_policy(judge: VirtualServerJudge, one: Finding) -> Iterator[Finding
         yield one
         return
     audit = judge.audit
-    for expected in audit.expectation.service_ports:
+    for expected in audit.service_ports:
         name = f"{expected.name.namespace}/{expected.name.name}", expected.name.port or None
         if name == _port(one) and id(expected) in judge.judged:
             judge.names_policies = False

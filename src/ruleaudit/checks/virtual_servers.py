@@ -265,7 +265,7 @@ class VirtualServerJudge(ServiceJudge):
         """All findings of the family's services."""
         findings: list[Finding] = []
         if self.virtual.listing.whole:
-            for expected in self.audit.expectation.service_ports:
+            for expected in self.audit.service_ports:
                 findings.extend(self.missing(expected))
         findings.extend(super().run())
         if not self.virtual.listing.whole:
@@ -324,7 +324,7 @@ def loop_back(audit: FamilyAudit) -> Iterator[Finding]:
     if known is None or any(hook.chain == "POSTROUTING" for hook in audit.missing_hooks):
         return
     chain = "KUBE-POSTROUTING"
-    for expected in audit.expectation.service_ports:
+    for expected in audit.service_ports:
         protocol = expected.protocol.lower()
         for endpoint in expected.selection.reachable:
             entry = f"{endpoint.address},{protocol}:{endpoint.port},{endpoint.address}"

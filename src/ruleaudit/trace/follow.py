@@ -313,8 +313,8 @@ class _Question:
         return _chosen(target.text, target.port, target.protocol, ports, "/".join(services[0].metadata.key))
 
     def _unanswered(self, target: Target, resolution: Resolution) -> tuple[Branch, Party]:
-        """A name without an address: one that leads outside is an answer, any other a mistake."""
-        if resolution.record is Record.EXTERNAL_NAME or resolution.service is not None:
+        """A name without an address: one that leads outside is an answer, and so is a Service's or an endpoint's; any other is a mistake."""
+        if resolution.record is Record.EXTERNAL_NAME or (resolution.service is not None and not resolution.mistyped):
             text = f"name {resolution.name}: {_what(resolution)}"
             certainty = Certainty.POSSIBLE if resolution.answer is Answer.UNKNOWN else resolution.certainty
             step = Step(StepKind.DNS, text, certainty=certainty, notes=resolution.notes)

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from ruleaudit.addresses import canonical
+from ruleaudit.addresses import canonical, known_family
 from ruleaudit.findings import Certainty
 from ruleaudit.near import UnknownNameError, did_you_mean, near_matches
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from ruleaudit.cluster import Cluster
     from ruleaudit.cluster.objects import Ingress, Pod, Service, ServicePort
@@ -437,16 +437,18 @@ class _Search:
         if spec.type == "ExternalName":
             return
         cluster_ips = _addresses(spec.cluster_ips or ((spec.cluster_ip,) if spec.cluster_ip else ()))
-        external = _addresses(spec.external_ips)
+        families = _families(service)
+        external = _of(families, _addresses(spec.external_ips))
         published = service.status.load_balancer.ingress if spec.type == "LoadBalancer" else ()
         balanced = _addresses(one.ip for one in published if one.ip)
         hostnames = tuple(one.hostname for one in published if one.hostname)
-        nodes = _addresses(
+        listed = (
             each.address
             for node in self.cluster.nodes.values()
             for each in node.status.addresses
             if each.type in ("InternalIP", "ExternalIP")
         )
+        nodes = _of(families, _addresses(listed))
         for port in spec.ports:
             if (port.protocol or "TCP") != "TCP":
                 continue
@@ -571,3 +573,15 @@ def _address(text: str) -> str:
 
 def _addresses(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(one for one in map(canonical, texts) if one is not None))
+
+
+def _families(service: Service) -> frozenset[int]:
+    """The families in which kube-proxy serves a Service, by its cluster IPs, else by the families that it asks for; both where neither tells."""
+    spec = service.spec
+    found = [known_family(one) for one in _addresses((*spec.cluster_ips, *((spec.cluster_ip,) if spec.cluster_ip else ())))]
+    return frozenset(found or [6 if one == "IPv6" else 4 for one in spec.ip_families] or (4, 6))
+
+
+def _of(families: Collection[int], addresses: Iterable[str]) -> tuple[str, ...]:
+    """The addresses of some families."""
+    return tuple(one for one in addresses if known_family(one) in families)

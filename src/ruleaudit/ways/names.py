@@ -20,10 +20,10 @@ from ruleaudit.findings import Certainty
 from ruleaudit.near import UnknownNameError, near_matches, unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from ruleaudit.cluster import Cluster
-    from ruleaudit.cluster.objects import ObjectReference, Pod, Service
+    from ruleaudit.cluster.objects import ObjectReference, Pod, Service, ServicePort
 
 __all__ = [
     "Answer",
@@ -268,7 +268,8 @@ class Resolution:
 
     `canonical`: the full name that was answered, behind all aliases. `targets`: SRV records, of the one port when the name names one, else of
     all ports of the Service. `port_named`: whether the name names a port ("_http._tcp."). `questions`: in the order in which they are asked.
-    `aliases`: the CNAMEs that were followed. `near`: names that may have been meant.
+    `aliases`: the CNAMEs that were followed. `near`: names that may have been meant. `mistyped`: the name names a port or an endpoint of
+    `service` that the objects do not know at all.
     """
 
     name: str
@@ -284,6 +285,7 @@ class Resolution:
     certainty: Certainty = Certainty.DEFINITE
     notes: tuple[str, ...] = ()
     near: tuple[str, ...] = ()
+    mistyped: bool = False
 
     def of_family(self, family: int) -> tuple[str, ...]:
         """The addresses of one family (4 or 6): its A or AAAA records."""
@@ -469,7 +471,7 @@ class _Resolver:
 
     def _unanswered(self, name: str, plain: str, missed: Resolution | None, *, outside: bool) -> Resolution:
         domain = self.dns.domain
-        near, meant = self._meant(plain) if missed is None else ((), "")
+        near, meant = self._meant(plain) if missed is None else (missed.near, "")
         if not self.cluster.has_kind("Service"):
             return Resolution(name, Answer.UNKNOWN, notes=("no Services are given: what cluster DNS knows is not known",))
         if missed is None and outside and not self._seems_inside(plain, near):
@@ -668,6 +670,15 @@ class _Resolver:
             for each in ports:
                 targets[ServiceTarget(each.port, each.name, each.protocol, f"{hostname}.{own}")] = None
         record = Record.ENDPOINT if endpoint is not None else Record.HEADLESS
+        if not addresses and endpoint is not None and not self._may_be_named(service, endpoint):
+            names = _hostnames(self.cluster, key, pod_names=self.dns.endpoint_pod_names)
+            near = near_matches(endpoint, names) or names[:3]
+            return _mistyped(full, key, f"no endpoint has the name {endpoint}", tuple(f"{one}.{own}" for one in near))
+        if not addresses and (port or protocol):
+            listed = [one for each in _listed(self.cluster, key) for one in each.ports]
+            known = [(one.name, one.protocol) for one in listed] + [_named(one) for one in service.spec.ports]
+            if not any(_matches(port, name, protocol, of) for name, of in known):
+                return _without_port(full, own, key, port, protocol, known)
         if not addresses:
             note = "no ready endpoint has that name" if endpoint is not None else "the headless Service has no ready endpoint"
             return Resolution(full, Answer.NO_SUCH_NAME, record, service=key, notes=(note,))
@@ -686,6 +697,30 @@ class _Resolver:
             notes=notes,
         )
 
+    def _may_be_named(self, service: Service, endpoint: str) -> bool:
+        """Whether an endpoint of a Service may have a name once it is ready: one that is listed or its pod has it, or nothing is listed yet."""
+        names = _hostnames(self.cluster, service.metadata.key, pod_names=self.dns.endpoint_pod_names)
+        pods = self.cluster.pods_selected_by(service)
+        return not names or endpoint in names or any(endpoint in (one.metadata.name, one.spec.hostname) for one in pods)
+
+
+def _mistyped(full: str, key: Key, what: str, near: tuple[str, ...]) -> Resolution:
+    """No answer to a name below a Service's; `what` says which part of it the Service does not have."""
+    note = f"Service {'/'.join(key)}: {what}"
+    return Resolution(full, Answer.NO_SUCH_NAME, service=key, notes=(note,), near=near, mistyped=True)
+
+
+def _without_port(full: str, own: str, key: Key, port: str, protocol: str, known: Iterable[tuple[str, str]]) -> Resolution:
+    """No answer to the name of a port; `known`: the names and protocols of the ports that there are."""
+    names = list(dict.fromkeys(f"_{name.lower()}._{of.lower()}" for name, of in known if name))
+    near = near_matches(f"_{port}._{protocol}", names) or names[:3]
+    return _mistyped(full, key, f"it has no port {port!r} of protocol {protocol!r}", tuple(f"{one}.{own}" for one in near))
+
+
+def _named(port: ServicePort) -> tuple[str, str]:
+    """The name ("" without one) and the protocol of a port."""
+    return port.name or "", port.protocol or "TCP"
+
 
 def _cluster_ips(full: str, own: str, service: Service, port: str, protocol: str) -> Resolution:
     key = service.metadata.key
@@ -694,9 +729,10 @@ def _cluster_ips(full: str, own: str, service: Service, port: str, protocol: str
         for one in service.spec.ports
         if _matches(port, one.name or "", protocol, one.protocol or "TCP")
     )
+    if not targets and port:
+        return _without_port(full, own, key, port, protocol, map(_named, service.spec.ports))
     if not targets:
-        what = f"port {port!r} of protocol {protocol!r}" if port else "port"
-        return Resolution(full, Answer.NO_SUCH_NAME, service=key, notes=(f"Service {'/'.join(key)} has no {what}",))
+        return Resolution(full, Answer.NO_SUCH_NAME, service=key, notes=(f"Service {'/'.join(key)} has no port",))
     texts = service.spec.cluster_ips or ((service.spec.cluster_ip,) if service.spec.cluster_ip else ())
     addresses = [ResolvedAddress(one, known_family(one)) for one in map(canonical, texts) if one is not None]
     if not addresses:
@@ -743,28 +779,40 @@ class _Published(NamedTuple):
     pod: Key | None
     node: str | None
     ports: tuple[_Port, ...]
+    ready: bool
 
 
 def _published(cluster: Cluster, key: Key) -> Iterator[_Published]:
     """The endpoints of a Service that have a name: those that the slices call ready, absent counting as ready (CoreDNS, object/endpoint.go)."""
+    return (one for one in _listed(cluster, key) if one.ready)
+
+
+def _listed(cluster: Cluster, key: Key) -> Iterator[_Published]:
+    """The endpoints of a Service, ready or not."""
     if cluster.has_kind("EndpointSlice"):
         for entry in cluster.slices_of(*key):
             if entry.address_type == "FQDN":
                 continue
             ports = tuple(_Port(one.name or "", one.port or 0, one.protocol or "TCP") for one in entry.ports if one.port)
             for endpoint in entry.endpoints:
-                if endpoint.conditions is not None and endpoint.conditions.ready is False:
-                    continue
+                ready = endpoint.conditions is None or endpoint.conditions.ready is not False
                 pod = _pod_of(endpoint.target_ref, key[0])
                 node = endpoint.node_name or (endpoint.topology or {}).get("kubernetes.io/hostname")
                 for address in endpoint.addresses:
-                    yield _Published(address, endpoint.hostname, pod, node, ports)
+                    yield _Published(address, endpoint.hostname, pod, node, ports, ready)
         return
     endpoints = cluster.endpoints.get(key)
     for subset in endpoints.subsets if endpoints is not None else ():
         ports = tuple(_Port(one.name or "", one.port or 0, one.protocol or "TCP") for one in subset.ports if one.port)
-        for held in subset.addresses:
-            yield _Published(held.ip, held.hostname, _pod_of(held.target_ref, key[0]), held.node_name, ports)
+        for ready, addresses in ((True, subset.addresses), (False, subset.not_ready_addresses)):
+            for held in addresses:
+                yield _Published(held.ip, held.hostname, _pod_of(held.target_ref, key[0]), held.node_name, ports, ready)
+
+
+def _hostnames(cluster: Cluster, key: Key, *, pod_names: bool) -> tuple[str, ...]:
+    """The names of a Service's endpoints, of those that are ready first."""
+    listed = sorted(_listed(cluster, key), key=lambda one: not one.ready)
+    return tuple(dict.fromkeys(_hostname(one, pod_names=pod_names) for one in listed))
 
 
 def _pod_of(reference: ObjectReference | None, namespace: str) -> Key | None:

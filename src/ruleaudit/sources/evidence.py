@@ -13,7 +13,7 @@ from ruleaudit.sources.recognise import HEAD
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-__all__ = ["ARCHIVE_NAME", "Evidence", "apart", "dumped", "folder_of", "holds_dumps", "node_of", "require_one_moment"]
+__all__ = ["ARCHIVE_NAME", "Evidence", "apart", "dumped", "folder_of", "holds_dumps", "name_in", "node_of", "require_one_moment"]
 
 _DUMPS = frozenset(
     {
@@ -61,7 +61,7 @@ _WORDS_OF_DUMPS = re.compile(
 _COMMAND_FIRST = re.compile(r"(?:ip6?tables(?:-legacy|-nft)?(?:-save)?|ipvsadm|ipset)[._-]+", re.IGNORECASE)
 
 
-def _name_in(path: str) -> str:
+def name_in(path: str) -> str:
     """What the name of a file or of a folder says beside what it holds, maybe a node: of "x/node-a.ip6tables-save.txt" it is "node-a"."""
     name = path[len(folder_of(path)) :].lstrip("/:") if "/" in path or ":" in path else path
     while name and (found := _WORDS_OF_DUMPS.search(name)) is not None:
@@ -72,7 +72,7 @@ def _name_in(path: str) -> str:
 
 def node_of(path: str) -> tuple[str, str]:
     """Whose a file is, where several nodes' files lie in one folder: (its folder, the name that the file's own name holds, maybe "")."""
-    return folder_of(path), _name_in(path)
+    return folder_of(path), name_in(path)
 
 
 # --- what a dump is of ---
@@ -171,7 +171,7 @@ class Evidence:
             found: dict[tuple[str, ...], dict[tuple[str, str], str]] = {}
             for source in sources if len(sources) > 1 else ():
                 folder, name = node_of(source.path)
-                names_node = name or _name_in(folder)
+                names_node = name or name_in(folder)
                 for part in _parts(source):
                     backend = ("nft",) if part.nft and not names_node else ()
                     found.setdefault((*part.what, *backend), {}).setdefault((folder, name), source.path)

@@ -34,6 +34,7 @@ from ruleaudit.sources.kinds import InputKind, Source
 from ruleaudit.sources.reader import (
     INNER_ARCHIVE,
     LINK,
+    LINK_IN_ARCHIVE,
     MAX_BYTES,
     Reader,
     glance,
@@ -155,7 +156,7 @@ def _why_none(sources: Sequence[Source]) -> str:
     """What is wrong with the sources of a node without any dump, and what to do."""
     failed = next(filter(is_failed_dump, sources), None)
     if failed is not None:
-        return f": {failed.path} {failed.reason or 'is empty: take it again, as root'}"
+        return f": {failed.path}: {failed.reason or 'is empty; take it again, as root'}"
     return "; what nodes have in common lies beside their folders, or is given with --objects and --kube-proxy-config"
 
 
@@ -217,9 +218,8 @@ def gather(
         )
     stray = next((one for one in common if holds_dumps(one)), None)
     if stray is not None:
-        raise InputError(
-            f"is about one node, and the inputs are about {len(nodes):,}: put it into the folder of its node", stray.path
-        )
+        beside_it = f"so is {nodes[0].path}" if len(nodes) == 1 else f"the inputs are about {len(nodes):,}"
+        raise InputError(f"is about one node, and {beside_it}: put it into the folder of its node", stray.path)
     return Captures(tuple(nodes), tuple(common))
 
 
@@ -265,7 +265,7 @@ class _Input:
     is_node_file: bool = False
     """It is one of a node's files, where inputs are of several nodes."""
     failed: list[_Steps] = field(default_factory=list)
-    """The folders in it, and the archives on top of these, that are nodes' of which it holds no dump."""
+    """The folders, archives and links in it that are nodes' of which it holds no dump."""
     is_failed: bool = False
     """It is itself a node's of which it holds no dump."""
     known: frozenset[str] = frozenset()
@@ -385,7 +385,7 @@ class _Input:
     # --- nodes without a dump ---
 
     def candidates(self) -> list[_Steps]:
-        """The folders that hold no dump, and archives, beside folders that hold dumps or that these lie in; where none does, on top."""
+        """The folders that hold no dump, archives and links, beside folders that hold dumps or that these lie in; where none does, on top."""
         if not self.alone or self.error is not None or self.found is None:
             return []
         holding = {self._steps(one.path)[:-1] for one in self.found if holds_dumps(one)}
@@ -395,9 +395,9 @@ class _Input:
             if any(_begins(folder, one) for one in holding):
                 continue
             folders = self._folders_in(folder)
-            archives = [self._steps(one.path) for one in self.found if one.reason == INNER_ARCHIVE]
+            others = [self._steps(one.path) for one in self.found if _is_archive(one) or one.reason in (LINK, LINK_IN_ARCHIVE)]
             found += [one for one in folders if one not in above and one not in holding]
-            found += [one for one in archives if one[:-1] == folder and (*folder, _name_of(one)) not in folders]
+            found += [one for one in others if one[:-1] == folder and (*folder, _name_of(one)) not in folders]
         return found
 
     def find_failed(self, commands: Collection[str], *, beside: bool, known: frozenset[str]) -> bool:
@@ -477,7 +477,7 @@ def _archives_of_nodes(path: str, reader: Reader) -> list[str]:
     with contextlib.suppress(InputError):  # why it cannot be read is said when it is looked at
         found = glance(path, reader.max_files)
         if not any(map(holds_dumps, found)):
-            return [one.path for one in found if one.reason == INNER_ARCHIVE and folder_of(one.path) == (path.rstrip("/") or "/")]
+            return [one.path for one in found if _is_archive(one) and folder_of(one.path) == (path.rstrip("/") or "/")]
     return []
 
 
@@ -560,6 +560,11 @@ def _is_broken(found: Sequence[Source]) -> bool:
         not any(map(_is_ours, found))
         and any(one.kind is InputKind.EMPTY or one.reason not in (UNKNOWN, BINARY, INNER_ARCHIVE, LINK) for one in found)
     )
+
+
+def _is_archive(source: Source) -> bool:
+    """Whether a file of a folder is an archive, by what it is or else, where it is empty or damaged, by its name."""
+    return source.reason == INNER_ARCHIVE or (not _is_ours(source) and ARCHIVE_NAME.search(source.path) is not None)
 
 
 def _is_ours(source: Source) -> bool:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "INNER_ARCHIVE",
     "LINK",
+    "LINK_IN_ARCHIVE",
     "MAX_BYTES",
     "MAX_DEPTH",
     "MAX_FILES",
@@ -45,7 +46,7 @@ _ARCHIVE_HEAD = 512
 """The first header of a tar archive."""
 INNER_ARCHIVE = "an archive; name it to have it read"
 LINK = "a link to a folder, which is not followed here; name the folder to have it read"
-_LINK_IN_ARCHIVE = "a link, which is not followed in an archive; pack what it leads to"
+LINK_IN_ARCHIVE = "a link, which is not followed in an archive; pack what it leads to"
 
 
 @dataclass(slots=True)
@@ -124,7 +125,7 @@ class Reader:
                 if member.content is not None:
                     self._read_found(name, member.content)
                 elif member.is_link:
-                    self._passed_over(name, _LINK_IN_ARCHIVE)
+                    self._passed_over(name, LINK_IN_ARCHIVE)
                 else:
                     self.folders.append(name)
         self._require_any(path, before, "archive")

@@ -34,7 +34,6 @@ from ruleaudit.sources.kinds import InputKind, Source
 from ruleaudit.sources.reader import (
     INNER_ARCHIVE,
     LINK,
-    LINK_IN_ARCHIVE,
     MAX_BYTES,
     Reader,
     glance,
@@ -154,7 +153,7 @@ def read_captures(captures: Sequence[Capture], *, limit_factor: int = 1) -> list
 
 def _why_none(sources: Sequence[Source]) -> str:
     """What is wrong with the sources of a node without any dump, and what to do."""
-    failed = next(filter(is_failed_dump, sources), None)
+    failed = next((one for one in sources if is_failed_dump(one) or one.kind is InputKind.EMPTY), None)
     if failed is not None:
         return f": {failed.path}: {failed.reason or 'is empty; take it again, as root'}"
     return "; what nodes have in common lies beside their folders, or is given with --objects and --kube-proxy-config"
@@ -266,6 +265,8 @@ class _Input:
     """It is one of a node's files, where inputs are of several nodes."""
     failed: list[_Steps] = field(default_factory=list)
     """The folders, archives and links in it that are nodes' of which it holds no dump."""
+    failed_files: list[Source] = field(default_factory=list)
+    """Its files, beside those of other nodes, that are called as nodes and hold no dump."""
     is_failed: bool = False
     """It is itself a node's of which it holds no dump."""
     known: frozenset[str] = frozenset()
@@ -337,8 +338,8 @@ class _Input:
         on_disk = os.path.isdir(self.path)  # noqa: PTH112
         dumps = [one for one in self.found or () if holds_dumps(one)]
         if len({folder_of(one.path) for one in dumps}) == 1 and not self.failed:
-            nodes = _by_file(dumps, held=not on_disk)
-            return nodes, self.read_whole([one for one in self.found or () if not holds_dumps(one)], reader)
+            own = [*dumps, *self.failed_files]
+            return _by_file(own, held=not on_disk), self.read_whole([one for one in self.found or () if one not in own], reader)
         folders, beside = self._by_node()
         common = self.read_whole(beside, reader)
         for inner, found in sorted(folders.items()):
@@ -385,7 +386,7 @@ class _Input:
     # --- nodes without a dump ---
 
     def candidates(self) -> list[_Steps]:
-        """The folders that hold no dump, archives and links, beside folders that hold dumps or that these lie in; where none does, on top."""
+        """What may be a node's without a dump: the folders beside those that hold dumps, and all that is none of ours; where none holds any, on top."""
         if not self.alone or self.error is not None or self.found is None:
             return []
         holding = {self._steps(one.path)[:-1] for one in self.found if holds_dumps(one)}
@@ -395,10 +396,39 @@ class _Input:
             if any(_begins(folder, one) for one in holding):
                 continue
             folders = self._folders_in(folder)
-            others = [self._steps(one.path) for one in self.found if _is_archive(one) or one.reason in (LINK, LINK_IN_ARCHIVE)]
+            others = [self._steps(one.path) for one in self.found if not _is_ours(one)]
             found += [one for one in folders if one not in above and one not in holding]
             found += [one for one in others if one[:-1] == folder and (*folder, _name_of(one)) not in folders]
         return found
+
+    def find_failed_files(self, known: Collection[str], named: Collection[str]) -> bool:
+        """Find its files that are called as a Node of `known`, of which no dump is held, and return whether there are any.
+
+        `named`: the Nodes as which files that hold dumps are called.
+        """
+        found = self.found or ()
+        folders = {folder_of(one.path) for one in found if holds_dumps(one)}
+        if not named or (self.alone and len(folders) != 1):
+            return False
+        self.failed_files = [
+            one
+            for one in found
+            if not _is_ours(one)
+            and name_in(one.path) in known
+            and name_in(one.path) not in named
+            and (self.file or folder_of(one.path) in folders)
+        ]
+        self.several |= self.alone and bool(self.failed_files)
+        self.is_node_file |= self.file and bool(self.failed_files)
+        return bool(self.failed_files)
+
+    def holding(self) -> list[_Steps]:
+        """The folders beside each other that hold all dumps, where these lie in folders."""
+        if not self.alone or self.error is not None:
+            return []
+        places = list(dict.fromkeys(self._steps(one.path)[:-1] for one in self.found or () if holds_dumps(one)))
+        above = len(os.path.commonprefix(places)) if places else 0  # noqa: RUF071  of steps, not of characters
+        return list(dict.fromkeys(steps[: above + 1] for steps in places)) if all(len(steps) > above for steps in places) else []
 
     def find_failed(self, commands: Collection[str], *, beside: bool, known: frozenset[str]) -> bool:
         """Find what of it is a node's although it holds no dump, and return whether there is something and it makes inputs several nodes'.
@@ -415,10 +445,14 @@ class _Input:
                 name_in(steps[-1]) and any(told or called_as_dump(one.path) in commands for one in failed)
             ):
                 self.failed.append(steps)
+        held = [(steps[-1], [one for one in found if _begins(self._steps(one.path)[:-1], steps)]) for steps in self.holding()]
+        self.several |= _are_unlike(held, known)
         if self.failed and (self.holds_dumps or beside or len(self.failed) > 1):
             self.several = True
             return True
         self.failed = []
+        if self.several:
+            return True
         if not beside or self.holds_dumps:
             return False
         self.is_failed = (
@@ -483,8 +517,17 @@ def _archives_of_nodes(path: str, reader: Reader) -> list[str]:
 
 def _find_failed(inputs: Sequence[_Input], reader: Reader) -> bool:
     """Find the nodes among `inputs` that hold no dump, and return whether these make inputs several nodes'."""
-    names = {_name_of(steps) for one in inputs for steps in one.candidates()}
-    names |= {Capture(one.path).name for one in inputs if one.alone and not one.holds_dumps}
+    alone = [(Capture(one.path).name, one.found or ()) for one in inputs if one.alone]
+    names = {_name_of(steps) for one in inputs for steps in (*one.candidates(), *one.holding())}
+    names.update(name for name, _ in alone)
+    names.update(
+        name_in(source.path)
+        for one in inputs
+        if one.alone or one.file
+        for source in one.found or ()
+        if not _is_ours(source) or holds_dumps(source)
+    )
+    names = set(filter(name_in, names))
     known: frozenset[str] = frozenset()
     if names:
         scratch = Reader(reader.limit, reader.max_files)
@@ -496,7 +539,24 @@ def _find_failed(inputs: Sequence[_Input], reader: Reader) -> bool:
     holding = [one for one in inputs if one.holds_dumps]
     commands = commands_of(source for one in holding for source in one.found or ())
     found = [one.find_failed(commands, beside=any(other is not one for other in holding), known=known) for one in inputs]
-    return any(found)
+    named = {name_in(source.path) for one in inputs for source in one.found or () if holds_dumps(source)} & known
+    found += [one.find_failed_files(known, named) for one in inputs if one.alone or one.file]
+    return any(found) or _are_unlike([one for one in alone if any(map(holds_dumps, one[1]))], known)
+
+
+def _are_unlike(holding: Sequence[tuple[str, Sequence[Source]]], known: Collection[str]) -> bool:
+    """Whether folders or archives, (name, sources), that hold no dump of the same are several nodes' all the same.
+
+    They are where two are called as Nodes, or where a dump has failed in one that another holds.
+    """
+    named = [one for one in holding if name_in(one[0])]
+    if sum(name in known for name, _ in named) > 1:
+        return True
+    for _, sources in named:
+        failed = {called_as_dump(one.path) for one in sources if is_failed_dump(one)}
+        if failed & commands_of(one for _, others in named if others is not sources for one in others):
+            return True
+    return False
 
 
 def _require_written(sources: Sequence[Source]) -> None:

@@ -252,12 +252,12 @@ def _names(folder: str, max_files: int) -> Iterator[str]:
 
 
 def _files(folder: Path, depth: int) -> Iterator[Path]:
-    """The regular files of a folder and of its subfolders, by name, and links to folders that are not followed; hidden ones are left out."""
+    """The regular files of a folder and of its subfolders, by name, and links that are not followed or lead nowhere; hidden ones are left out."""
     entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     folders = [entry for entry in entries if entry.is_dir()]
     followed = {entry for entry in folders if not entry.is_symlink() or (depth == MAX_DEPTH and leads_elsewhere(folder, entry))}
     for entry in entries:
-        if entry.is_file():
+        if entry.is_file() or (entry.is_symlink() and not entry.exists()):
             yield entry
     yield from (entry for entry in folders if entry not in followed)
     if depth > 1:

@@ -258,6 +258,8 @@ class _Input:
     """`found` was read as a whole."""
     several: bool = False
     """It holds several nodes itself."""
+    one_held: bool = False
+    """It does, and the dumps in it are of one of them."""
     error: InputError | None = None
     stray: InputError | None = None
     """Why it is none of ours, where it is a file: among several nodes' folders it is passed over."""
@@ -366,8 +368,8 @@ class _Input:
         """
         placed = [(self._steps(one.path)[:-1], one) for one in self.found or ()]
         holding = list(dict.fromkeys(steps for steps, one in placed if holds_dumps(one)))
-        if len(apart("/".join(steps) for steps in holding)) < 2:
-            holding += self.failed  # which alone make them several
+        if self.one_held:
+            holding += self.failed
         top = tuple(os.path.commonprefix(holding)) if len(holding) > 1 else holding[0][:-1]  # noqa: RUF071  of steps, not of characters
         if top in holding:
             here = [one for steps, one in placed if steps == top and holds_dumps(one)]
@@ -386,7 +388,7 @@ class _Input:
     # --- nodes without a dump ---
 
     def candidates(self) -> list[_Steps]:
-        """What may be a node's without a dump: the folders beside those that hold dumps, and all that is none of ours; where none holds any, on top."""
+        """What may be a node's without a dump: folders beside those that hold dumps, and all that is none of ours; where none holds any, on top."""
         if not self.alone or self.error is not None or self.found is None:
             return []
         holding = {self._steps(one.path)[:-1] for one in self.found if holds_dumps(one)}
@@ -448,6 +450,7 @@ class _Input:
         held = [(steps[-1], [one for one in found if _begins(self._steps(one.path)[:-1], steps)]) for steps in self.holding()]
         self.several |= _are_unlike(held, known)
         if self.failed and (self.holds_dumps or beside or len(self.failed) > 1):
+            self.one_held = not self.several
             self.several = True
             return True
         self.failed = []

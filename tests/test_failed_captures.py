@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from ruleaudit import cli
 from ruleaudit.errors import InputError
 from ruleaudit.sources import Captures, InputKind, Source, gather
 from ruleaudit.sources.failed import called_as_dump, commands_of, nodes_among
@@ -416,3 +417,44 @@ def test_the_commands_that_dumps_are_of() -> None:
 def test_names_of_nodes(text: str) -> None:
     source = Source("o", InputKind.OBJECTS, "", text.encode(), given=False)
     assert nodes_among({"w1", "w", "w11", "logs", "kube-system"}, [source]) == {"w1"}
+
+
+# --- the command ---
+
+
+def checked(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str]:
+    """(The exit status, the text) of `ruleaudit check`."""
+    status = cli.main(["check", *words])
+    said = capsys.readouterr()
+    return status, said.out + said.err
+
+
+def test_a_node_that_is_not_audited_is_an_exit_status_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, {**ONE, "c/w2": None, "c/x/iptables-save.txt": "Permission denied\n", "c/x/kube-proxy.args": ARGUMENTS})
+    status, text = checked(capsys, "c")
+    assert status == 2
+    assert "c/w2: not audited: the folder holds nothing that ruleaudit reads" in text
+    assert "c/x: not audited: holds no dump of a node's rules: c/x/iptables-save.txt: this is neither a dump" in text
+    assert "w3" not in text
+
+
+def test_a_failed_dump_beside_another_is_named_among_several_nodes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, {**TWO, "c/w2/ip6tables-save.txt": "Permission denied\n", "c/w2/truth.json": "{}", "c/docs/x": "hello"})
+    _, text = checked(capsys, "c")
+    assert "c/w2/ip6tables-save.txt is left out: this is neither a dump of rules" in text
+    assert "inputs passed over: c/w2/ip6tables-save.txt, c/w2/truth.json, c/docs/x\n" in text
+
+
+def test_nothing_piped_is_no_healthy_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "o.json").write_text(NODES)
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
+    status, text = checked(capsys, "-", "--objects", str(tmp_path / "o.json"), "--node", "w1")
+    assert (status, "<stdin>: is empty: the command that was to write it has failed" in text) == (2, True)

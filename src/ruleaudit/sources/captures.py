@@ -521,18 +521,17 @@ def _archives_of_nodes(path: str, reader: Reader) -> list[str]:
 def _find_failed(inputs: Sequence[_Input], reader: Reader) -> bool:
     """Find the nodes among `inputs` that hold no dump, and return whether these make inputs several nodes'."""
     alone = [(Capture(one.path).name, one.found or ()) for one in inputs if one.alone]
-    names = {_name_of(steps) for one in inputs for steps in (*one.candidates(), *one.holding())}
-    names.update(name for name, _ in alone)
-    names.update(
-        name_in(source.path)
-        for one in inputs
-        if one.alone or one.file
-        for source in one.found or ()
-        if not _is_ours(source) or holds_dumps(source)
-    )
+    files = [source for one in inputs if one.alone or one.file for source in one.found or ()]
+    dumps = {name_in(one.path) for one in files if holds_dumps(one)}
+    names = {_name_of(steps) for one in inputs for steps in one.candidates()}
+    names.update(_name_of(steps) for one in inputs if len(one.holding()) > 1 for steps in one.holding())
+    if len(alone) > 1:
+        names.update(name for name, _ in alone)
+    if any(dumps):
+        names |= dumps.union(name_in(one.path) for one in files if not _is_ours(one))
     names = set(filter(name_in, names))
     known: frozenset[str] = frozenset()
-    if names:
+    if names:  # else the objects, which may be large, are not looked at
         scratch = Reader(reader.limit, reader.max_files)
         objects: list[Source] = []
         for one in inputs:
@@ -542,8 +541,7 @@ def _find_failed(inputs: Sequence[_Input], reader: Reader) -> bool:
     holding = [one for one in inputs if one.holds_dumps]
     commands = commands_of(source for one in holding for source in one.found or ())
     found = [one.find_failed(commands, beside=any(other is not one for other in holding), known=known) for one in inputs]
-    named = {name_in(source.path) for one in inputs for source in one.found or () if holds_dumps(source)} & known
-    found += [one.find_failed_files(known, named) for one in inputs if one.alone or one.file]
+    found += [one.find_failed_files(known, dumps & known) for one in inputs if one.alone or one.file]
     return any(found) or _are_unlike([one for one in alone if any(map(holds_dumps, one[1]))], known)
 
 

@@ -73,6 +73,8 @@ def nodes_among(names: Collection[str], objects: Iterable[Source]) -> frozenset[
     """Which of `names` are names of Nodes, by what texts of `objects` say. Texts that cannot be read say nothing here: reading them tells why."""
     found: set[str] = set()
     for source in objects:
+        if not any(name.encode("utf-8", "surrogateescape") in source.data for name in names):
+            continue  # most often: a large text is not read for nothing
         try:
             whole = msgspec.json.decode(source.data, type=list[_Object] | _Object)
         except msgspec.MsgspecError:
@@ -94,4 +96,4 @@ def _node_names(objects: Iterable[_Object], kind: str = "") -> set[str]:
 def _named_in(names: Iterable[str], data: bytes) -> set[str]:
     """The names by which a text that is not one document of JSON calls Nodes: that of a pod's node, of a host, of a Node's address."""
     key = rb"""(?:nodeName|kubernetes\.io/hostname|address)["']?\s*:\s*["']?%b["']?[ \t\r]*(?:[,}\n]|\Z)"""
-    return {name for name in names if re.search(key % re.escape(name.encode()), data) is not None}
+    return {name for name in names if re.search(key % re.escape(name.encode("utf-8", "surrogateescape")), data) is not None}

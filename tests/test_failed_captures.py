@@ -263,6 +263,14 @@ def test_archives_in_a_folder_are_nodes(tmp_path: Path, monkeypatch: pytest.Monk
     assert isinstance(gather(["f"]), list)  # one node and its objects
 
 
+def test_archives_deeper_in_a_folder_are_to_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path, {"c/iptables-save.txt": DUMP, "f/o.json": NODES, "f/w1": None})
+    shutil.move(packed("tar.gz"), "f/w1/collected.tar.gz")
+    with pytest.raises(InputError, match=r"^f/w1/collected\.tar\.gz: is an archive that lies too deep to be read, .* name it"):
+        gather(["f"])
+
+
 def test_an_archive_beside_folders_of_nodes_is_a_node_s_where_it_is_called_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

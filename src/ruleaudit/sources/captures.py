@@ -198,6 +198,7 @@ def gather(
         failed = failed or next((one.stray for one in inputs if one.stray is not None), None)
         if failed is not None:
             raise failed
+        _require_archives_read(reader.sources)
         require_one_moment(reader.sources)
         return reader.sources
     nodes: list[Capture] = _by_file([source for one in inputs if one.is_node_file for source in one.found or ()])
@@ -229,6 +230,15 @@ def beside(given: Sequence[Source], outside: Sequence[Source]) -> list[Source]:
     if twice is not None:
         raise InputError("is a dump of what --live reads on this node; give one of both", twice.path)
     return [*given, *outside]
+
+
+def _require_archives_read(sources: Sequence[Source]) -> None:
+    """Raise InputError where no dump is given, but archives that were not looked into, which may well hold them."""
+    archive = next((one for one in sources if one.reason == INNER_ARCHIVE), None)
+    if archive is not None and not any(map(holds_dumps, sources)):
+        raise InputError(
+            "is an archive that lies too deep to be read, and nothing else holds a dump of a node's rules; name it", archive.path
+        )
 
 
 def _reader(limit: int, limit_factor: int) -> Reader:

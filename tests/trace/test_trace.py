@@ -161,7 +161,7 @@ CASES = {
     "a port that the Service has not": Case("pod/demo/web-0", "10.96.1.1:81", False, PASS, ("which has no port 81/TCP: it has 80/TCP (http)",)),
     "a node port": Case("198.51.100.7", "192.168.100.11:30080", True, FORWARD, ("KUBE-NODEPORTS", "the pod sees an address of node node-a as the client")),
     "by the node's name": Case("198.51.100.7", "node-a:30080", True, FORWARD, ("node-a is a node",)),
-    "loopback by its name": Case("node", "localhost:30080", False, FORWARD | LOCAL, ("may be reached: by 127.0.0.1 to pod demo/np-0", "localhost: 127.0.0.1, ::1", "packets for 127.0.0.1:30080/TCP")),
+    "loopback by its name": Case("node", "localhost:30080", False, FORWARD | LOCAL, ("may be reached: by 127.0.0.1: to pod demo/np-0", "localhost: 127.0.0.1, ::1", "packets for 127.0.0.1:30080/TCP")),
     "another port of the node": Case("node", "192.168.100.11:10250", False, LOCAL, ("whether anybody listens is not known",)),
     "a node port that the rules lack": Case("node", "192.168.100.11:30999", False, LOCAL, ()),
     "a pod of a StatefulSet without its name": Case("pod/demo/web-0", "gone-0.headless:80", False, NO_RULES, ()),
@@ -805,7 +805,9 @@ def test_each_address_of_a_name_has_an_answer_of_its_own(tmp_path: Path) -> None
     """Which of them a client takes is its own affair: no share of one is a share of the whole."""
     half = changed(tmp_path, "half", before("FORWARD", "-A FORWARD -d 10.244.2.0/24 -j DROP"))
     found = trace(read_nodes([half]), "pod/demo/web-0", "dual:80")
-    assert re.search(r"partly reached: by 10\.96\.1\.54 .*% dropped by .*; by fd00:10:96::136 to pod", found.answer), found.answer
+    assert re.search(r"partly reached: by 10\.96\.1\.54: .*% dropped by .*; by fd00:10:96::136: to pod", found.answer), (
+        found.answer
+    )
     assert sum(one.share for one in found.outcomes) == pytest.approx(1)
     ways = [one["way"] for one in json.loads(json_trace(found))["outcomes"]]
     assert {tuple(one) for one in ways} == {("by 10.96.1.54",), ("by fd00:10:96::136",)}
@@ -878,3 +880,68 @@ def test_the_lines_that_prove_a_finding_are_shown() -> None:
     shown = text_of(found)
     assert all(place.text.strip() in shown for place in remark.places)
     assert any(" -w 0" in place.text or re.search(r"Masq +0 ", place.text) for place in remark.places)
+
+
+def objects_of(folder: Path, kinds: set[str]) -> str:
+    """The healthy node's objects of some kinds, as a file."""
+    given = json.loads(lzma.decompress((FIXTURES / "healthy" / "objects.json.xz").read_bytes()))
+    given["items"] = [one for one in given["items"] if one["kind"] in kinds]
+    path = folder / "some-objects.json"
+    path.write_text(json.dumps(given))
+    return str(path)
+
+
+def test_in_ipvs_mode_a_service_address_as_source_leads_no_answer_back() -> None:
+    """Every node has it on its kube-ipvs0, so that of a pod's answer is taken by the pod's own node."""
+    found = trace(read_nodes([str(FIXTURES / "ipvs-healthy")]), "node", "203.0.113.19:80")
+    assert found.answer.startswith("may be reached"), found.answer
+    assert "has 203.0.113.19 itself, on kube-ipvs0 as every node" in text_of(found)
+
+
+def test_without_slices_it_is_not_known_whose_the_endpoints_are(tmp_path: Path) -> None:
+    objects = objects_of(tmp_path, {"Service", "Node", "Pod"})
+    healthy = FIXTURES / "healthy"
+    nodes = read_nodes([str(healthy / "iptables-save.txt"), objects], node="node-a")
+    found = trace(nodes, "198.51.100.7", "192.168.100.11:30080")
+    assert found.answer.startswith("may be reached: to pod demo/np-0"), found.answer
+    assert "no EndpointSlices and Endpoints were given: which endpoints np has is not known" in text_of(found)
+    assert not found.findings
+
+
+def test_a_pod_that_only_slices_name_is_a_client_of_its_node(tmp_path: Path) -> None:
+    objects = objects_of(tmp_path, {"Service", "Node", "EndpointSlice"})
+    nodes = read_nodes([str(FIXTURES / "healthy" / "iptables-save.txt"), objects], node="node-a")
+    found = trace(nodes, "10.244.1.12", "10.96.1.8:80")
+    assert found.answer.startswith("reached: "), found.answer
+    assert "10.244.1.12 is pod demo/web-0 on node node-a, by its slice" in found.notes
+
+
+def test_packets_of_other_nodes_do_not_come_by_the_bridge_of_the_pods(tmp_path: Path) -> None:
+    """Where kube-proxy tells local pods by their interface, what another node sends is none of theirs for certain."""
+    by_bridge = changed(
+        tmp_path, "node", lambda text: text.replace("! -s 10.244.0.0/16 ", "! -i cni0 ").replace("-s 10.244.0.0/16 ", "-i cni0 ")
+    )
+    args = Path(by_bridge) / "kube-proxy.args"
+    args.write_text(
+        re.sub(r"--(?:detect-local-mode|cluster-cidr)=.*\n", "", args.read_text())
+        + "--detect-local-mode=BridgeInterface\n--pod-bridge-interface=cni0\n"
+    )
+    nodes = read_nodes([by_bridge])
+    found = trace(nodes, "192.168.100.12", "192.168.100.11:30120")
+    assert "something else" not in found.answer, found.answer
+    assert "not decided" not in text_of(found)
+
+
+def test_a_remark_below_is_never_left_out(tmp_path: Path) -> None:
+    """Also that of the next node, at which every connection arrives all the same."""
+    second = changed(tmp_path, "b", lambda text: text.replace("0x4000", "0x8000"), node="node-b")
+    args = Path(second) / "kube-proxy.args"
+    args.write_text(args.read_text().rstrip() + "\n--iptables-masquerade-bit=14\n")
+    found = trace(read_nodes([str(FIXTURES / "healthy"), second]), "pod/demo/web-0", "many:80")
+    assert "RA008" in found.answer
+    assert "! RA008" in text_of(found)
+
+
+def test_the_order_of_outcomes_makes_no_second_answer(healthy: Nodes) -> None:
+    """Ways that end at the same pods have one answer."""
+    assert "; straight" not in trace(healthy, "198.51.100.7", "http://shop.example.com/api/x").answer

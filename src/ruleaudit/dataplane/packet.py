@@ -27,6 +27,7 @@ _POD_SIDE = re.compile(
     r"^(cni\d|cbr\d|kube-bridge|kube-ipvs|nodelocaldns|flannel|vxlan|tunl|wireguard\.cali|veth|cali|lxc|cilium|eni|azv|nerdctl"
     r"|weave|vethwe|antrea|genev_sys|gke|pod)"
 )
+_OVERLAY = re.compile(r"^(flannel|vxlan|tunl|wireguard\.cali|cilium|weave$|antrea|genev_sys|kube-bridge|eni|azv|gke)")
 
 
 @lru_cache(maxsize=1 << 18)
@@ -54,6 +55,8 @@ class Interface:
 
     name: str | None = None
     pod_side: bool | None = None
+    overlay: bool = False
+    """It may be an overlay network's, by which packets of other nodes' pods come, though it is on no pod's side."""
 
     def matches(self, pattern: str) -> bool | None:
         """Whether `-i`/`-o` PATTERN matches (a trailing `+` matches any suffix); None when the role does not tell (S9)."""
@@ -64,7 +67,7 @@ class Interface:
         stem = pattern.removesuffix("+")
         if _NOT_KUBERNETES.match(stem) or (pattern.endswith("+") and stem in ("br-", "docker", "virbr")):
             return False
-        if self.pod_side is False and _POD_SIDE.match(stem):
+        if self.pod_side is False and _POD_SIDE.match(stem) and not (self.overlay and _OVERLAY.match(stem)):
             return False
         return None
 
@@ -72,6 +75,8 @@ class Interface:
 NO_INTERFACE = Interface("")
 LOOPBACK = Interface("lo")
 HOST_SIDE = Interface(None, False)
+NODE_SIDE = Interface(None, False, overlay=True)
+"""By which packets come from other nodes and the pods on them."""
 POD_SIDE = Interface(None, True)
 ANY_INTERFACE = Interface(None, None)
 

@@ -67,9 +67,12 @@ def _to_address(follower: Follower, client: Client, address: str, port: int, pro
     if named is not None and follower.nodes.named(named) is not None:
         raise QuestionError(f"--to {endpoint_text(address, port)}: no IPv{family} rules of kube-proxy are known of node {named}")
     if named is not None:
-        raise QuestionError(
-            f"--to {endpoint_text(address, port)} is node {named}, whose dumps were not given; give the folder of its capture as well"
+        hint = (
+            "name it with --node if the dump is its"
+            if follower.nodes.first.name is None
+            else "give the folder of its capture as well"
         )
+        raise QuestionError(f"--to {endpoint_text(address, port)} is node {named}, whose dumps were not given; {hint}")
     pods = [one for one in follower.cluster.pods_at(address) if not one.finished]
     model = (follower.nodes.named(pods[0].spec.node_name) if pods else None) or follower.nodes.first
     branch = follower.at_node(model, sender, address, port, protocol)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from ruleaudit.addresses import canonical
@@ -23,7 +24,10 @@ __all__ = [
     "addresses_of",
     "declares",
     "endpoint_at",
+    "endpoint_client",
     "is_endpoint",
+    "knows_endpoints",
+    "knows_slices",
     "listener",
     "node_with",
     "state_of",
@@ -149,7 +153,24 @@ def _pod_of(target: ObjectReference | None, namespace: str) -> Key | None:
 
 def knows_endpoints(cluster: Cluster) -> bool:
     """Whether objects were given that tell who has an address."""
-    return any(cluster.has_kind(kind) for kind in ("EndpointSlice", "Endpoints", "Pod"))
+    return knows_slices(cluster) or cluster.has_kind("Pod")
+
+
+def knows_slices(cluster: Cluster) -> bool:
+    """Whether objects were given that tell which endpoints Services have."""
+    return cluster.has_kind("EndpointSlice") or cluster.has_kind("Endpoints")
+
+
+def endpoint_client(cluster: Cluster, address: str) -> tuple[Key | None, str] | None:
+    """The pod, where it is named, and the node of an endpoint with an address, as slices and Endpoints objects have it."""
+    pieces = (one for piece in cluster.slices.values() for one in _of_slice(piece))
+    subsets = (
+        one
+        for endpoints in cluster.endpoints.values()
+        for each in endpoints.subsets
+        for one in _of_subset(endpoints.metadata.key, each)
+    )
+    return next(((one.pod, one.node) for one in chain(pieces, subsets) if one.node and canonical(one.address) == address), None)
 
 
 # --- Services and nodes ---

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from ruleaudit.addresses import known_family, parse_network
 from ruleaudit.checks.judgement import percent
-from ruleaudit.dataplane.packet import ANY_INTERFACE
+from ruleaudit.dataplane.packet import NODE_SIDE
 from ruleaudit.findings import Certainty, Severity
 from ruleaudit.forwarding import FrontendKind, Vantage, Verdict, endpoint_text, split_endpoint
 from ruleaudit.trace.holders import (
@@ -17,6 +17,7 @@ from ruleaudit.trace.holders import (
     endpoint_at,
     is_endpoint,
     knows_endpoints,
+    knows_slices,
     listener,
     named_endpoint,
     node_with,
@@ -85,8 +86,8 @@ def of_several(ways: Sequence[tuple[str, Branch]]) -> Branch:
 class Sender:
     """Who sends a packet to a node: from where it comes to it, and with which address. `source` None: any address of that kind.
 
-    `inside`: it comes from another node or a pod on one, by whichever interface leads there. `source_text`: what is known of a source that only
-    stands for the one that it has.
+    `inside`: it comes from another node or a pod on one, by an interface of the host's or an overlay's. `source_text`: what is known of a
+    source that only stands for the one that it has.
     """
 
     vantage: Vantage
@@ -172,7 +173,7 @@ class _Hop:
         self.destination, self.port, self.protocol, self.hop, self.arriving = destination, port, protocol, hop, arriving
         self.nodes, self.cluster, self.wanted = follower.nodes, follower.cluster, follower.wanted
         packet = found.audit.clients.packet(sender.vantage, protocol, destination, port, self._source())
-        self.packet: Packet = replace(packet, in_interface=ANY_INTERFACE, bridged=None) if sender.inside else packet
+        self.packet: Packet = replace(packet, in_interface=NODE_SIDE) if sender.inside else packet
         self.claims: Sequence[ExpectedServicePort] = ()
         text = sender.source_text
         if sender.vantage is Vantage.OUTSIDE and sender.source is None:
@@ -201,7 +202,14 @@ class _Hop:
         contradicted = model.contradicted(found.audit.family)
         remarks += self.wanted.said([contradicted] if contradicted is not None else [], model.name)
         self.claims, parted = self.wanted.at(
-            model, found, self.sender.vantage, self.packet, self.protocol, rules, arriving=self.arriving
+            model,
+            found,
+            self.sender.vantage,
+            self.packet,
+            self.protocol,
+            rules,
+            arriving=self.arriving,
+            undecided=self.sender.inside and any(one.possible for one in walked),
         )
         remarks += parted
         for claim in self.claims:
@@ -237,7 +245,7 @@ class _Hop:
             notes += self._unserved_node_port() + self._passed_over()
         ends = (each.endpoint.node for each in outcomes if each.endpoint is not None)
         away = sorted({one for one in ends if one is not None and one != self.model.name and self.nodes.named(one) is None})
-        if away:
+        if away and self.model.name is not None:
             notes.append(f"not followed on {', '.join(away)}, whose dumps were not given: their rules may refuse what comes")
         return notes
 
@@ -363,6 +371,11 @@ class _Hop:
         gone = base.source
         assert gone is not None
         notes, broken = client_as_seen(model, self.sender.vantage, self.packet, walked, gone, who)
+        if self._asks_as_the_service(walked) and who.node not in (None, model.name):
+            notes.append(
+                f"node {who.node} has {gone.source} itself, on kube-ipvs0 as every node: an answer that is sent there does not come back"
+            )
+            base = replace(base, certainty=Certainty.POSSIBLE)
         told = [
             one
             for claim in (claims if broken else ())
@@ -370,7 +383,10 @@ class _Hop:
             if one.code == "RA403" and one.endpoint == walked.endpoint
         ]
         remarks = self.wanted.said(told, model.name)
-        theirs = not claims or is_endpoint(claims, walked.endpoint)
+        theirs = not claims or is_endpoint(claims, walked.endpoint) or not knows_slices(self.cluster)
+        if claims and not knows_slices(self.cluster):
+            notes.append(f"no EndpointSlices and Endpoints were given: which endpoints {claims[0].name.name} has is not known")
+            base = replace(base, certainty=Certainty.POSSIBLE)
         if not theirs and translated:
             notes.append(f"{walked.endpoint} is no endpoint of {claims[0].name.namespace}/{claims[0].name.name}")
         if claims and walked.masquerade is False and who.node != model.name and self.sender.vantage is Vantage.OUTSIDE:
@@ -396,6 +412,13 @@ class _Hop:
             steps=steps,
         )
         return Branch((step,), outcomes)
+
+    def _asks_as_the_service(self, walked: Walked) -> bool:
+        """Whether the packet leaves with an address that kube-ipvs0 has on every node (KPR 9.3)."""
+        if self.found.ipvs is None or walked.masquerade is not False or not self.packet.from_node:
+            return False
+        vip = any(one.address == self.destination for claim in self.claims for one in claim.frontends)
+        return vip and self.packet.source == self.destination
 
     def _at_its_node(self, base: Outcome, who: Endpoint) -> tuple[tuple[Step, ...], tuple[Outcome, ...]]:
         """What the rules of an endpoint's node do with a packet for it, where they were given; else the packet is taken to arrive."""
@@ -457,7 +480,7 @@ class _Hop:
         ends = set()
         for source in dict.fromkeys([sender.source, *others][:_MOST_SOURCES]):
             packet = found.audit.clients.packet(Vantage.OUTSIDE, self.protocol, *place, source)
-            packet = replace(packet, in_interface=ANY_INTERFACE, bridged=None)
+            packet = replace(packet, in_interface=NODE_SIDE)
             ends.add(frozenset((one.verdict, one.endpoint, one.final_rule) for one in found.evaluator.evaluate(packet)[0]))
         return len(ends) > 1
 

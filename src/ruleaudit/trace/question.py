@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from ruleaudit.addresses import canonical_address, family_of
 from ruleaudit.errors import RuleauditError
 from ruleaudit.near import UnknownNameError, did_you_mean, near_matches, unknown
-from ruleaudit.trace.holders import addresses_of, node_with
+from ruleaudit.trace.holders import addresses_of, endpoint_client, node_with
 from ruleaudit.trace.values import Party
 from ruleaudit.ways.ingress import URL, parse_url
 from ruleaudit.ways.names import pod_named
@@ -154,13 +154,18 @@ def client_of(nodes: Nodes, text: str) -> Client:
         raise QuestionError(f"--from {text}: a loopback address is the node's own affair: give node, or node/NAME")
     for model in nodes.models:
         if address in node_addresses(model, family):
-            client = _node_client(model, text)
-            return Client(client.party, model, None, True, {family: address})
+            client = _node_client(model, text)  # with which of its addresses it asks is the kernel's affair
+            return Client(client.party, model, None, True, {family: None})
     pods = [one for one in nodes.cluster.pods_at(address) if not one.finished and not one.spec.host_network]
     if pods:
         client = _pod_client(nodes, pods[0], text)
         note = f"{address} is pod {'/'.join(pods[0].metadata.key)}'s"
         return Client(client.party, client.model, client.pod, client.on_node, {family: address}, (note, *client.notes))
+    named = endpoint_client(nodes.cluster, address) if node_with(nodes.cluster, address) is None else None
+    if named is not None and (model := nodes.named(named[1])) is not None:
+        whose = f"pod {'/'.join(named[0])}" if named[0] is not None else "an endpoint"
+        party = Party(text, "address", (address,), named[0], named[1])
+        return Client(party, model, None, False, {family: address}, (f"{address} is {whose} on node {named[1]}, by its slice",))
     notes: tuple[str, ...] = ()
     owner = node_with(nodes.cluster, address)
     served = next((one for one in nodes.cluster.services.values() if address in addresses_of(one)), None)

@@ -27,7 +27,7 @@ def answer_of(trace: Trace) -> str:
     told: dict[str, list[str]] = {}
     for way, outcomes in _ways(trace.outcomes):
         told.setdefault(_told(outcomes, unsure=unsure), []).append(way)
-    text = "; ".join(one if len(told) == 1 else f"{_several(ways)} {one}" for one, ways in told.items())
+    text = "; ".join(one if len(told) == 1 else f"{_several(ways)}: {one}" for one, ways in told.items())
     provided = f", provided that {' and '.join(trace.conditions)}" if trace.conditions else ""
     return f"{_lead(trace, unsure=unsure)}: {text}{provided}{_parting(trace)}{_unknown(trace.not_given)}"
 
@@ -120,7 +120,7 @@ def _by(one: Outcome) -> str:
 
 
 def _ends(members: Sequence[Outcome]) -> str:
-    ends = list(
+    ends = sorted(
         dict.fromkeys(
             f"pod {'/'.join(one.endpoint.pod)}"
             if one.endpoint.pod is not None

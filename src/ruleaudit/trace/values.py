@@ -102,9 +102,12 @@ class Step:
     @property
     def plain(self) -> bool:
         """Whether there is nothing to be said of it but that the connection reaches a ready endpoint."""
-        return (
-            self.reached and not self.remarks and all(one.steps and all(each.plain for each in one.steps) for one in self.steps)
-        )
+        return self.reached and not self.remarks and all(one.continues for one in self.steps)
+
+    @property
+    def continues(self) -> bool:
+        """Whether nothing is to be said of it, nor of any of its ends."""
+        return bool(self.steps) and not self.remarks and all(one.plain for one in self.steps)
 
     def all(self) -> Iterator[Step]:
         """The step itself and all that follow."""

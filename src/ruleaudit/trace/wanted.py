@@ -13,6 +13,7 @@ from ruleaudit.dataplane.observe import observe
 from ruleaudit.findings import Severity
 from ruleaudit.forwarding import FrontendKind, Vantage, Verdict, split_endpoint
 from ruleaudit.kubeproxy.settings import LocalDetection
+from ruleaudit.trace.holders import knows_slices
 from ruleaudit.trace.values import Expected, Remark
 
 if TYPE_CHECKING:
@@ -65,10 +66,12 @@ class Wanted:
         rules: Sequence[tuple[RuleUse, ...]],
         *,
         arriving: bool,
+        undecided: bool,
     ) -> tuple[Sequence[ExpectedServicePort], list[Remark]]:
         """The service ports that claim a packet's destination on a node, and what is to be said where the rules do something else.
 
-        `rules`: those that decided, for each outcome. `arriving`: another node has sent the packet to an endpoint here.
+        `rules`: those that decided, for each outcome. `arriving`: another node has sent the packet to an endpoint here. `undecided`: by which
+        interface it comes is not known, and that matters to a rule.
         """
         first: Sequence[ExpectedServicePort] = ()
         vantage = _taken_for(found, vantage, packet)
@@ -82,7 +85,8 @@ class Wanted:
             observer = found.observer
             guarded = frontend.kind is FrontendKind.LOAD_BALANCER_IP and any(one.source_ranges for one in claims)
             accepted = observer.accepted(claims[0], claims, frontend, vantage, packet.source if guarded else None)
-            if not accepted or (found.audit.node is None and claims[0].uses_local):
+            open_ = found.audit.node is None and claims[0].uses_local
+            if not accepted or open_ or undecided or not knows_slices(self.cluster):
                 self._note(model, vantage, frontend, claims[0], None, same=None)
                 return first, []
             seen = seen or observe(found.evaluator, packet, found.audit.mark)
@@ -122,9 +126,12 @@ class Wanted:
     def _parted(self, model: NodeModel, found: FamilyModel, port: ExpectedServicePort, parting: _Parting) -> list[Remark]:
         """What `check` says of a service port at which rules and objects part; that the rules are another node's comes first."""
         told = [one for one in found.findings_of(port) if one.frontend in (None, parting.frontend)]
-        if not any(one.kind in _OF_MASQUERADE for one in parting.differences) and parting.differences:
-            # Masquerade is right for this client: what is said of it is about others.
+        of_masquerade = [one.kind in _OF_MASQUERADE for one in parting.differences]
+        # What is said of the other kind of difference is about other clients: for this one it is right.
+        if of_masquerade and not any(of_masquerade):
             told = [one for one in told if not one.code.startswith("RA4")] or told
+        elif of_masquerade and all(of_masquerade):
+            told = [one for one in told if one.code.startswith(("RA4", "RA6", "RA110"))] or told
         elsewhere = found.of_other_node
         wanted = f"the objects ask for something else: {_in_words(parting.forwarding)}"
         first = Remark(wanted, told[0].code if told else None)

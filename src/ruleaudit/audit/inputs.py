@@ -18,7 +18,7 @@ from ruleaudit.formats.completeness import Gap, gap_of
 from ruleaudit.formats.iptables_save import MAX_LINE_LENGTH, MAX_LINES, parse
 from ruleaudit.kubeproxy.settings import GivenSettings, combine, find_settings
 from ruleaudit.signs import is_kube_proxy_chain
-from ruleaudit.sources import UNKNOWN, InputKind, Source
+from ruleaudit.sources import UNKNOWN, InputKind, Source, is_failed_dump
 
 if TYPE_CHECKING:
     from ruleaudit.audit.shared import Shared
@@ -158,7 +158,7 @@ def read_inputs(
                     "take it again, as root; an empty ip6tables-save may mean that no IPv6 table exists, which `ruleaudit collect` and --live tell",
                 )
             )
-        elif kind is InputKind.OTHER and (source.given or source.reason not in ("", UNKNOWN)):
+        elif kind is InputKind.OTHER and (source.given or source.reason not in ("", UNKNOWN) or is_failed_dump(source)):
             inputs.findings.append(
                 note(
                     f"other {source.path}",

@@ -17,6 +17,7 @@ from ruleaudit.reports.text import (
     finding_lines,
     groups,
     hidden_text,
+    passed_over_line,
     short_finding,
     silence_text,
     statistics,
@@ -323,6 +324,9 @@ def nodes_lines(
         comparison, "notes", [one for one in comparison.recurring if one not in full and one.finding.code != NOT_CHECKED]
     )
     yield from _short(comparison, "not checked", [one for one in comparison.recurring if one.finding.code == NOT_CHECKED])
+    passed_over = list(passed_over_line(_passed_over(comparison.reports)))
+    if passed_over:
+        yield from (*passed_over, _BLANK)
     if layout.statistics:
         yield from statistics([finding for report in comparison.reports for finding in report.findings])
     if full:
@@ -332,6 +336,12 @@ def nodes_lines(
     for notice in notices:
         yield Line(0, "", (Piece(notice, "yellow"),))
     yield nodes_summary(comparison, hidden)
+
+
+def _passed_over(reports: Sequence[Report]) -> list[str]:
+    """The inputs that nothing was made of: first those of single nodes, then what nodes have in common."""
+    counts = Counter(one.path for report in reports for one in report.inputs if one.kind == "other")
+    return sorted(counts, key=lambda path: (counts[path] > 1, natural(path)))
 
 
 def where(one: Recurring, total: int, noun: str = "node") -> str:

@@ -44,6 +44,7 @@ __all__ = [
     "forest",
     "groups",
     "hidden_text",
+    "passed_over_line",
     "plain",
     "report_lines",
     "short_finding",
@@ -358,6 +359,13 @@ def _notes(notes: Sequence[Finding]) -> Iterator[Line]:
     yield _BLANK
 
 
+def passed_over_line(paths: Sequence[str]) -> Iterator[Line]:
+    """What became of inputs that nothing was made of: their paths, where there are any."""
+    if paths:
+        more = f" and {len(paths) - _NOTES:,} more" if len(paths) > _NOTES else ""
+        yield Line(0, "", (Piece("inputs passed over: ", "bold"), Piece(f"{', '.join(paths[:_NOTES])}{more}")))
+
+
 def _not_checked(report: Report) -> Iterator[Line]:
     unchecked = [finding for finding in report.findings if finding.code == NOT_CHECKED]
     passed_over = [one.path for one in report.inputs if one.kind == "other"]  # what else is not used has its RA004
@@ -366,9 +374,7 @@ def _not_checked(report: Report) -> Iterator[Line]:
     for finding in unchecked:
         hint = f" ({finding.hint})" if finding.hint else ""
         yield Line(2, "", (Piece(statement(finding)), Piece(hint, "dim")))
-    if passed_over:
-        more = f" and {len(passed_over) - _NOTES:,} more" if len(passed_over) > _NOTES else ""
-        yield Line(0, "", (Piece("inputs passed over: ", "bold"), Piece(f"{', '.join(passed_over[:_NOTES])}{more}")))
+    yield from passed_over_line(passed_over)
     if unchecked or passed_over:
         yield _BLANK
 

@@ -6,18 +6,19 @@ import bz2
 import gzip
 import io
 import lzma
+import stat
 import tarfile
 import zipfile
 import zlib
 from contextlib import contextmanager
-from typing import IO, TYPE_CHECKING, BinaryIO, cast
+from typing import IO, TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from ruleaudit.errors import RAISE_LIMIT, InputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["beginning", "decompressed", "limited", "magic", "members", "unpacked"]
+__all__ = ["Member", "beginning", "decompressed", "limited", "magic", "members", "unpacked"]
 
 _MAGIC: tuple[tuple[bytes, str], ...] = (
     (b"\x1f\x8b", "gzip"),
@@ -121,11 +122,19 @@ class _Measured(io.RawIOBase):
         return data
 
 
+class Member(NamedTuple):
+    """What an archive holds. `content`: that of a file, to be read before the next member is asked for; None for a folder and for a link."""
+
+    name: str
+    content: IO[bytes] | None = None
+    is_link: bool = False
+
+
 @contextmanager
 def members(
     kind: str, stream: BinaryIO | io.BufferedIOBase, path: str, max_files: int, limit: int, taken: int = 0
-) -> Iterator[Iterator[tuple[str, IO[bytes]]]]:
-    """The files in an archive that is a "tar" or a "zip", one after the other: (name, content, to be read before the next one).
+) -> Iterator[Iterator[Member]]:
+    """The files, folders and links in an archive that is a "tar" or a "zip", one after the other.
 
     Nothing is held. Of a tar archive, which can only be read as a whole, no more is read than `limit` less what is `taken`; a zip archive must
     be seekable. Raises InputError for what is damaged, too large or has too many files, while it is entered.
@@ -144,20 +153,24 @@ def members(
         raise InputError(f"is a zip archive that cannot be read ({error}); copy it again, without a password", path) from error
 
 
-def _tar_members(archive: tarfile.TarFile, path: str, max_files: int) -> Iterator[tuple[str, IO[bytes]]]:
+def _tar_members(archive: tarfile.TarFile, path: str, max_files: int) -> Iterator[Member]:
     for number, member in enumerate(archive):
         if number >= max_files:
             raise InputError(f"the archive has more than {max_files:,} members; {RAISE_LIMIT}", path)
-        content = archive.extractfile(member) if member.isfile() else None
-        if content is not None:
-            yield member.name, content
+        if member.isfile():
+            yield Member(member.name, archive.extractfile(member))
+        elif member.isdir() or member.issym() or member.islnk():
+            yield Member(member.name, is_link=not member.isdir())
 
 
-def _zip_members(archive: zipfile.ZipFile, path: str, max_files: int) -> Iterator[tuple[str, IO[bytes]]]:
+def _zip_members(archive: zipfile.ZipFile, path: str, max_files: int) -> Iterator[Member]:
     found = archive.infolist()
     if len(found) > max_files:
         raise InputError(f"the archive has more than {max_files:,} members; {RAISE_LIMIT}", path)
     for member in found:
-        if not member.is_dir():
-            with archive.open(member) as content:
-                yield member.filename, content
+        is_link = stat.S_ISLNK(member.external_attr >> 16)
+        if is_link or member.is_dir():
+            yield Member(member.filename.rstrip("/"), is_link=is_link)
+            continue
+        with archive.open(member) as content:
+            yield Member(member.filename, content)

@@ -2,23 +2,46 @@
 
 Dumps are of several nodes where descriptions of captures differ, or where folders that do not lie in each other hold dumps of the same: of a
 family's table, of virtual servers, of sets. Several dumps in one folder are one node's: both families, with and without counters, table by table;
-but for those that hold the same and whose files are called differently, as nodes are.
+but for those that hold the same and whose files are called differently, as nodes are. A folder without any dump is a node's, too, where it is
+called as a Node or has files called as dumps: no node is passed over because nothing can be read of it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, NoReturn
 
 from ruleaudit.errors import InputError
 from ruleaudit.sources import reader as reading
-from ruleaudit.sources.evidence import ARCHIVE_NAME, Evidence, apart, dumped, folder_of, holds_dumps, node_of, require_one_moment
+from ruleaudit.sources.evidence import (
+    ARCHIVE_NAME,
+    Evidence,
+    apart,
+    dumped,
+    folder_of,
+    holds_dumps,
+    name_in,
+    node_of,
+    require_one_moment,
+)
+from ruleaudit.sources.failed import called_as_dump, commands_of, is_failed_dump, nodes_among
 from ruleaudit.sources.kinds import InputKind, Source
-from ruleaudit.sources.reader import INNER_ARCHIVE, MAX_BYTES, Reader, glance, glance_file, is_archive
-from ruleaudit.sources.recognise import BINARY, UNKNOWN
+from ruleaudit.sources.reader import (
+    INNER_ARCHIVE,
+    LINK,
+    MAX_BYTES,
+    Reader,
+    glance,
+    glance_file,
+    is_archive,
+    leads_elsewhere,
+)
+from ruleaudit.sources.recognise import BINARY, UNKNOWN, is_of_cluster
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
@@ -122,10 +145,18 @@ def read_captures(captures: Sequence[Capture], *, limit_factor: int = 1) -> list
         if places:
             raise InputError(f"holds dumps of several nodes itself ({_shown(places)}): give it alone, or each of them", one.path)
         if not any(map(holds_dumps, own)):
-            raise InputError("holds no dump of a node's rules; what nodes have in common is given with --objects", one.path)
+            raise InputError(f"holds no dump of a node's rules{_why_none(own)}", one.path)
         require_one_moment(own)
         found.append(own)
     return found
+
+
+def _why_none(sources: Sequence[Source]) -> str:
+    """What is wrong with the sources of a node without any dump, and what to do."""
+    failed = next((one for one in sources if is_failed_dump(one) or one.kind is InputKind.EMPTY), None)
+    if failed is not None:
+        return f": {failed.path}: {failed.reason or 'is empty; take it again, as root'}"
+    return "; what nodes have in common lies beside their folders, or is given with --objects and --kube-proxy-config"
 
 
 def gather(
@@ -138,10 +169,11 @@ def gather(
 ) -> list[Source] | Captures:
     """What `paths` and `shared` name: every input where they are about one node, as `read` gives them; or several nodes' captures.
 
-    They are about several where `read` would refuse them, and the dumps of each node lie in a folder or an archive of its own, given as such or a
-    subfolder of one that is given; or in files called as their nodes (see `Captures.require_names`). All other inputs, and all of `shared`, are
-    those that the nodes have in common; a file that is none of ours is passed over then: `captures/*` names it beside the folders. Only as much
-    is read as it takes to see that; an archive that holds several nodes is read once, as a whole. Raises InputError as `read` does.
+    They are about several where `read` would refuse them, or where one of several nodes has no dump (see `failed`); the dumps of each lie in a
+    folder or an archive of its own, which is given as such or lies in a folder that is given, or in files called as their nodes (see
+    `Captures.require_names`). All other inputs, and all of `shared`, are those that the nodes have in common; a file that is none of ours is passed
+    over then: `captures/*` names it beside the folders. Only as much is read as it takes to see that; an archive that holds several nodes is
+    read once, as a whole. Raises InputError as `read` does, and where a pipe or the only dump that is given is empty.
     """
     reader = _reader(limit, limit_factor)
     evidence = Evidence()
@@ -150,16 +182,23 @@ def gather(
     for path in _once((*paths, *shared)):
         of_node = path not in shared
         alone = of_node and _may_be_capture(path)
-        one = _Input(path, alone=alone, file=of_node and not alone and path != "-")
-        inputs.append(one)
-        several |= one.look(reader, evidence, stdin, several=several)
+        archives = _archives_of_nodes(path, reader) if alone else []
+        for each in archives or [path]:
+            inputs.append(_Input(each, alone=alone, file=of_node and not alone and path != "-"))
+            several |= inputs[-1].look(reader, evidence, stdin, several=several)
+        if archives:
+            inputs.append(_Input(path, alone=False, file=False))
+            inputs[-1].look_beside_archives(reader, archives)
+    several |= _find_failed(inputs, reader)
     failed = next((one.error for one in inputs if one.error is not None), None)
     if failed is not None and not several and any(one.alone and one.holds_dumps for one in inputs):
         several = True  # one that cannot be read, beside one that can
+    _require_written([source for one in inputs for source in one.found or ()])
     if not several:
         failed = failed or next((one.stray for one in inputs if one.stray is not None), None)
         if failed is not None:
             raise failed
+        _require_archives_read(reader.sources)
         require_one_moment(reader.sources)
         return reader.sources
     nodes: list[Capture] = _by_file([source for one in inputs if one.is_node_file for source in one.found or ()])
@@ -179,9 +218,8 @@ def gather(
         )
     stray = next((one for one in common if holds_dumps(one)), None)
     if stray is not None:
-        raise InputError(
-            f"is about one node, and the inputs are about {len(nodes):,}: put it into the folder of its node", stray.path
-        )
+        beside_it = f"so is {nodes[0].path}" if len(nodes) == 1 else f"the inputs are about {len(nodes):,}"
+        raise InputError(f"is about one node, and {beside_it}: put it into the folder of its node", stray.path)
     return Captures(tuple(nodes), tuple(common))
 
 
@@ -194,12 +232,25 @@ def beside(given: Sequence[Source], outside: Sequence[Source]) -> list[Source]:
     return [*given, *outside]
 
 
+def _require_archives_read(sources: Sequence[Source]) -> None:
+    """Raise InputError where no dump is given, but archives that were not looked into, which may well hold them."""
+    archive = next((one for one in sources if one.reason == INNER_ARCHIVE), None)
+    if archive is not None and not any(map(holds_dumps, sources)):
+        raise InputError(
+            "is an archive that lies too deep to be read, and nothing else holds a dump of a node's rules; name it", archive.path
+        )
+
+
 def _reader(limit: int, limit_factor: int) -> Reader:
     return Reader(limit * limit_factor, reading.MAX_FILES * limit_factor)
 
 
 def _once(paths: Iterable[str]) -> Iterable[str]:
     return dict.fromkeys(paths)
+
+
+_Steps = tuple[str, ...]
+"""The way to a folder or a file, from an input on that it lies in."""
 
 
 @dataclass(slots=True)
@@ -217,11 +268,23 @@ class _Input:
     """`found` was read as a whole."""
     several: bool = False
     """It holds several nodes itself."""
+    one_held: bool = False
+    """It does, and the dumps in it are of one of them."""
     error: InputError | None = None
     stray: InputError | None = None
     """Why it is none of ours, where it is a file: among several nodes' folders it is passed over."""
     is_node_file: bool = False
     """It is one of a node's files, where inputs are of several nodes."""
+    failed: list[_Steps] = field(default_factory=list)
+    """The folders, archives and links in it that are nodes' of which it holds no dump."""
+    failed_files: list[Source] = field(default_factory=list)
+    """Its files, beside those of other nodes, that are called as nodes and hold no dump."""
+    is_failed: bool = False
+    """It is itself a node's of which it holds no dump."""
+    known: frozenset[str] = frozenset()
+    """The names of Nodes among those of the folders in it."""
+    folders: tuple[str, ...] = ()
+    """The folders in an archive, maybe without any file: "archive:folder"."""
 
     @property
     def holds_dumps(self) -> bool:
@@ -249,7 +312,7 @@ class _Input:
             self.is_node_file = self.file and self.holds_dumps
         else:
             try:
-                if os.path.isdir(self.path) and (several or _folders_in(self.path)):  # noqa: PTH112
+                if os.path.isdir(self.path) and (several or _folders_in(self.path, follow=True)):  # noqa: PTH112
                     self.found = glance(self.path, reader.max_files)
                     self.several = _hold_several(self.found, reader)
                 if several or self.several:
@@ -264,32 +327,43 @@ class _Input:
         self.several = self.alone and bool(_places_of_several(self.found or ()))
         return True
 
+    def look_beside_archives(self, reader: Reader, archives: Collection[str]) -> None:
+        """Read what lies in a folder beside archives that are nodes', which all nodes have in common."""
+        self.found = [one for one in glance(self.path, reader.max_files) if one.path not in archives]
+        self.found, self.whole = self.read_whole(self.found, reader), True
+
     def parts(self, reader: Reader) -> tuple[list[Capture], list[Source]]:
         """The nodes that it is or holds, and what it holds beside them, where inputs are of several nodes."""
         if not self.alone:
             return [], [] if self.is_node_file else self.found or []
         if self.several:
             return self._parts_of_several(reader)
-        if self.error is None and any(map(_is_ours, self.found or ())) and not self.holds_dumps:
-            found = self._whole(self.found or (), reader)
-            if not any(map(holds_dumps, found)):
-                return [], found
+        found = self.found or ()
+        if self.error is None and not self.is_failed and any(map(_is_ours, found)) and not self.holds_dumps:
+            common = self._common(found, reader)
+            if common is not None:
+                return [], common
         return [Capture(self.path)], []
 
     def _parts_of_several(self, reader: Reader) -> tuple[list[Capture], list[Source]]:
         nodes: list[Capture] = []
         on_disk = os.path.isdir(self.path)  # noqa: PTH112
         dumps = [one for one in self.found or () if holds_dumps(one)]
-        if len({folder_of(one.path) for one in dumps}) == 1:
-            nodes = _by_file(dumps, held=not on_disk)
-            return nodes, self._whole([one for one in self.found or () if not holds_dumps(one)], reader)
-        folders, beside = _by_node(self.path, self.found or (), on_disk=on_disk)
-        common = self._whole(beside, reader)
+        if len({folder_of(one.path) for one in dumps}) == 1 and not self.failed:
+            own = [*dumps, *self.failed_files]
+            return _by_file(own, held=not on_disk), self.read_whole([one for one in self.found or () if one not in own], reader)
+        folders, beside = self._by_node()
+        common = self.read_whole(beside, reader)
         for inner, found in sorted(folders.items()):
-            if not any(map(holds_dumps, found)) and not _is_broken(found):
-                whole = self._whole(found, reader)
-                if not any(map(holds_dumps, whole)):
-                    common += whole
+            if (
+                not any(map(holds_dumps, found))
+                and inner not in self.failed
+                and inner[-1] not in self.known
+                and not _is_broken(found)
+            ):
+                shared = self._common(found, reader)
+                if shared is not None:
+                    common += shared
                     continue
             if on_disk:
                 nodes.append(Capture(os.path.join(self.path, *inner)))  # noqa: PTH118  keeps the path as the user gave it
@@ -297,12 +371,140 @@ class _Input:
                 nodes.append(Capture(f"{self.path}:{'/'.join(inner)}", tuple(found)))
         return nodes, common
 
+    def _by_node(self) -> tuple[dict[_Steps, list[Source]], list[Source]]:
+        """What a folder or an archive of several nodes holds: (by the folders beside each other of which some hold dumps, all else).
+
+        Raises InputError where dumps lie beside these folders, too.
+        """
+        placed = [(self._steps(one.path)[:-1], one) for one in self.found or ()]
+        holding = list(dict.fromkeys(steps for steps, one in placed if holds_dumps(one)))
+        if self.one_held:
+            holding += self.failed
+        top = tuple(os.path.commonprefix(holding)) if len(holding) > 1 else holding[0][:-1]  # noqa: RUF071  of steps, not of characters
+        if top in holding:
+            here = [one for steps, one in placed if steps == top and holds_dumps(one)]
+            told = [one.path for one in here if one.kind is InputKind.CAPTURE_META] or [here[0].path]
+            below = dict.fromkeys(folder_of(one.path) for steps, one in placed if steps != top and holds_dumps(one))
+            _refuse_several([*told, *below], _APART)
+        folders: dict[_Steps, list[Source]] = {inner: [] for inner in (*self._folders_in(top), *self.failed)}
+        beside: list[Source] = []
+        for steps, one in placed:
+            inner = next((failed for failed in self.failed if _begins(self._steps(one.path), failed)), steps[: len(top) + 1])
+            (
+                folders.setdefault(inner, []) if inner in folders or (len(inner) > len(top) and _begins(inner, top)) else beside
+            ).append(one)
+        return folders, beside
+
+    # --- nodes without a dump ---
+
+    def candidates(self) -> list[_Steps]:
+        """What may be a node's without a dump: folders beside those that hold dumps, and all that is none of ours; where none holds any, on top."""
+        if not self.alone or self.error is not None or self.found is None:
+            return []
+        holding = {self._steps(one.path)[:-1] for one in self.found if holds_dumps(one)}
+        above = {steps[:length] for steps in holding for length in range(len(steps))} | {()}
+        found: list[_Steps] = []
+        for folder in sorted(above):
+            if any(_begins(folder, one) for one in holding):
+                continue
+            folders = self._folders_in(folder)
+            others = [self._steps(one.path) for one in self.found if not _is_ours(one)]
+            found += [one for one in folders if one not in above and one not in holding]
+            found += [one for one in others if one[:-1] == folder and (*folder, _name_of(one)) not in folders]
+        return found
+
+    def find_failed_files(self, known: Collection[str], named: Collection[str]) -> bool:
+        """Find its files that are called as a Node of `known`, of which no dump is held, and return whether there are any.
+
+        `named`: the Nodes as which files that hold dumps are called.
+        """
+        found = self.found or ()
+        folders = {folder_of(one.path) for one in found if holds_dumps(one)}
+        if not named or (self.alone and len(folders) != 1):
+            return False
+        self.failed_files = [
+            one
+            for one in found
+            if not _is_ours(one)
+            and name_in(one.path) in known
+            and name_in(one.path) not in named
+            and (self.file or folder_of(one.path) in folders)
+        ]
+        self.several |= self.alone and bool(self.failed_files)
+        self.is_node_file |= self.file and bool(self.failed_files)
+        return bool(self.failed_files)
+
+    def holding(self) -> list[_Steps]:
+        """The folders beside each other that hold all dumps, where these lie in folders."""
+        if not self.alone or self.error is not None:
+            return []
+        places = list(dict.fromkeys(self._steps(one.path)[:-1] for one in self.found or () if holds_dumps(one)))
+        above = len(os.path.commonprefix(places)) if places else 0  # noqa: RUF071  of steps, not of characters
+        return list(dict.fromkeys(steps[: above + 1] for steps in places)) if all(len(steps) > above for steps in places) else []
+
+    def find_failed(self, commands: Collection[str], *, beside: bool, known: frozenset[str]) -> bool:
+        """Find what of it is a node's although it holds no dump, and return whether there is something and it makes inputs several nodes'.
+
+        `commands`: of which the inputs hold the output; `beside`: another input holds dumps; `known`: the names of Nodes among those of its folders.
+        """
+        if not self.alone or self.error is not None or self.found is None:
+            return False
+        found, self.known = self.found, known
+        for steps in self.candidates():
+            failed = [one for one in found if is_failed_dump(one) and _begins(self._steps(one.path)[:-1], steps)]
+            told = self.several or not commands
+            if _name_of(steps) in known or (
+                name_in(steps[-1]) and any(told or called_as_dump(one.path) in commands for one in failed)
+            ):
+                self.failed.append(steps)
+        held = [(steps[-1], [one for one in found if _begins(self._steps(one.path)[:-1], steps)]) for steps in self.holding()]
+        self.several |= _are_unlike(held, known)
+        if self.failed and (self.holds_dumps or beside or len(self.failed) > 1):
+            self.one_held = not self.several
+            self.several = True
+            return True
+        self.failed = []
+        if self.several:
+            return True
+        if not beside or self.holds_dumps:
+            return False
+        self.is_failed = (
+            all(one.kind is InputKind.EMPTY for one in found)
+            or Capture(self.path).name in known
+            or any(is_failed_dump(one) and called_as_dump(one.path) in commands for one in found)
+        )
+        return self.is_failed
+
+    def _steps(self, path: str) -> _Steps:
+        """The way from it to a file or folder in it."""
+        return tuple(path[len(self.path) :].lstrip("/:").split("/"))
+
+    def _folders_in(self, steps: _Steps) -> list[_Steps]:
+        """The folders in one of its folders."""
+        if os.path.isdir(self.path):  # noqa: PTH112
+            return [(*steps, name) for name in _folders_in(os.path.join(self.path, *steps), follow=not steps)]  # noqa: PTH118
+        inside = [*(self._steps(one.path)[:-1] for one in self.found or ()), *map(self._steps, self.folders)]
+        folders = dict.fromkeys(one[: len(steps) + 1] for one in inside if len(one) > len(steps) and _begins(one, steps))
+        return [one for one in folders if one[-1] in (".", "..") or not one[-1].startswith(".")]
+
+    def _common(self, found: Sequence[Source], reader: Reader) -> list[Source] | None:
+        """What a folder without any dump, whose sources are `found`, has for all nodes; None where it is a node's all the same.
+
+        Settings of kube-proxy that lie there are one node's, but for objects of the cluster that hold them.
+        """
+        whole = self.read_whole(found, reader)
+        settings = [one for one in whole if one.kind is InputKind.PROXY_CONFIG and not is_of_cluster(one.data)]
+        if any(map(holds_dumps, whole)) or (settings and not any(one.kind is InputKind.OBJECTS for one in whole)):
+            return None
+        return [replace(one, kind=InputKind.OTHER, data=b"", reason=_SETTINGS) if one in settings else one for one in whole]
+
     def _read(self, reader: Reader, stdin: BinaryIO | None) -> None:
-        before = len(reader.sources)
+        before, folders = len(reader.sources), len(reader.folders)
         reader.one(self.path, stdin)
         self.found, self.whole = reader.sources[before:], True
+        self.folders = tuple(reader.folders[folders:])
 
-    def _whole(self, found: Iterable[Source], reader: Reader) -> list[Source]:
+    def read_whole(self, found: Iterable[Source], reader: Reader) -> list[Source]:
         """The sources `found`, of which those that were looked at by a glance only are read now."""
         if self.whole:
             return list(found)
@@ -313,6 +515,71 @@ class _Input:
 
 
 # --- several nodes in one folder or archive ---
+
+
+def _archives_of_nodes(path: str, reader: Reader) -> list[str]:
+    """The archives that lie in a folder which holds no dump but theirs."""
+    if not os.path.isdir(path):  # noqa: PTH112
+        return []
+    with contextlib.suppress(InputError):  # why it cannot be read is said when it is looked at
+        found = glance(path, reader.max_files)
+        if not any(map(holds_dumps, found)):
+            return [one.path for one in found if _is_archive(one) and folder_of(one.path) == (path.rstrip("/") or "/")]
+    return []
+
+
+def _find_failed(inputs: Sequence[_Input], reader: Reader) -> bool:
+    """Find the nodes among `inputs` that hold no dump, and return whether these make inputs several nodes'."""
+    alone = [(Capture(one.path).name, one.found or ()) for one in inputs if one.alone]
+    files = [source for one in inputs if one.alone or one.file for source in one.found or ()]
+    dumps = {name_in(one.path) for one in files if holds_dumps(one)}
+    names = {_name_of(steps) for one in inputs for steps in one.candidates()}
+    names.update(_name_of(steps) for one in inputs if len(one.holding()) > 1 for steps in one.holding())
+    if len(alone) > 1:
+        names.update(name for name, _ in alone)
+    if any(dumps):
+        names |= dumps.union(name_in(one.path) for one in files if not _is_ours(one))
+    names = set(filter(name_in, names))
+    known: frozenset[str] = frozenset()
+    if names:  # else the objects, which may be large, are not looked at
+        scratch = Reader(reader.limit, reader.max_files)
+        objects: list[Source] = []
+        for one in inputs:
+            held = [source for source in one.found or () if source.kind is InputKind.OBJECTS]
+            objects += one.read_whole(held, scratch)
+        known = nodes_among(names, objects)
+    holding = [one for one in inputs if one.holds_dumps]
+    commands = commands_of(source for one in holding for source in one.found or ())
+    found = [one.find_failed(commands, beside=any(other is not one for other in holding), known=known) for one in inputs]
+    found += [one.find_failed_files(known, dumps & known) for one in inputs if one.alone or one.file]
+    return any(found) or _are_unlike([one for one in alone if any(map(holds_dumps, one[1]))], known)
+
+
+def _are_unlike(holding: Sequence[tuple[str, Sequence[Source]]], known: Collection[str]) -> bool:
+    """Whether folders or archives, (name, sources), that hold no dump of the same are several nodes' all the same.
+
+    They are where two are called as Nodes, or where a dump has failed in one that another holds.
+    """
+    named = [one for one in holding if name_in(one[0])]
+    if sum(name in known for name, _ in named) > 1:
+        return True
+    for _, sources in named:
+        failed = {called_as_dump(one.path) for one in sources if is_failed_dump(one)}
+        if failed & commands_of(one for _, others in named if others is not sources for one in others):
+            return True
+    return False
+
+
+def _require_written(sources: Sequence[Source]) -> None:
+    """Raise InputError where a pipe that was given is empty, or a file and no dump of a node is given: the command that wrote it failed."""
+    dumps = any(holds_dumps(one) and one.kind is not InputKind.CAPTURE_META for one in sources)
+    for one in sources:
+        # One of several files may well be empty: that of a family, or of a tool that nothing was set up with.
+        if one.given and one.kind is InputKind.EMPTY and not (dumps and os.path.isfile(one.path)):  # noqa: PTH113
+            raise InputError(
+                "is empty: the command that was to write it has failed, or had nothing to say; run it again, as root where it reads rules",
+                one.path,
+            )
 
 
 def _hold_several(found: Sequence[Source], reader: Reader) -> bool:
@@ -358,48 +625,47 @@ def _by_file(dumps: Iterable[Source], *, held: bool = False) -> list[Capture]:
     return found
 
 
-def _by_node(path: str, found: Iterable[Source], *, on_disk: bool) -> tuple[dict[tuple[str, ...], list[Source]], list[Source]]:
-    """What a folder or an archive of several nodes holds: (by the folders beside each other of which some hold dumps, all else).
-
-    A folder is named by its steps from `path` on. Raises InputError where dumps lie beside these folders, too.
-    """
-    placed = [(tuple(one.path[len(path) :].lstrip("/:").split("/")[:-1]), one) for one in found]
-    holding = list(dict.fromkeys(steps for steps, one in placed if holds_dumps(one)))
-    top = tuple(os.path.commonprefix(holding))  # noqa: RUF071  of steps, not of characters
-    if top in holding:
-        here = [one for steps, one in placed if steps == top and holds_dumps(one)]
-        told = [one.path for one in here if one.kind is InputKind.CAPTURE_META] or [here[0].path]
-        below = dict.fromkeys(folder_of(one.path) for steps, one in placed if steps != top and holds_dumps(one))
-        _refuse_several([*told, *below], _APART)
-    folders: dict[tuple[str, ...], list[Source]] = {}
-    if on_disk:
-        folders = {(*top, name): [] for name in _folders_in(os.path.join(path, *top))}  # noqa: PTH118  of a string that is no Path before
-    beside: list[Source] = []
-    for steps, one in placed:
-        inner = steps[: len(top) + 1]
-        (folders.setdefault(inner, []) if len(inner) > len(top) and inner[: len(top)] == top else beside).append(one)
-    return folders, beside
-
-
 def _is_broken(found: Sequence[Source]) -> bool:
     """Whether a folder without any dump, beside folders of nodes, is a node's of which nothing can be read; others just lie there."""
     return not found or (
         not any(map(_is_ours, found))
-        and any(one.kind is InputKind.EMPTY or one.reason not in (UNKNOWN, BINARY, INNER_ARCHIVE) for one in found)
+        and any(one.kind is InputKind.EMPTY or one.reason not in (UNKNOWN, BINARY, INNER_ARCHIVE, LINK) for one in found)
     )
+
+
+def _is_archive(source: Source) -> bool:
+    """Whether a file of a folder is an archive, by what it is or else, where it is empty or damaged, by its name."""
+    return source.reason == INNER_ARCHIVE or (not _is_ours(source) and ARCHIVE_NAME.search(source.path) is not None)
 
 
 def _is_ours(source: Source) -> bool:
     return source.kind not in (InputKind.OTHER, InputKind.EMPTY)
 
 
-def _folders_in(path: str) -> list[str]:
-    """The names of the folders in a folder, but for hidden ones and links. Those of one that cannot be read are none."""
+def _folders_in(path: str, *, follow: bool) -> list[str]:
+    """The names of the folders in a folder, but for hidden ones, and links to others where these are to be followed. Those of one that cannot be
+    read are none.
+    """
     try:
         with os.scandir(path) as entries:
-            return sorted(one.name for one in entries if not one.name.startswith(".") and one.is_dir(follow_symlinks=False))
+            return sorted(
+                one.name
+                for one in entries
+                if not one.name.startswith(".")
+                and one.is_dir(follow_symlinks=follow)
+                and (not one.is_symlink() or leads_elsewhere(Path(path), Path(one.path)))
+            )
     except OSError:
         return []
+
+
+def _name_of(steps: _Steps) -> str:
+    """The name of a node whose folder or archive is at the end of some steps."""
+    return Capture("/".join(steps)).name
+
+
+def _begins(steps: _Steps, start: _Steps) -> bool:
+    return steps[: len(start)] == start
 
 
 def _may_be_capture(path: str) -> bool:
@@ -413,6 +679,10 @@ def _may_be_capture(path: str) -> bool:
 
 # --- what is about one node, and what about several ---
 
+_SETTINGS = (
+    "settings of kube-proxy in a folder without dumps beside nodes' folders are nobody's; give what all nodes have in common with"
+    " --kube-proxy-config"
+)
 _APART = "put the dumps of each into a folder of its own"
 _SHOWN = 5
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "INNER_ARCHIVE",
+    "LINK",
+    "LINK_IN_ARCHIVE",
     "MAX_BYTES",
     "MAX_DEPTH",
     "MAX_FILES",
@@ -29,6 +31,7 @@ __all__ = [
     "glance",
     "glance_file",
     "is_archive",
+    "leads_elsewhere",
     "read_plain",
 ]
 
@@ -42,6 +45,8 @@ MAX_DEPTH = 3
 _ARCHIVE_HEAD = 512
 """The first header of a tar archive."""
 INNER_ARCHIVE = "an archive; name it to have it read"
+LINK = "a link to a folder, which is not followed here; name the folder to have it read"
+LINK_IN_ARCHIVE = "a link, which is not followed in an archive; pack what it leads to"
 
 
 @dataclass(slots=True)
@@ -56,6 +61,8 @@ class Reader:
     """How many bytes were read."""
     sources: list[Source] = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
+    folders: list[str] = field(default_factory=list)
+    """The folders that archives hold, named as their files are: "archive:folder"."""
 
     def one(self, path: str, stdin: BinaryIO | None) -> None:
         """A path that the user gave, or "-" for `stdin`."""
@@ -113,8 +120,14 @@ class Reader:
         if kind == "zip" and not isinstance(content, io.BufferedReader | io.BytesIO):
             content = io.BytesIO(limited(content, path, self.limit, self.taken))  # its directory is at its end
         with members(kind, content, path, self.max_files, self.limit, self.taken) as found:
-            for member, stream in found:
-                self._read_found(f"{path}:{member}", stream)
+            for member in found:
+                name = f"{path}:{member.name}"
+                if member.content is not None:
+                    self._read_found(name, member.content)
+                elif member.is_link:
+                    self._passed_over(name, LINK_IN_ARCHIVE)
+                else:
+                    self.folders.append(name)
         self._require_any(path, before, "archive")
 
     def _folder(self, path: str) -> None:
@@ -125,6 +138,9 @@ class Reader:
 
     def found_file(self, path: str) -> None:
         """A file of a folder that the user gave: read whole where its beginning is of ours."""
+        if os.path.isdir(path):  # noqa: PTH112
+            self._passed_over(path, LINK)
+            return
         if not self._is_new(path):
             return
         try:
@@ -183,7 +199,9 @@ def glance(folder: str, max_files: int) -> list[Source]:
 
 
 def glance_file(path: str) -> list[Source]:
-    """What a file is, by its beginning: as `glance` gives it; kind OTHER where it cannot be read."""
+    """What a file is, by its beginning: as `glance` gives it; kind OTHER where it cannot be read, and for a link to a folder."""
+    if os.path.isdir(path):  # noqa: PTH112
+        return [Source(path, InputKind.OTHER, "", b"", given=False, reason=LINK)]
     try:
         with Path(path).open("rb") as stream:
             head = beginning(stream, path, HEAD)
@@ -234,15 +252,24 @@ def _names(folder: str, max_files: int) -> Iterator[str]:
 
 
 def _files(folder: Path, depth: int) -> Iterator[Path]:
-    """The regular files of a folder and of its subfolders, by name; hidden ones and links to folders are left out."""
-    entries = sorted(folder.iterdir())
+    """The regular files of a folder and of its subfolders, by name, and links that are not followed or lead nowhere; hidden ones are left out."""
+    entries = sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    folders = [entry for entry in entries if entry.is_dir()]
+    followed = {entry for entry in folders if not entry.is_symlink() or (depth == MAX_DEPTH and leads_elsewhere(folder, entry))}
     for entry in entries:
-        if not entry.name.startswith(".") and entry.is_file():
+        if entry.is_file() or (entry.is_symlink() and not entry.exists()):
             yield entry
+    yield from (entry for entry in folders if entry not in followed)
     if depth > 1:
-        for entry in entries:
-            if not entry.name.startswith(".") and entry.is_dir() and not entry.is_symlink():
+        for entry in folders:
+            if entry in followed:
                 yield from _files(entry, depth - 1)
+
+
+def leads_elsewhere(folder: Path, link: Path) -> bool:
+    """Whether a link in a folder leads to another folder, which neither lies in it nor holds it: nothing is met twice or without end."""
+    here, there = folder.resolve(), link.resolve()
+    return not (there.is_relative_to(here) or here.is_relative_to(there))
 
 
 def read_plain(path: str) -> bytes:

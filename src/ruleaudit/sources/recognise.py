@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ruleaudit.sources.kinds import InputKind
 
-__all__ = ["BINARY", "HEAD", "LONG_HEAD", "MISTAKES", "UNKNOWN", "Recognised", "recognise"]
+__all__ = ["BINARY", "HEAD", "LONG_HEAD", "MISTAKES", "UNKNOWN", "Recognised", "is_of_cluster", "recognise"]
 
 HEAD = 65_536
 """A text is looked at so far, in bytes, to see what it is."""
@@ -237,6 +237,12 @@ def _recognise_json(text: str) -> InputKind:
     if _EXPECTATION.match(text):
         return InputKind.EXPECTATION
     return InputKind.CAPTURE_META if "kube_proxy_version" in keys else InputKind.OTHER
+
+
+def is_of_cluster(settings: bytes) -> bool:
+    """Whether settings are held by an object of the cluster, which is no single node's: a ConfigMap or a DaemonSet."""
+    kinds = _KINDS.finditer(settings[:HEAD].decode("utf-8", "replace"))
+    return next((kind[1] for kind in kinds if kind[1] != "List"), "") in ("ConfigMap", "DaemonSet")
 
 
 def _kind_of_objects(text: str) -> InputKind:

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from ruleaudit import cli
+from ruleaudit import audit_inputs, cli
 from ruleaudit.errors import InputError
-from ruleaudit.sources import Captures, InputKind, Source, gather
+from ruleaudit.sources import Captures, InputKind, Source, gather, read
 from ruleaudit.sources.failed import called_as_dump, commands_of, nodes_among
 from ruleaudit.sources.reader import LINK, LINK_IN_ARCHIVE
 
@@ -466,3 +466,12 @@ def test_nothing_piped_is_no_healthy_node(
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO()))
     status, text = checked(capsys, "-", "--objects", str(tmp_path / "o.json"), "--node", "w1")
     assert (status, "<stdin>: is empty: the command that was to write it has failed" in text) == (2, True)
+
+
+@pytest.mark.parametrize("text", ["", "iptables-save v1.8.9 (legacy): Permission denied (you must be root)\n"])
+def test_a_node_alone_whose_only_dump_failed_is_not_audited(tmp_path: Path, text: str) -> None:
+    """It has no meta.json, and the name of its file says what it should hold."""
+    (tmp_path / "iptables-save.txt").write_text(text)
+    (tmp_path / "objects.json").write_text('{"apiVersion": "v1", "kind": "List", "items": []}')
+    with pytest.raises(InputError, match="no other file of this capture holds the rules of its node"):
+        audit_inputs(read([str(tmp_path)]))

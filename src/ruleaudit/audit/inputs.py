@@ -225,12 +225,14 @@ def _kinds_beside(source: Source) -> frozenset[str]:
 def require_usable_dumps(sources: Sequence[Source]) -> None:
     """Raise InputError for a captured node of which nothing can be checked, because what lies where its dumps should be is none.
 
-    A capture that has no dump at all is not refused: it says itself why it has none, or is of the objects' sake.
+    What is no dump is known by its name, or lies beside the description of a capture. A capture that has no dump at all is not refused: it says
+    itself why it has none, or is of the objects' sake.
     """
     kinds = {source.kind for source in sources}
-    if InputKind.CAPTURE_META not in kinds or kinds & {InputKind.IPTABLES_SAVE, InputKind.IPVSADM, InputKind.NFT}:
+    if kinds & {InputKind.IPTABLES_SAVE, InputKind.IPVSADM, InputKind.NFT}:
         return
-    unusable = [source for source in sources if source.kind in (InputKind.EMPTY, InputKind.OTHER)]
+    described = InputKind.CAPTURE_META in kinds
+    unusable = [one for one in sources if (one.kind in (InputKind.EMPTY, InputKind.OTHER) if described else is_failed_dump(one))]
     if unusable:
         # A file of which nothing is known may belong where it is; the others should be dumps.
         first = min(unusable, key=lambda one: one.reason == UNKNOWN)

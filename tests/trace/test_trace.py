@@ -92,6 +92,8 @@ def test_targets(text: str, wanted: tuple[str, str, int | str | None, str | None
         ("pod/demo/web-0", "10.96.1.199:80", "no Service, endpoint, pod or node has 10.96.1.199.*did you mean 10.96.1.19"),
         ("pod/demo/web-9", "web:80", "no pod 'demo/web-9'.*did you mean demo/web-2"),
         ("pod/web-0", "web:80", "give NAMESPACE/NAME"),
+        ("pod/demo/client", "web:80", "no pod 'demo/client' among the objects; in namespace demo there are .* and [0-9]+ more"),
+        ("pod/shop/client", "web:80", "no pod 'shop/client' among the objects; no pod is in namespace 'shop'"),
         ("pod/demo/web-1", "web:80", "runs on node node-b.*whose dumps were not given"),
         ("pod/demo/completed-1", "web:80", r"has run to its end \(Succeeded\)"),
         ("demo/web-0", "web:80", "give pod/NAMESPACE/NAME, node, or an address"),

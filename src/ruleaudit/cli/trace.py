@@ -19,7 +19,7 @@ __all__ = ["trace"]
 
 _EPILOG = """\b
 Examples:
-  ruleaudit trace collected/ --from pod/demo/client --to web.demo.svc.cluster.local:80
+  ruleaudit trace collected/ --from pod/shop/cart-0 --to web.shop.svc.cluster.local:80
   ruleaudit trace collected/ --from node --to 10.96.1.1:80/tcp
   ruleaudit trace collected/ --from 198.51.100.7 --to 192.168.100.11:30080
   ruleaudit trace node-a/ node-b/ --from 198.51.100.7 --to https://shop.example.com/cart

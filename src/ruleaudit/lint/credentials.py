@@ -139,7 +139,7 @@ def assignments(text: str) -> Iterator[Assignment]:
             continue
         closed, sign, gap = found["closing"], found["sign"], found["gap"]
         if sign == ":" and not gap and closed is None:
-            continue  # "demo/token:http", the name of a port, and suchlike
+            continue  # "shop/token:http", the name of a port, and suchlike
         value = _VALUE.match(text, found.end())
         if value is None:
             continue

@@ -1,8 +1,8 @@
 """What must and must not be found on a fixture: its expected.json.
 
     {"schema": "ruleaudit/expected/v1",
-     "found": [{"code": "RA206", "service": "demo/np", "endpoint": "10.244.99.99:8080", "reason": "changed by hand"}],
-     "absent": [{"code": "RA1"}, {"service": "demo/web"}],
+     "found": [{"code": "RA206", "service": "shop/web", "endpoint": "10.1.2.3:8080", "reason": "changed by hand"}],
+     "absent": [{"code": "RA1"}, {"service": "shop/cart"}],
      "others": "refused"}
 
 `found`: each entry must be found; what it names must be so, what it leaves out may be anything, null means none. `absent`: nothing that an

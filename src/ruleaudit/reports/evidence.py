@@ -124,7 +124,7 @@ def occurrences(reports: Sequence[Report]) -> Iterator[tuple[Report, Finding, st
 
 
 def subject(finding: Finding) -> str:
-    """The Service, where the message does not name it itself: "demo/web: ", else ""."""
+    """The Service, where the message does not name it itself: "shop/web: ", else ""."""
     return f"{finding.service}: " if finding.service and finding.service not in finding.message else ""
 
 
@@ -165,7 +165,7 @@ def place(location: Location) -> str:
 
 
 def object_name(one: ObjectReference) -> str:
-    """An object as people name it: "Service demo/web", "Node node-a"."""
+    """An object as people name it: "Service shop/web", "Node node-a"."""
     return f"{one.kind} {one.namespace}/{one.name}" if one.namespace else f"{one.kind} {one.name}"
 
 

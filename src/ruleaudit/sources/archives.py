@@ -79,6 +79,10 @@ def beginning(stream: BinaryIO, path: str, size: int) -> bytes:
         return content.read(size)
 
 
+_ZIP_FAULTS = (zipfile.BadZipFile, RuntimeError, EOFError, zlib.error, lzma.LZMAError, OSError)
+"""What zipfile raises for an archive that is damaged, encrypted, or compressed in a way that it does not know."""
+
+
 @contextmanager
 def unpacked(packed: BinaryIO, path: str) -> Iterator[BinaryIO | io.BufferedIOBase]:
     """What a file holds whose reading begins here, to be read while this is entered: decompressed where it is compressed, else itself.
@@ -149,7 +153,7 @@ def members(
     try:
         with zipfile.ZipFile(cast("IO[bytes]", stream)) as zipped:
             yield _zip_members(zipped, path, max_files)
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+    except _ZIP_FAULTS as error:
         raise InputError(f"is a zip archive that cannot be read ({error}); copy it again, without a password", path) from error
 
 

@@ -17,7 +17,7 @@ from ruleaudit.addresses import canonical, known_family
 from ruleaudit.documents import yaml_documents
 from ruleaudit.errors import InputError
 from ruleaudit.findings import Certainty
-from ruleaudit.near import UnknownNameError, near_matches, unknown
+from ruleaudit.near import UnknownNameError, did_you_mean, near_matches, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -319,8 +319,19 @@ def pod_named(cluster: Cluster, name: str) -> Pod:
         raise UnknownNameError(f"{name!r} names no pod: give NAMESPACE/NAME")
     pod = cluster.pods.get((namespace, own))
     if pod is None:
-        raise UnknownNameError(unknown("pod", wanted, (f"{one[0]}/{one[1]}" for one in cluster.pods)))
+        told = unknown("pod", wanted, (f"{one[0]}/{one[1]}" for one in cluster.pods))
+        raise UnknownNameError(told if ";" in told or not cluster.pods else f"{told}; {_pods_in(cluster, namespace)}")
     return pod
+
+
+def _pods_in(cluster: Cluster, namespace: str) -> str:
+    """Which pods there are in a namespace, where no name is near: some of them."""
+    there = sorted(name for space, name in cluster.pods if space == namespace)
+    if not there:
+        near = did_you_mean(near_matches(namespace, {space for space, _ in cluster.pods}))
+        return f"no pod is in namespace {namespace!r}{near}"
+    more = f" and {len(there) - 3} more" if len(there) > 3 else ""
+    return f"in namespace {namespace} there are {', '.join(there[:3])}{more}"
 
 
 def _client_of(pod: Pod | None, cluster: Cluster, dns: ClusterDNS) -> _Client:

@@ -9,12 +9,13 @@ from ruleaudit.audit.coverage import UnknownNodeError, follow_settings, time_ske
 from ruleaudit.audit.inputs import FAMILIES, require_usable_dumps
 from ruleaudit.audit.iptables import Summary, audit_family
 from ruleaudit.audit.ipvs import audit_ipvs_family
-from ruleaudit.audit.model import FamilyModel, NodeModel, open_node, without_collection
+from ruleaudit.audit.model import FamilyModel, NodeModel, open_node
 from ruleaudit.audit.traits import traits_of
 from ruleaudit.checks import stopped, takeover, virtual_leftovers, written, written_ipvs
 from ruleaudit.checks.mixed_modes import other_modes_chains, other_modes_rules, other_modes_virtual_servers
 from ruleaudit.checks.objects_alone import objects_alone
 from ruleaudit.checks.virtual_causes import effects_of_lost_rules
+from ruleaudit.collector import without_collection
 from ruleaudit.findings import Finding, Report
 from ruleaudit.kubeproxy.release import ProxyMode
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from ruleaudit.kubeproxy.settings import GivenSettings
     from ruleaudit.sources import Source
 
-__all__ = ["FamilyModel", "NodeModel", "UnknownNodeError", "audit_inputs", "open_node", "without_collection"]
+__all__ = ["FamilyModel", "NodeModel", "UnknownNodeError", "audit_inputs", "open_node"]
 
 
 def audit_inputs(

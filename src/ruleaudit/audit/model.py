@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import gc
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -39,19 +37,7 @@ if TYPE_CHECKING:
     from ruleaudit.kubeproxy.settings import GivenSettings
     from ruleaudit.sources import Source
 
-__all__ = ["FamilyModel", "NodeModel", "open_node", "without_collection"]
-
-
-@contextmanager
-def without_collection() -> Iterator[None]:
-    """The garbage collector off: hundreds of thousands of values all live to the end, and looking at them again doubles the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
+__all__ = ["FamilyModel", "NodeModel", "open_node"]
 
 
 @dataclass

@@ -36,7 +36,7 @@ def _add(kind: str, metavar: str, help_: str) -> None:
         *, inputs: Inputs, format_: Literal["text", "json"], output: str | None, color: Color, debug: bool, name: str = ""
     ) -> int:
         del debug
-        from ruleaudit.audit import without_collection
+        from ruleaudit.collector import without_collection
         from ruleaudit.show import json_sections, section_lines
         from ruleaudit.show import show as show_of
 

@@ -64,7 +64,7 @@ def trace(
     INPUT, --live and --cluster are as for check; where INPUT is about several nodes, the connection is followed through all of them.
     """
     del debug
-    from ruleaudit.audit import without_collection
+    from ruleaudit.collector import without_collection
     from ruleaudit.trace import trace as follow
 
     with Progress(shown=not quiet) as progress, without_collection():

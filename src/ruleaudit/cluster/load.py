@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import re
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -24,6 +23,7 @@ from ruleaudit.cluster.objects import (
     Pod,
     Service,
 )
+from ruleaudit.collector import without_collection
 from ruleaudit.documents import json_documents, looks_like_json, to_utf8, without_nulls, yaml_documents
 from ruleaudit.errors import RAISE_LIMIT, InputError
 
@@ -239,14 +239,9 @@ def load(parts: Sequence[tuple[str, bytes]], *, limit_factor: int = 1) -> Cluste
     the newest resourceVersion winning. Raises InputError for a text that is no Kubernetes object, is cut short or is malformed.
     """
     loader = _Loader(limit_factor)
-    collecting = gc.isenabled()
-    gc.disable()  # Nothing here makes cycles, and the collector would walk hundreds of thousands of new tuples again and again.
-    try:
+    with without_collection():
         for path, data in parts:
             loader.read(path, data)
-    finally:
-        if collecting:
-            gc.enable()
     return loader.cluster()
 
 

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from ruleaudit.addresses import host_address
+from ruleaudit.collector import without_collection
 from ruleaudit.dumps.interfaces import Interface, InterfaceAddress, InterfaceDump
 from ruleaudit.dumps.lines import BLANK, UNPARSED
 from ruleaudit.dumps.rules import Problem
 from ruleaudit.errors import InputError
-from ruleaudit.formats.line_grammar import LineGrammar, mark_unparsed, no_collection
+from ruleaudit.formats.line_grammar import LineGrammar, mark_unparsed
 
 if TYPE_CHECKING:
     from ruleaudit.dumps.lines import LineShape
@@ -43,7 +44,7 @@ def parse_with_grammar(text: str, path: str) -> InterfaceDump:
 
 
 def _parse(text: str, path: str, *, by_grammar: bool) -> InterfaceDump:
-    with no_collection():
+    with without_collection():
         lines = _grammar.place(text, path, by_grammar=by_grammar)
         dump = InterfaceDump(path, lines.shapes, lines.values, lines.problems, lines.notes, lines.final_newline)
         _frame(dump)

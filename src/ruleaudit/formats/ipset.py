@@ -10,11 +10,12 @@ import re
 from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from ruleaudit.addresses import host_address
+from ruleaudit.collector import without_collection
 from ruleaudit.dumps.ip_sets import IpSet, IpSetDump
 from ruleaudit.dumps.lines import BLANK, UNPARSED
 from ruleaudit.dumps.rules import Problem
 from ruleaudit.errors import InputError
-from ruleaudit.formats.line_grammar import LineGrammar, mark_unparsed, no_collection
+from ruleaudit.formats.line_grammar import LineGrammar, mark_unparsed
 
 if TYPE_CHECKING:
     from ruleaudit.dumps.ip_sets import Form
@@ -84,7 +85,7 @@ def parse_with_grammar(text: str, path: str) -> IpSetDump:
 
 
 def _parse(text: str, path: str, *, by_grammar: bool) -> IpSetDump:
-    with no_collection():
+    with without_collection():
         lines = _grammar.place(text, path, by_grammar=by_grammar)
         dump = IpSetDump(path, lines.shapes, lines.values, lines.problems, lines.notes, lines.final_newline)
         _Framer(dump).frame()

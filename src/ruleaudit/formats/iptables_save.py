@@ -12,14 +12,13 @@ shapes, and the order in which shapes are tried has no meaning.
 
 from __future__ import annotations
 
-import gc
 import re
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain as chained
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from ruleaudit.collector import without_collection
 from ruleaudit.dumps.rules import (
     Backend,
     Chain,
@@ -529,18 +528,6 @@ def _remember(previous: _Known, successor: _Known) -> None:
     del successors[_MAX_SUCCESSORS:]
 
 
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Millions of tuples without a cycle: the collector would walk them again and again for nothing."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
-
-
 def parse(
     text: str,
     path: str,
@@ -581,7 +568,7 @@ def _parse(text: str, path: str, max_line_length: int, max_lines: int, place: Ca
     known = _shapes[plain]  # known shapes outlive a dump: the next one of the node has the same
     if len(known) > _MAX_SHAPES_KEPT:
         known = _shapes[plain] = _Shapes(plain=plain)
-    with _no_collection():
+    with without_collection():
         lines = text.split("\n")
         final_newline = lines[-1] == ""
         if final_newline:
@@ -602,7 +589,7 @@ def _parse_known(text: str, path: str, max_line_length: int, max_lines: int, kno
     _refuse_too_many(text, path, max_lines)
     if known.origin is not _shapes[True]:  # a dump has one object for each shape
         return None
-    with _no_collection():
+    with without_collection():
         layout = known.layout(text)
         placed = _Lines(path, layout.unknown, max_line_length, _shapes[True])
         try:

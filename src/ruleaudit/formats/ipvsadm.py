@@ -6,11 +6,12 @@ import re
 from typing import TYPE_CHECKING, Literal, NamedTuple, cast
 
 from ruleaudit.addresses import host_address
+from ruleaudit.collector import without_collection
 from ruleaudit.dumps.lines import BLANK, UNPARSED
 from ruleaudit.dumps.rules import Problem
 from ruleaudit.dumps.virtual_servers import IpvsDump, Listing, VirtualServer
 from ruleaudit.errors import InputError
-from ruleaudit.formats.line_grammar import LineGrammar, mark_unparsed, no_collection
+from ruleaudit.formats.line_grammar import LineGrammar, mark_unparsed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -66,7 +67,7 @@ def parse_with_grammar(text: str, path: str) -> IpvsDump:
 
 
 def _parse(text: str, path: str, *, by_grammar: bool) -> IpvsDump:
-    with no_collection():
+    with without_collection():
         lines = _grammar.place(text, path, by_grammar=by_grammar)
         dump = IpvsDump(path, lines.shapes, lines.values, lines.problems, lines.notes, lines.final_newline)
         _mark_cut_line(dump)
@@ -80,7 +81,7 @@ def _parse_known(text: str, path: str, known: KnownServers) -> IpvsDump | None:
     """Read a dump most of which is known from others. None where that is not possible: for the way of one line after the other."""
     if known.origin is not _grammar.origin or not text.endswith("\n"):
         return None
-    with no_collection():
+    with without_collection():
         layout = known.layout(text)
         if len(layout.unknown) == len(layout.parts) or "" in layout.unknown:
             return None

@@ -7,9 +7,7 @@ What no pattern places goes to the grammar. A value of a padded column has the b
 
 from __future__ import annotations
 
-import gc
 import re
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
 from ruleaudit.dumps.lines import BLANK, UNPARSED, Lines, LineShape, Part
@@ -18,11 +16,11 @@ from ruleaudit.errors import InputError
 from ruleaudit.grammar_files import grammar_text
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable
 
     from lark import Lark, Token
 
-__all__ = ["MAX_GRAMMAR_CHARACTERS", "MAX_LINES", "MAX_LINE_LENGTH", "LineGrammar", "mark_unparsed", "no_collection"]
+__all__ = ["MAX_GRAMMAR_CHARACTERS", "MAX_LINES", "MAX_LINE_LENGTH", "LineGrammar", "mark_unparsed"]
 
 MAX_LINES = 3_000_000
 """More lines than this are refused."""
@@ -244,15 +242,3 @@ def mark_unparsed(lines: Lines, line: int, message: str, kind: str = "unparsable
     lines.problems.append(Problem(line, kind, message))
     lines.shapes[line] = _UNPARSED
     lines.values[line] = (text,)
-
-
-@contextmanager
-def no_collection() -> Iterator[None]:
-    """Millions of tuples without a cycle: the collector would walk them again and again for nothing."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
